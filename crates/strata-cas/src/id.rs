@@ -1,0 +1,165 @@
+//! The names of values: one type per role, so that they cannot be mixed up.
+//! OCI's SHA-256 names are not here; see `strata-oci`.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+/// A text that is not 64 lower-case hexadecimal digits.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is not an id: 64 lower-case hexadecimal digits are expected")]
+pub struct ParseIdError(String);
+
+macro_rules! id {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        pub struct $name([u8; 32]);
+
+        impl $name {
+            /// The id with these 32 bytes.
+            pub const fn from_bytes(bytes: [u8; 32]) -> Self {
+                Self(bytes)
+            }
+
+            /// The 32 bytes of the id.
+            pub const fn as_bytes(&self) -> &[u8; 32] {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, concat!(stringify!($name), "({})"), self)
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = ParseIdError;
+
+            fn from_str(text: &str) -> Result<Self, ParseIdError> {
+                parse_hex(text).map(Self).ok_or_else(|| ParseIdError(text.to_owned()))
+            }
+        }
+    };
+}
+
+id! {
+    /// Two blobs have the same id exactly when they have the same bytes: plain BLAKE3, as
+    /// `b3sum` prints it.
+    BlobId
+}
+id! {
+    /// Two trees have the same id exactly when they hold the same paths with the same types,
+    /// contents, modes, owners, extended attributes and link targets. Times do not count.
+    TreeId
+}
+id! {
+    /// Two layers have the same id exactly when they make the same changes, times included.
+    LayerId
+}
+id! {
+    /// Two steps have the same definition key when they do the same to parents that were made
+    /// the same way. Known before anything runs.
+    DefinitionKey
+}
+id! {
+    /// Two steps have the same content key when they do the same to equal trees, however those
+    /// came about. Known once the parents' trees are.
+    ContentKey
+}
+
+impl BlobId {
+    /// Names these bytes.
+    pub fn of(bytes: &[u8]) -> Self {
+        Self(*blake3::hash(bytes).as_bytes())
+    }
+}
+
+impl TreeId {
+    /// The blob that holds the tree's root node.
+    pub const fn blob(&self) -> BlobId {
+        BlobId(self.0)
+    }
+}
+
+impl LayerId {
+    /// The blob that holds the layer's canonical bytes.
+    pub const fn blob(&self) -> BlobId {
+        BlobId(self.0)
+    }
+}
+
+impl From<BlobId> for TreeId {
+    fn from(id: BlobId) -> Self {
+        Self(id.0)
+    }
+}
+
+impl From<BlobId> for LayerId {
+    fn from(id: BlobId) -> Self {
+        Self(id.0)
+    }
+}
+
+/// Names bytes that arrive in pieces.
+#[derive(Clone, Default)]
+pub struct BlobHasher(blake3::Hasher);
+
+impl BlobHasher {
+    /// Adds the next bytes.
+    pub fn update(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    /// The name of all bytes so far.
+    pub fn finish(&self) -> BlobId {
+        BlobId(*self.0.finalize().as_bytes())
+    }
+}
+
+fn parse_hex(text: &str) -> Option<[u8; 32]> {
+    let digits = text.as_bytes();
+    if digits.len() != 64 {
+        return None;
+    }
+    let mut bytes = [0; 32];
+    for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
+        *byte = hex_digit(pair[0])? << 4 | hex_digit(pair[1])?;
+    }
+    Some(bytes)
+}
+
+fn hex_digit(digit: u8) -> Option<u8> {
+    match digit {
+        b'0'..=b'9' => Some(digit - b'0'),
+        b'a'..=b'f' => Some(digit - b'a' + 10),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn prints_and_parses_back() {
+        let id = BlobId::of(b"abc");
+        assert_eq!(id.to_string().parse(), Ok(id));
+        assert!("zz".parse::<BlobId>().is_err());
+        assert!(id.to_string().to_uppercase().parse::<BlobId>().is_err());
+    }
+
+    #[test]
+    fn names_bytes_as_b3sum_does() {
+        let expected = "af1349b9f5f9a1a6a0404dea36dcc9499bcb25c9adc112b7cc9a93cae41f3262";
+        assert_eq!(BlobId::of(b"").to_string(), expected);
+    }
+}

@@ -1,0 +1,220 @@
+//! What a store can do, as four small traits; [`crate::conformance`] says what each promises.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use crate::{BlobHasher, BlobId, LayerId, Record, RecordKey, Slot, TreePath};
+
+/// Why a store did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The operating system refused.
+    #[error("{action}: {source}")]
+    Io {
+        /// What was attempted, with its object.
+        action: String,
+        /// The system's answer.
+        source: io::Error,
+    },
+    /// The bytes under a name are not the bytes that it names.
+    #[error("{what} in the store is damaged")]
+    Damaged {
+        /// Which object.
+        what: String,
+    },
+    /// The database under the store failed.
+    #[error("the store's database failed to {action}: {message}")]
+    Database {
+        /// What was attempted.
+        action: &'static str,
+        /// The database's answer.
+        message: String,
+    },
+}
+
+impl StoreError {
+    /// Says what was attempted when the system refused.
+    pub fn io(action: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
+        let action = action.into();
+        move |source| Self::Io { action, source }
+    }
+}
+
+/// A blob that was found.
+#[derive(Debug)]
+pub enum Blob {
+    /// Its bytes, which match its name.
+    Bytes(Vec<u8>),
+    /// A file with its bytes; what is read from it must be checked (see [`Blob::reader`]).
+    File {
+        /// Open for reading, at its start.
+        file: File,
+        /// Its size in bytes.
+        size: u64,
+    },
+}
+
+impl Blob {
+    /// Its size in bytes.
+    pub fn size(&self) -> u64 {
+        match self {
+            Self::Bytes(bytes) => bytes.len() as u64,
+            Self::File { size, .. } => *size,
+        }
+    }
+
+    /// Reads it, failing with [`io::ErrorKind::InvalidData`] at the end when the bytes do not
+    /// match `id`.
+    pub fn reader(self, id: BlobId) -> BlobReader {
+        let source = match self {
+            Self::Bytes(bytes) => Source::Bytes(io::Cursor::new(bytes)),
+            Self::File { file, .. } => Source::File { file, hasher: BlobHasher::default() },
+        };
+        BlobReader { id, source }
+    }
+}
+
+/// Reads a blob and checks it against its name.
+pub struct BlobReader {
+    id: BlobId,
+    source: Source,
+}
+
+enum Source {
+    Bytes(io::Cursor<Vec<u8>>),
+    File { file: File, hasher: BlobHasher },
+}
+
+impl Read for BlobReader {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let (file, hasher) = match &mut self.source {
+            Source::Bytes(bytes) => return bytes.read(buffer),
+            Source::File { file, hasher } => (file, hasher),
+        };
+        let count = file.read(buffer)?;
+        hasher.update(&buffer[..count]);
+        if count == 0 && !buffer.is_empty() && hasher.finish() != self.id {
+            let message = format!("blob {} in the store is damaged", self.id);
+            return Err(io::Error::new(io::ErrorKind::InvalidData, message));
+        }
+        Ok(count)
+    }
+}
+
+/// Keeps bytes by their BLAKE3. Putting what is there already changes nothing.
+pub trait BlobStore: Send + Sync {
+    /// Finds a blob; `None` when the store does not have it or found it damaged.
+    fn open(&self, id: &BlobId) -> Result<Option<Blob>, StoreError>;
+
+    /// Keeps all that `source` gives and names it.
+    fn put_from(&self, source: &mut dyn Read) -> Result<BlobId, StoreError>;
+
+    /// Whether the store has a blob, without reading it.
+    fn has(&self, id: &BlobId) -> Result<bool, StoreError>;
+
+    /// Reads a whole blob, checked; a damaged one is `None`, like a missing one.
+    fn get(&self, id: &BlobId) -> Result<Option<Vec<u8>>, StoreError> {
+        let Some(blob) = self.open(id)? else { return Ok(None) };
+        let mut bytes = Vec::new();
+        match blob.reader(*id).read_to_end(&mut bytes) {
+            Ok(_) => Ok(Some(bytes)),
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => Ok(None),
+            Err(error) => Err(StoreError::io(format!("read blob {id}"))(error)),
+        }
+    }
+
+    /// Keeps bytes and names them.
+    fn put(&self, bytes: &[u8]) -> Result<BlobId, StoreError> {
+        self.put_from(&mut { bytes })
+    }
+}
+
+/// Keeps records by their keys, and the latest ones of each slot.
+pub trait RecordStore: Send + Sync {
+    /// The record under a key.
+    fn find(&self, key: &RecordKey) -> Result<Option<Record>, StoreError>;
+
+    /// Keeps a record under its own two keys and under `also`. When this returns, the record and
+    /// all that was put before it survive a crash.
+    fn keep(&self, record: &Record, also: &[RecordKey]) -> Result<(), StoreError>;
+
+    /// The latest records of a slot, newest first; at least the last eight are remembered.
+    fn recent(&self, slot: &Slot) -> Result<Vec<Record>, StoreError>;
+}
+
+/// A new private directory on the store's file system, gone when dropped.
+#[derive(Debug)]
+pub struct Staging {
+    path: PathBuf,
+}
+
+impl Staging {
+    /// Takes over an empty directory that the store has made. `fs` and `work` are made in it.
+    pub fn new(path: PathBuf) -> Result<Self, StoreError> {
+        let staging = Self { path };
+        for part in [staging.fs(), staging.work()] {
+            std::fs::create_dir(&part)
+                .map_err(StoreError::io(format!("create `{}`", part.display())))?;
+        }
+        Ok(staging)
+    }
+
+    /// The directory itself.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// What becomes the snapshot: an overlay's upper directory, or where a layer is unpacked.
+    pub fn fs(&self) -> PathBuf {
+        self.path.join("fs")
+    }
+
+    /// Scratch space beside it, such as an overlay's work directory.
+    pub fn work(&self) -> PathBuf {
+        self.path.join("work")
+    }
+}
+
+impl Drop for Staging {
+    fn drop(&mut self) {
+        // What can not be removed now is removed when the store is opened next.
+        drop(std::fs::remove_dir_all(&self.path));
+    }
+}
+
+/// Keeps layers as directories that overlayfs can stack.
+pub trait SnapshotStore: Send + Sync {
+    /// The directory that shows a layer in overlayfs's own form, if there is one.
+    fn snapshot(&self, layer: &LayerId) -> Result<Option<PathBuf>, StoreError>;
+
+    /// A place to make one.
+    fn stage(&self) -> Result<Staging, StoreError>;
+
+    /// Makes `staging.fs()` the layer's snapshot, durably, and says where it is now. `files` are
+    /// its regular files: the store may read those blobs from there. A snapshot that is there
+    /// already stays.
+    fn commit(
+        &self,
+        staging: Staging,
+        layer: &LayerId,
+        files: &[(BlobId, TreePath)],
+    ) -> Result<PathBuf, StoreError>;
+}
+
+/// Keeps small values under names that people choose, in tables: image names, OCI digests.
+pub trait NameStore: Send + Sync {
+    /// The value under a name.
+    fn name(&self, table: &str, name: &str) -> Result<Option<Vec<u8>>, StoreError>;
+
+    /// Sets (`Some`) or forgets (`None`) a name, durably.
+    fn set_name(&self, table: &str, name: &str, value: Option<&[u8]>) -> Result<(), StoreError>;
+
+    /// All names of a table with their values, sorted.
+    fn names(&self, table: &str) -> Result<Vec<(String, Vec<u8>)>, StoreError>;
+}
+
+/// All four.
+pub trait Store: BlobStore + RecordStore + SnapshotStore + NameStore {}
+
+impl<T: BlobStore + RecordStore + SnapshotStore + NameStore> Store for T {}
