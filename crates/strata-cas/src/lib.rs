@@ -30,6 +30,7 @@ mod layer;
 mod memory;
 mod path;
 mod record;
+mod squash;
 mod store;
 mod tree;
 mod update;
@@ -40,6 +41,7 @@ pub use layer::{Action, Change, Item, Layer, Time};
 pub use memory::MemoryStore;
 pub use path::{InvalidPath, TreePath};
 pub use record::{Cost, Fact, FactValue, Record, RecordKey, Slot};
+pub use squash::squash;
 pub use store::{
     Blob, BlobReader, BlobStore, NameStore, RecordStore, SnapshotStore, Staging, Store, StoreError,
 };

@@ -4,9 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::io::Read;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crate::{
-    Blob, BlobId, BlobStore, NameStore, Record, RecordKey, RecordStore, Slot, StoreError,
-};
+use crate::{Blob, BlobId, BlobStore, NameStore, Record, RecordKey, RecordStore, Slot, StoreError};
 
 /// Blobs, records and names in memory.
 #[derive(Debug, Default)]

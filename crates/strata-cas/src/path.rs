@@ -24,9 +24,8 @@ impl TreePath {
     /// Takes a path that is clean already.
     pub fn new(path: impl Into<Vec<u8>>) -> Result<Self, InvalidPath> {
         let path = path.into();
-        let clean = |name: &[u8]| {
-            !name.is_empty() && name != b"." && name != b".." && !name.contains(&0)
-        };
+        let clean =
+            |name: &[u8]| !name.is_empty() && name != b"." && name != b".." && !name.contains(&0);
         if path.is_empty() || path.split(|byte| *byte == b'/').all(clean) {
             Ok(Self(path))
         } else {
@@ -109,8 +108,7 @@ impl TreePath {
 
     /// All directories above it, from the root down, itself left out.
     pub fn ancestors(&self) -> Vec<Self> {
-        let mut ancestors: Vec<Self> =
-            std::iter::successors(self.parent(), Self::parent).collect();
+        let mut ancestors: Vec<Self> = std::iter::successors(self.parent(), Self::parent).collect();
         ancestors.reverse();
         ancestors
     }
@@ -118,7 +116,9 @@ impl TreePath {
 
 impl Ord for TreePath {
     fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        self.components().cmp(other.components())
+        // Component by component, which is byte by byte with `/` before every other byte.
+        let rank = |byte: &u8| if *byte == b'/' { 0 } else { *byte };
+        self.0.iter().map(rank).cmp(other.0.iter().map(rank))
     }
 }
 

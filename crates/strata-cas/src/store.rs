@@ -69,7 +69,7 @@ impl Blob {
     pub fn reader(self, id: BlobId) -> BlobReader {
         let source = match self {
             Self::Bytes(bytes) => Source::Bytes(io::Cursor::new(bytes)),
-            Self::File { file, .. } => Source::File { file, hasher: BlobHasher::default() },
+            Self::File { file, .. } => Source::File { file, hasher: Box::default() },
         };
         BlobReader { id, source }
     }
@@ -83,7 +83,7 @@ pub struct BlobReader {
 
 enum Source {
     Bytes(io::Cursor<Vec<u8>>),
-    File { file: File, hasher: BlobHasher },
+    File { file: File, hasher: Box<BlobHasher> },
 }
 
 impl Read for BlobReader {

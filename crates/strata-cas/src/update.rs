@@ -22,11 +22,8 @@ pub fn apply(
         Some(tree) => load(store, tree)?,
         None => Directory::empty_root(),
     };
-    let changes: Vec<(Vec<&[u8]>, &Change)> = layer
-        .changes()
-        .iter()
-        .map(|change| (change.path.components().collect(), change))
-        .collect();
+    let changes: Vec<(Vec<&[u8]>, &Change)> =
+        layer.changes().iter().map(|change| (change.path.components().collect(), change)).collect();
     Apply { store, layer }.directory(base, &changes, 0)
 }
 
@@ -80,9 +77,6 @@ impl Apply<'_> {
             match &first.action {
                 Action::Remove => {
                     entries.remove(name);
-                    if changes.len() == 1 {
-                        return Ok(());
-                    }
                 }
                 Action::Set { item: Item::Directory { .. }, .. } => {}
                 Action::Set { item, metadata, .. } => {
@@ -95,6 +89,10 @@ impl Apply<'_> {
         }
         let directory = match entries.get(name) {
             Some(Node::Directory(tree)) => load(self.store, tree)?,
+            // There is nothing to remove below what is not a directory.
+            _ if changes.iter().all(|(_, change)| change.action == Action::Remove) => {
+                return Ok(());
+            }
             _ => Directory { metadata: Metadata::root(0o755), entries: BTreeMap::new() },
         };
         let tree = self.directory(directory, changes, depth)?;
@@ -204,8 +202,7 @@ mod tests {
         assert_eq!(at_once, detour);
         let other = lay(Some(&at_once), vec![file("b", "9"), file("d", "4")]);
         let (changes, total) = diff(&store, &at_once, &other, 10).expect("diff");
-        let expected =
-            [(path("b"), TreeChange::Content), (path("d"), TreeChange::Added)];
+        let expected = [(path("b"), TreeChange::Content), (path("d"), TreeChange::Added)];
         assert_eq!((changes.as_slice(), total), (&expected[..], 2));
     }
 }
