@@ -52,7 +52,8 @@ impl Keyword {
     /// The keyword that `word` is, in whatever case; [`Keyword::Unknown`] if it is none.
     #[must_use]
     pub fn read(word: &str) -> Self {
-        let known = Self::ALL.into_iter().find(|keyword| keyword.as_str().eq_ignore_ascii_case(word));
+        let known =
+            Self::ALL.into_iter().find(|keyword| keyword.as_str().eq_ignore_ascii_case(word));
         known.unwrap_or(Self::Unknown)
     }
 

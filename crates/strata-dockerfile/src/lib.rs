@@ -1,1 +1,88 @@
-//! (in the making)
+//! Reads a Dockerfile without loss and says what is wrong with it, and where.
+//!
+//! [`parse`] takes bytes and always answers: a [`SyntaxTree`] that prints back as those very
+//! bytes, and the [`Diagnostic`]s found on the way. A file with errors still has a tree, so that an
+//! editor or a linter can work on it; a builder stops at the first [`Severity::Error`].
+//!
+//! The decision behind it: **the meaning is BuildKit's, to the byte.** Whatever BuildKit's frontend
+//! hands to `/bin/sh -c`, keeps of a here-document, or takes for a variable, this crate does
+//! too, oddities included, because a cache that answers for `docker build` must mean the same file.
+//! Where a file is likely to mean something else than its author thinks, that is a warning, not a
+//! different reading.
+//!
+//! Arguments stay as written: each is a [`Word`] with its place. Replacing variables is the job of
+//! [`Expander`], with values from whoever knows them. Nothing here reads a file, a clock or an
+//! environment, and nothing is ever printed.
+//!
+//! ```
+//! use strata_dockerfile::{Kind, parse};
+//!
+//! let source = b"FROM node:18 AS build\nRUN npm ci && \\\n    npm test\n";
+//! let parse = parse(source);
+//! assert!(parse.diagnostics.is_empty());
+//! assert_eq!(parse.tree.to_bytes(), source);
+//!
+//! let Kind::From(from) = &parse.tree.instructions()[0].kind else { unreachable!() };
+//! assert_eq!(from.image.raw, "node:18");
+//! assert_eq!(parse.tree.instructions()[1].original, "RUN npm ci &&     npm test");
+//! ```
+
+mod diagnostic;
+mod duration;
+pub mod expand;
+mod flags;
+mod heredoc;
+mod instruction;
+mod json;
+mod keyword;
+mod mount;
+mod parser;
+mod read;
+mod span;
+mod stages;
+mod suggest;
+mod tree;
+mod word;
+
+pub use diagnostic::{Diagnostic, Severity};
+pub use expand::{ExpandError, Expander, Expansion, Quotes};
+pub use heredoc::Heredoc;
+pub use instruction::{
+    AddArgs, Check, CommandForm, CopyArgs, Declaration, Files, FromArgs, Healthcheck, Instruction,
+    Kind, Network, Onbuild, Pair, RunArgs, Script, Security,
+};
+pub use keyword::Keyword;
+pub use mount::{ExpandValue, Mount, MountKey, MountOption, MountSpec, Sharing};
+pub use span::{LineIndex, Position, Span, Spanned};
+pub use suggest::suggest;
+pub use tree::{Comment, Directive, DirectiveName, Line, LineKind, SyntaxTree};
+pub use word::Word;
+
+/// What came of reading a file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Parse {
+    /// The file.
+    pub tree: SyntaxTree,
+    /// What is wrong with it, in the order of the file.
+    pub diagnostics: Vec<Diagnostic>,
+}
+
+impl Parse {
+    /// Whether the file cannot be built.
+    #[must_use]
+    pub fn has_errors(&self) -> bool {
+        self.diagnostics.iter().any(Diagnostic::is_error)
+    }
+}
+
+/// Reads a Dockerfile.
+#[must_use]
+pub fn parse(source: &[u8]) -> Parse {
+    parser::parse(source)
+}
+
+/// Reads the trigger of an `ONBUILD`, as a base image's config keeps it: one instruction on its own.
+#[must_use]
+pub fn parse_trigger(source: &[u8]) -> Parse {
+    parser::parse_trigger(source)
+}

@@ -48,10 +48,8 @@ fn distance(word: &[char], candidate: &str) -> usize {
         for (column, goal) in other.iter().enumerate() {
             let replaced = last[column] + usize::from(letter != goal);
             next[column + 1] = replaced.min(last[column + 1] + 1).min(next[column] + 1);
-            let swapped = row > 0
-                && column > 0
-                && *letter == other[column - 1]
-                && word[row - 1] == *goal;
+            let swapped =
+                row > 0 && column > 0 && *letter == other[column - 1] && word[row - 1] == *goal;
             if swapped {
                 next[column + 1] = next[column + 1].min(before[column - 1] + 1);
             }

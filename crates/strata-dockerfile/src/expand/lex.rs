@@ -250,14 +250,13 @@ impl Lexer<'_> {
     fn name(&mut self) -> String {
         let mut name = String::new();
         let first = self.rest.peek().copied();
-        if first.is_some_and(is_special) && !first.is_some_and(|c| c.is_ascii_digit()) {
+        if first.is_some_and(is_special) {
             name.extend(self.rest.next());
             return name;
         }
         let digits = first.is_some_and(|c| c.is_ascii_digit());
-        let belongs = |c: &char| {
-            c.is_ascii_digit() || !digits && (c.is_alphanumeric() || *c == '_')
-        };
+        let belongs =
+            |c: &char| c.is_ascii_digit() || !digits && (c.is_alphanumeric() || *c == '_');
         while let Some(letter) = self.rest.next_if(belongs) {
             name.push(letter);
         }
@@ -280,7 +279,7 @@ impl Lexer<'_> {
 
 /// The special parameters of a shell: here they are just names that nobody sets.
 fn is_special(letter: char) -> bool {
-    matches!(letter, '@' | '*' | '#' | '?' | '-' | '$' | '!' | '0')
+    matches!(letter, '@' | '*' | '#' | '?' | '-' | '$' | '!')
 }
 
 fn required(name: &str, message: String, is_set: bool) -> ExpandError {

@@ -1,0 +1,360 @@
+//! One evaluation of a graph: in dependency order, independent steps at the same time.
+
+use std::collections::{BTreeSet, HashSet};
+use std::num::NonZeroUsize;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use strata_cas::{
+    BlobStore, Cost, DefinitionKey, Record, RecordKey, RecordStore, StoreError, TreeId,
+};
+
+use crate::keys::{InputKey, keys_of};
+use crate::reason::Missed;
+use crate::{Definition, Found, Graph, Input, Keys, MissReason, Step, StepId};
+
+/// What became of a step.
+#[derive(Debug, Clone)]
+pub struct Outcome {
+    /// The key that later steps build theirs on.
+    pub definition: DefinitionKey,
+    /// What is kept of it.
+    pub record: Arc<Record>,
+    /// Whether it ran.
+    pub verdict: Verdict,
+}
+
+/// Whether a step ran, and why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// It did not.
+    Hit(Found),
+    /// It did.
+    Miss(MissReason),
+}
+
+/// What happens during an evaluation.
+#[derive(Debug)]
+pub enum Event<'a> {
+    /// A step is about to run.
+    Running(StepId, &'a MissReason),
+    /// A step is done, by running or from the cache.
+    Done(StepId, &'a Outcome),
+    /// A step failed; no other will be started.
+    Failed(StepId),
+}
+
+/// Why one step could not be answered.
+#[derive(Debug, thiserror::Error)]
+pub enum StepError<E> {
+    /// The step itself.
+    #[error("the step failed")]
+    Step(E),
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// An evaluation that came to no end. What was done before is kept.
+#[derive(Debug)]
+pub struct Failed<E> {
+    /// The step that failed first.
+    pub step: StepId,
+    /// Why.
+    pub error: StepError<E>,
+}
+
+/// Evaluates graphs against one store.
+pub struct Build<'a, T> {
+    store: &'a T,
+    jobs: NonZeroUsize,
+}
+
+impl<'a, T: RecordStore + BlobStore> Build<'a, T> {
+    /// One step at a time.
+    pub fn new(store: &'a T) -> Self {
+        Self { store, jobs: NonZeroUsize::MIN }
+    }
+
+    /// Up to `jobs` steps at a time.
+    pub fn with_jobs(self, jobs: NonZeroUsize) -> Self {
+        Self { jobs, ..self }
+    }
+
+    /// Answers every step of the graph; the outcomes are in the graph's order.
+    pub fn run<S: Step>(
+        &self,
+        graph: &Graph<S>,
+        observe: &(dyn Fn(Event<'_>) + Sync),
+    ) -> Result<Vec<Outcome>, Failed<S::Error>> {
+        let evaluation = Evaluation {
+            store: self.store,
+            graph,
+            observe,
+            state: Mutex::new(State::new(graph)),
+            changed: Condvar::new(),
+        };
+        let workers = self.jobs.get().min(graph.len());
+        std::thread::scope(|scope| {
+            for _ in 1..workers {
+                scope.spawn(|| evaluation.work());
+            }
+            evaluation.work();
+        });
+        evaluation.finish()
+    }
+}
+
+/// What the workers share.
+struct State<E> {
+    ready: BTreeSet<usize>,
+    waiting_for: Vec<usize>,
+    outcomes: Vec<Option<Outcome>>,
+    unfinished: usize,
+    in_flight: HashSet<DefinitionKey>,
+    /// Keys that ran in this evaluation: an equal step is not forced a second time.
+    ran: HashSet<DefinitionKey>,
+    failed: Option<Failed<E>>,
+}
+
+impl<E> State<E> {
+    fn new<S>(graph: &Graph<S>) -> Self {
+        let waiting_for: Vec<usize> =
+            (0..graph.len()).map(|step| used_by(graph, step).len()).collect();
+        Self {
+            ready: (0..graph.len()).filter(|step| waiting_for[*step] == 0).collect(),
+            waiting_for,
+            outcomes: (0..graph.len()).map(|_| None).collect(),
+            unfinished: graph.len(),
+            in_flight: HashSet::new(),
+            ran: HashSet::new(),
+            failed: None,
+        }
+    }
+}
+
+/// The steps that a step uses, each once.
+fn used_by<S>(graph: &Graph<S>, step: usize) -> BTreeSet<usize> {
+    graph.inputs(StepId(step)).iter().map(|input| input.step().0).collect()
+}
+
+struct Evaluation<'a, T, S: Step> {
+    store: &'a T,
+    graph: &'a Graph<S>,
+    observe: &'a (dyn Fn(Event<'_>) + Sync),
+    state: Mutex<State<S::Error>>,
+    changed: Condvar,
+}
+
+impl<T: RecordStore + BlobStore, S: Step> Evaluation<'_, T, S> {
+    fn state(&self) -> MutexGuard<'_, State<S::Error>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn wait<'g>(&self, state: MutexGuard<'g, State<S::Error>>) -> MutexGuard<'g, State<S::Error>> {
+        self.changed.wait(state).unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes ready steps until none is left to come.
+    fn work(&self) {
+        let _release = ReleaseOnPanic { state: &self.state, changed: &self.changed };
+        while let Some(step) = self.next() {
+            let answer = self.answer(step);
+            let event = match &answer {
+                Ok(outcome) => Event::Done(StepId(step), outcome),
+                Err(_) => Event::Failed(StepId(step)),
+            };
+            (self.observe)(event);
+            self.settle(step, answer);
+        }
+    }
+
+    fn next(&self) -> Option<usize> {
+        let mut state = self.state();
+        loop {
+            if state.failed.is_some() || state.unfinished == 0 {
+                return None;
+            }
+            match state.ready.pop_first() {
+                Some(step) => return Some(step),
+                None => state = self.wait(state),
+            }
+        }
+    }
+
+    fn settle(&self, step: usize, answer: Result<Outcome, StepError<S::Error>>) {
+        let mut state = self.state();
+        state.unfinished -= 1;
+        match answer {
+            Ok(outcome) => {
+                state.outcomes[step] = Some(outcome);
+                for later in step + 1..self.graph.len() {
+                    if used_by(self.graph, later).contains(&step) {
+                        state.waiting_for[later] -= 1;
+                        if state.waiting_for[later] == 0 {
+                            state.ready.insert(later);
+                        }
+                    }
+                }
+            }
+            Err(error) if state.failed.is_none() => {
+                state.failed = Some(Failed { step: StepId(step), error });
+            }
+            Err(_) => {}
+        }
+        self.changed.notify_all();
+    }
+
+    fn finish(self) -> Result<Vec<Outcome>, Failed<S::Error>> {
+        let state = self.state.into_inner().unwrap_or_else(PoisonError::into_inner);
+        match state.failed {
+            Some(failed) => Err(failed),
+            None => Ok(state.outcomes.into_iter().flatten().collect()),
+        }
+    }
+
+    /// Finds a step's result or makes it.
+    fn answer(&self, step: usize) -> Result<Outcome, StepError<S::Error>> {
+        let (id, definition) = (StepId(step), self.graph.step(StepId(step)).definition());
+        let inputs = self.inputs(id);
+        let input_keys = self.input_keys(id, &inputs)?;
+        let keys = keys_of(&definition.facts, &input_keys);
+        let trees: Vec<TreeId> = input_keys.iter().map(|input| input.tree()).collect();
+
+        let _flight = self.fly(keys.definition);
+        let forced = definition.forced && !self.state().ran.contains(&keys.definition);
+        if !forced && let Some(outcome) = self.look_up(id, &keys)? {
+            return Ok(outcome);
+        }
+        let reason = if forced {
+            MissReason::Forced
+        } else {
+            let missed =
+                Missed { definition: keys.definition, facts: &definition.facts, inputs: &trees };
+            missed.explain(self.store, &self.store.recent(&definition.slot)?)
+        };
+        (self.observe)(Event::Running(id, &reason));
+        let record = self.execute(id, definition, &keys, trees, &inputs)?;
+        self.state().ran.insert(keys.definition);
+        Ok(Outcome {
+            definition: keys.definition,
+            record: Arc::new(record),
+            verdict: Verdict::Miss(reason),
+        })
+    }
+
+    fn inputs(&self, id: StepId) -> Vec<Outcome> {
+        let state = self.state();
+        let of = |input: &Input| state.outcomes[input.step().0].clone();
+        // A step is ready only when all its inputs have outcomes.
+        self.graph.inputs(id).iter().filter_map(of).collect()
+    }
+
+    fn input_keys(
+        &self,
+        id: StepId,
+        outcomes: &[Outcome],
+    ) -> Result<Vec<InputKey>, StepError<S::Error>> {
+        let step = self.graph.step(id);
+        let inputs = self.graph.inputs(id).iter().zip(outcomes).enumerate();
+        inputs
+            .map(|(number, (input, outcome))| match input {
+                Input::Whole(_) => Ok(InputKey::Whole {
+                    definition: outcome.definition,
+                    tree: outcome.record.tree,
+                }),
+                Input::Slice(_) => step
+                    .slice(number, &outcome.record.tree)
+                    .map(InputKey::Slice)
+                    .map_err(StepError::Step),
+            })
+            .collect()
+    }
+
+    /// Waits until no other worker is at a step with this key: equal steps run once.
+    fn fly(&self, key: DefinitionKey) -> Flight<'_, S::Error> {
+        let mut state = self.state();
+        while !state.in_flight.insert(key) {
+            state = self.wait(state);
+        }
+        Flight { key, state: &self.state, changed: &self.changed }
+    }
+
+    fn look_up(&self, id: StepId, keys: &Keys) -> Result<Option<Outcome>, StepError<S::Error>> {
+        let lookups = [
+            (RecordKey::Definition(keys.definition), Found::ByDefinition),
+            (RecordKey::Content(keys.content), Found::ByContent),
+        ];
+        for (key, found) in lookups {
+            let Some(record) = self.store.find(&key)? else { continue };
+            if !self.graph.step(id).usable(&record).map_err(StepError::Step)? {
+                continue;
+            }
+            if found == Found::ByContent {
+                self.store.keep(&record, &[RecordKey::Definition(keys.definition)])?;
+            }
+            return Ok(Some(Outcome {
+                definition: keys.definition,
+                record: Arc::new(record),
+                verdict: Verdict::Hit(found),
+            }));
+        }
+        Ok(None)
+    }
+
+    fn execute(
+        &self,
+        id: StepId,
+        definition: Definition,
+        keys: &Keys,
+        trees: Vec<TreeId>,
+        inputs: &[Outcome],
+    ) -> Result<Record, StepError<S::Error>> {
+        let begin = Instant::now();
+        let produced = self.graph.step(id).run(inputs).map_err(StepError::Step)?;
+        let millis = u64::try_from(begin.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let record = Record {
+            definition: keys.definition,
+            content: keys.content,
+            facts: definition.facts,
+            inputs: trees,
+            tree: produced.tree,
+            payload: produced.payload,
+            cost: Cost { millis, bytes: produced.bytes },
+            slot: definition.slot,
+            created: now.as_secs(),
+        };
+        self.store.keep(&record, &[])?;
+        Ok(record)
+    }
+}
+
+/// A key that one worker is at; given free when dropped.
+struct Flight<'a, E> {
+    key: DefinitionKey,
+    state: &'a Mutex<State<E>>,
+    changed: &'a Condvar,
+}
+
+impl<E> Drop for Flight<'_, E> {
+    fn drop(&mut self) {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).in_flight.remove(&self.key);
+        self.changed.notify_all();
+    }
+}
+
+/// Lets the other workers end when one of them panics, so that the panic is seen.
+struct ReleaseOnPanic<'a, E> {
+    state: &'a Mutex<State<E>>,
+    changed: &'a Condvar,
+}
+
+impl<E> Drop for ReleaseOnPanic<'_, E> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.state.lock().unwrap_or_else(PoisonError::into_inner).unfinished = 0;
+            self.changed.notify_all();
+        }
+    }
+}
