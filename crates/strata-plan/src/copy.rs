@@ -1,0 +1,218 @@
+//! `COPY` and `ADD`: what is copied from where, with everything expanded. Which paths a pattern
+//! selects is found out when the files are there.
+
+use strata_dockerfile::{AddArgs, CopyArgs, Diagnostic, Expander, Files, Instruction, Span, Word};
+
+use crate::evaluate::{Evaluation, Wrong, wrong};
+use crate::stage::{State, clean_path};
+use crate::{Chmod, CopyOp, CopySource, InlineFile, Op, Source, StepIndex};
+
+impl CopyOp {
+    /// A copy of nothing, for filling in.
+    pub(crate) fn empty() -> Self {
+        Self {
+            from: Source::Step(None),
+            sources: Vec::new(),
+            inline: Vec::new(),
+            dest: String::new(),
+            chown: None,
+            chmod: None,
+            exclude: Vec::new(),
+            parents: false,
+            link: false,
+            unpack: false,
+            is_add: false,
+        }
+    }
+}
+
+impl Evaluation<'_> {
+    pub(crate) fn copy_instruction(
+        &mut self,
+        stage: usize,
+        state: &mut State,
+        copy: &CopyArgs,
+        instruction: &Instruction,
+        span: Span,
+        ordinal: usize,
+    ) -> Result<StepIndex, Wrong> {
+        let mut op = self.files(state, &copy.files)?;
+        op.from = match &copy.from {
+            Some(name) => self.source(stage, &name.raw, name.span)?,
+            None => Source::Context(String::new()),
+        };
+        op.parents = copy.parents;
+        for source in &op.sources {
+            if is_remote(&source.pattern) {
+                return Err(Box::new(
+                    Diagnostic::error("remote-copy", source.span, "`COPY` does not fetch URLs")
+                        .hint("`ADD` does"),
+                ));
+            }
+        }
+        let flags = if copy.parents { " --parents" } else { "" };
+        Ok(self.commit_copy(state, op, flags, &copy.files, instruction, span, ordinal))
+    }
+
+    pub(crate) fn add_instruction(
+        &mut self,
+        state: &mut State,
+        add: &AddArgs,
+        instruction: &Instruction,
+        span: Span,
+        ordinal: usize,
+    ) -> Result<StepIndex, Wrong> {
+        let mut op = self.files(state, &add.files)?;
+        op.from = Source::Context(String::new());
+        op.is_add = true;
+        op.unpack = add.unpack.unwrap_or(true);
+        if let Some(remote) = op.sources.iter().find(|source| is_remote(&source.pattern)) {
+            let message = "`ADD` of a URL or git repository is not supported yet";
+            return Err(Box::new(
+                Diagnostic::error("remote-add", remote.span, message)
+                    .hint("fetch it in a `RUN`, for example with curl or git"),
+            ));
+        }
+        if let Some(checksum) = &add.checksum {
+            let message = "`--checksum` is for URLs and git repositories";
+            return Err(wrong(checksum.span, message));
+        }
+        Ok(self.commit_copy(state, op, "", &add.files, instruction, span, ordinal))
+    }
+
+    /// What COPY and ADD have in common.
+    fn files(&self, state: &State, files: &Files) -> Result<CopyOp, Wrong> {
+        let optional = |word: &Option<Word>| match word {
+            Some(word) => self.expand(word, state).map(Some),
+            None => Ok(None),
+        };
+        let mut sources = Vec::new();
+        for word in &files.sources {
+            let text = self.expand(word, state)?;
+            let pattern = if is_remote(&text) { text } else { clean_source(&text) };
+            sources.push(CopySource { pattern, span: word.span });
+        }
+        let exclude: Result<Vec<String>, Wrong> =
+            files.exclude.iter().map(|word| self.expand(word, state)).collect();
+        let dest = self.expand(&files.dest, state)?;
+        let dest = state.absolute(&dest);
+        if sources.len() + files.heredocs.len() > 1 && !dest.ends_with('/') {
+            let message = "with more than one source, the destination must be a directory";
+            return Err(Box::new(
+                Diagnostic::error("destination-not-a-directory", files.dest.span, message)
+                    .hint(format!("end it with a slash: `{}/`", files.dest)),
+            ));
+        }
+        let chmod = match (&files.chmod, optional(&files.chmod)?) {
+            (Some(word), Some(text)) => Some(chmod(&text, word.span)?),
+            _ => None,
+        };
+        Ok(CopyOp {
+            sources,
+            inline: self.inline_files(state, files)?,
+            dest,
+            chown: optional(&files.chown)?.filter(|chown| !chown.is_empty()),
+            chmod,
+            exclude: exclude?,
+            link: files.link,
+            ..CopyOp::empty()
+        })
+    }
+
+    fn inline_files(&self, state: &State, files: &Files) -> Result<Vec<InlineFile>, Wrong> {
+        let lookup = |name: &str| state.env.get(name).cloned();
+        let expand = |heredoc: &strata_dockerfile::Heredoc| {
+            let content = heredoc.content();
+            if !heredoc.expand {
+                return Ok(content);
+            }
+            let expanded = Expander::heredoc().word(&content, &lookup);
+            expanded.map_err(|error| wrong(heredoc.body_span, error.to_string()))
+        };
+        files
+            .heredocs
+            .iter()
+            .map(|heredoc| Ok(InlineFile { name: heredoc.name.clone(), content: expand(heredoc)? }))
+            .collect()
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "one instruction in all its parts")]
+    fn commit_copy(
+        &mut self,
+        state: &mut State,
+        op: CopyOp,
+        flags: &str,
+        files: &Files,
+        instruction: &Instruction,
+        span: Span,
+        ordinal: usize,
+    ) -> StepIndex {
+        let line = self.copy_line(state, &op, flags, files);
+        let (stage, text) = (state.name.clone(), instruction.original.clone());
+        let step = self.step(&stage, ordinal, text, span, state.root, Op::Copy(op));
+        state.root = Some(step);
+        state.commit(line, Some(step));
+        step
+    }
+
+    /// The history's line: flags that matter for the result, then the words as expanded.
+    fn copy_line(&self, state: &State, op: &CopyOp, flags: &str, files: &Files) -> String {
+        let mut line = if op.is_add { "ADD" } else { "COPY" }.to_owned();
+        line.push_str(flags);
+        if let Some(chown) = &op.chown {
+            line.push_str(&format!(" --chown={chown}"));
+        }
+        let words = |word: &Word| self.expand(word, state).unwrap_or_else(|_| word.raw.clone());
+        if let Some(chmod) = &files.chmod {
+            line.push_str(&format!(" --chmod={}", words(chmod)));
+        }
+        for source in &files.sources {
+            line.push_str(&format!(" {}", words(source)));
+        }
+        for inline in &op.inline {
+            line.push_str(&format!(" <<{}", inline.name));
+        }
+        line.push_str(&format!(" {} # buildkit", words(&files.dest)));
+        line
+    }
+}
+
+/// A source below the root of the context: `..` stops there, as does a leading slash. The pivot
+/// of `--parents`, `/./`, is kept.
+fn clean_source(text: &str) -> String {
+    let clean = |text: &str| clean_path(&format!("/{text}"))[1..].to_owned();
+    match text.split_once("/./") {
+        Some((base, rest)) => format!("{}/./{}", clean(base), clean(rest)),
+        None => clean(text),
+    }
+}
+
+fn is_remote(source: &str) -> bool {
+    ["http://", "https://", "git://", "ssh://", "git@"]
+        .iter()
+        .any(|scheme| source.starts_with(scheme))
+}
+
+/// `--chmod`: octal, or symbolic as chmod(1) takes it.
+fn chmod(text: &str, span: Span) -> Result<Chmod, Wrong> {
+    let bad = || {
+        let message = format!("`--chmod={text}` is not a mode");
+        Box::new(
+            Diagnostic::error("bad-mode", span, message)
+                .hint("write an octal number up to 7777, or a text such as `u=rwX,go=rX`"),
+        )
+    };
+    if text.bytes().all(|byte| byte.is_ascii_digit()) {
+        let mode = u32::from_str_radix(text, 8).map_err(|_| bad())?;
+        return if mode <= 0o7777 { Ok(Chmod::Octal(mode)) } else { Err(bad()) };
+    }
+    let clause = |clause: &str| {
+        let rest = clause.trim_start_matches(['u', 'g', 'o', 'a']);
+        let mut actions = rest.split(['+', '-', '=']);
+        actions.next() == Some("")
+            && rest.len() > 1
+            && actions
+                .all(|permissions| permissions.bytes().all(|byte| b"rwxXstugo".contains(&byte)))
+    };
+    if text.split(',').all(clause) { Ok(Chmod::Symbolic(text.to_owned())) } else { Err(bad()) }
+}

@@ -1,0 +1,510 @@
+//! Walks the stages that the target needs, instruction by instruction.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use strata_dockerfile::{
+    Declaration, Diagnostic, Expander, Expansion, FromArgs, Instruction, Kind, Span, Word,
+    parse_trigger, suggest,
+};
+use strata_oci::{Platform, Reference};
+
+use crate::stage::{State, clean_path};
+use crate::{
+    ContextKind, CopyOp, CopySource, Entry, ImageName, ImageNeed, ImageOp, Op, Plan, PlanError,
+    PlannedImage, Request, ResolvedImage, Source, Step, StepIndex,
+};
+
+/// What stands in for a PATH that the base image does not have.
+const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// One thing wrong, with its place.
+pub(crate) type Wrong = Box<Diagnostic>;
+
+/// A stage as the file has it.
+struct StageText<'a> {
+    from: &'a FromArgs,
+    /// The FROM and what follows it.
+    instructions: &'a [Instruction],
+}
+
+pub(crate) struct Evaluation<'a> {
+    pub(crate) request: &'a Request<'a>,
+    pub(crate) expander: Expander,
+    images: &'a dyn Fn(&ImageNeed) -> Option<ResolvedImage>,
+    stages: Vec<StageText<'a>>,
+    pub(crate) globals: BTreeMap<String, String>,
+    states: BTreeMap<usize, State>,
+    /// Images that are copied from, by name: each is one step.
+    copied_images: BTreeMap<String, Option<StepIndex>>,
+    missing: BTreeSet<ImageNeed>,
+    pub(crate) steps: Vec<Step>,
+    entries: Vec<Entry>,
+}
+
+impl<'a> Evaluation<'a> {
+    pub(crate) fn new(
+        request: &'a Request<'a>,
+        images: &'a dyn Fn(&ImageNeed) -> Option<ResolvedImage>,
+    ) -> Self {
+        Self {
+            request,
+            expander: Expander::new(request.tree.escape()),
+            images,
+            stages: stages(request.tree.instructions()),
+            globals: platform_args(request),
+            states: BTreeMap::new(),
+            copied_images: BTreeMap::new(),
+            missing: BTreeSet::new(),
+            steps: Vec::new(),
+            entries: Vec::new(),
+        }
+    }
+
+    pub(crate) fn run(mut self) -> Result<Plan, PlanError> {
+        let state = self.target();
+        // What was made up for an unknown image may look wrong without being so.
+        if !self.missing.is_empty() {
+            return Err(PlanError::Missing(self.missing.into_iter().collect()));
+        }
+        let mut state = state.map_err(|wrong| PlanError::Wrong(vec![*wrong]))?;
+        if !self.request.labels.is_empty() {
+            let labels = state.config.labels.get_or_insert_default();
+            labels.extend(self.request.labels.clone());
+        }
+        let chain = chain(&self.steps, state.root);
+        for entry in &mut self.entries {
+            entry.in_image = match entry.step {
+                Some(step) => chain.contains(&step),
+                None => entry.stage == state.name,
+            };
+        }
+        let image = PlannedImage {
+            root: state.root,
+            platform: state.platform,
+            config: state.config,
+            author: state.author,
+            base: state.base,
+            history: state.history,
+        };
+        Ok(Plan { steps: self.steps, entries: self.entries, image })
+    }
+
+    fn target(&mut self) -> Result<State, Wrong> {
+        self.global_args()?;
+        let last = self.stages.len().checked_sub(1);
+        let stage = match &self.request.target {
+            Some(name) => Some(self.target_stage(name)?),
+            None => last,
+        };
+        match stage {
+            Some(stage) => self.stage(stage),
+            None => Err(wrong(Span::default(), "the Dockerfile has no stage")),
+        }
+    }
+
+    fn target_stage(&self, name: &str) -> Result<usize, Wrong> {
+        let number = name.parse::<usize>().ok().filter(|number| *number < self.stages.len());
+        self.find_stage(name, self.stages.len()).or(number).ok_or_else(|| {
+            let message = format!("target stage `{name}` could not be found");
+            let names: Vec<&str> = self.stages.iter().filter_map(|s| alias(s.from)).collect();
+            let hint = match suggest(name, names.iter().copied()) {
+                Some(close) => format!("did you mean `{close}`?"),
+                None if names.is_empty() => "no stage of this file has a name".to_owned(),
+                None => format!("the stages are `{}`", names.join("`, `")),
+            };
+            Box::new(Diagnostic::error("unknown-target", Span::default(), message).hint(hint))
+        })
+    }
+
+    /// The last stage of this name before the `before`-th.
+    fn find_stage(&self, name: &str, before: usize) -> Option<usize> {
+        let name = name.to_ascii_lowercase();
+        let earlier = self.stages[..before].iter();
+        earlier.enumerate().rev().find(|(_, s)| alias(s.from) == Some(&name)).map(|(at, _)| at)
+    }
+
+    fn global_args(&mut self) -> Result<(), Wrong> {
+        for instruction in self.request.tree.instructions() {
+            match &instruction.kind {
+                Kind::Arg(declarations) => {
+                    for declaration in declarations {
+                        self.global_arg(declaration)?;
+                    }
+                }
+                _ => break,
+            }
+        }
+        Ok(())
+    }
+
+    fn global_arg(&mut self, declaration: &Declaration) -> Result<(), Wrong> {
+        let name = declaration.name.raw.clone();
+        let given = self.request.build_args.get(&name).cloned();
+        let value = match (given, &declaration.default) {
+            (Some(value), _) => Some(value),
+            (None, Some(default)) => Some(self.expand_in(default, &self.globals)?.text),
+            (None, None) => None,
+        };
+        if let Some(value) = value {
+            self.globals.insert(name, value);
+        }
+        Ok(())
+    }
+
+    /// Evaluates a stage, once.
+    pub(crate) fn stage(&mut self, index: usize) -> Result<State, Wrong> {
+        if let Some(state) = self.states.get(&index) {
+            return Ok(state.clone());
+        }
+        let (from, instructions) = (self.stages[index].from, self.stages[index].instructions);
+        let name = alias(from).map_or_else(|| index.to_string(), str::to_owned);
+        let (mut state, triggers) = self.base(index, from, &instructions[0], &name)?;
+        state.name.clone_from(&name);
+        if !state.env.contains_key("PATH") {
+            state.env.insert("PATH".to_owned(), DEFAULT_PATH.to_owned());
+            let env = state.config.env.get_or_insert_default();
+            env.push(format!("PATH={DEFAULT_PATH}"));
+        }
+        let mut ordinal = 0;
+        for (trigger, span) in triggers {
+            ordinal += 1;
+            self.trigger(index, &mut state, &trigger, span, ordinal)?;
+        }
+        for instruction in &instructions[1..] {
+            ordinal += 1;
+            self.instruction(index, &mut state, instruction, instruction.span, ordinal)?;
+        }
+        self.states.insert(index, state.clone());
+        Ok(state)
+    }
+
+    fn trigger(
+        &mut self,
+        stage: usize,
+        state: &mut State,
+        trigger: &str,
+        span: Span,
+        ordinal: usize,
+    ) -> Result<(), Wrong> {
+        let parse = parse_trigger(trigger.as_bytes());
+        let error = parse.diagnostics.iter().find(|diagnostic| diagnostic.is_error());
+        if let Some(error) = error {
+            let message = format!("in `ONBUILD {trigger}` of the base image: {}", error.message);
+            return Err(wrong(span, message));
+        }
+        let instructions = parse.tree.instructions().to_vec();
+        for instruction in &instructions {
+            self.instruction(stage, state, instruction, span, ordinal).map_err(|mut wrong| {
+                wrong.message =
+                    format!("in `ONBUILD {trigger}` of the base image: {}", wrong.message);
+                wrong.span = span;
+                wrong
+            })?;
+        }
+        Ok(())
+    }
+
+    /// What FROM starts from, and the triggers that it fires.
+    fn base(
+        &mut self,
+        index: usize,
+        from: &FromArgs,
+        instruction: &Instruction,
+        stage_name: &str,
+    ) -> Result<(State, Vec<(String, Span)>), Wrong> {
+        let name = self.expand_in(&from.image, &self.globals)?.text;
+        if name.is_empty() {
+            let message = format!("`{}` is blank: no such image", from.image);
+            return Err(Box::new(
+                Diagnostic::error("blank-base", from.image.span, message)
+                    .hint("declare the `ARG` before the first `FROM`, with a default"),
+            ));
+        }
+        let platform = match &from.platform {
+            Some(word) => self.platform(word)?,
+            None => self.request.platform.clone(),
+        };
+        let context = alias(from).and_then(|alias| self.context(alias).map(|kind| (alias, kind)));
+        if let Some((alias, kind)) = context {
+            return self.context_stage(alias, kind, &platform, instruction, stage_name);
+        }
+        if let Some(earlier) = self.find_stage(&name, index) {
+            let mut state = self.stage(earlier)?;
+            let triggers = std::mem::take(&mut state.triggers);
+            state.config.on_build = None;
+            state.has_cmd = false;
+            self.entry(stage_name, instruction, instruction.span, None);
+            return Ok((state, triggers.into_iter().map(|(t, _)| (t, instruction.span)).collect()));
+        }
+        if name == "scratch" {
+            self.entry(stage_name, instruction, instruction.span, None);
+            return Ok((State::empty(&platform), Vec::new()));
+        }
+        if let Some((name, kind)) = self.context_for_image(&name) {
+            return self.context_stage(&name, kind, &platform, instruction, stage_name);
+        }
+        let reference = self.reference(&name, from.image.span)?;
+        let name = ImageName::Reference(reference);
+        self.image_stage(name, platform, instruction, stage_name)
+    }
+
+    fn platform(&self, word: &Word) -> Result<Platform, Wrong> {
+        let text = self.expand_in(word, &self.globals)?.text;
+        text.parse().map_err(|error| wrong(word.span, format!("{error}")))
+    }
+
+    fn reference(&self, name: &str, span: Span) -> Result<Reference, Wrong> {
+        name.parse().map_err(|error: strata_oci::InvalidReference| {
+            let names = self.stages.iter().filter_map(|stage| alias(stage.from));
+            let hint = suggest(name, names).map(|close| format!("did you mean `{close}`?"));
+            Box::new(Diagnostic::error("bad-image-name", span, error.to_string()).hint_if(hint))
+        })
+    }
+
+    fn context(&self, name: &str) -> Option<ContextKind> {
+        self.request.contexts.get(&name.to_ascii_lowercase()).copied()
+    }
+
+    /// A named context that replaces an image: by the name as written or completed.
+    fn context_for_image(&self, name: &str) -> Option<(String, ContextKind)> {
+        let complete = |name: &str| name.parse::<Reference>().ok();
+        let wanted = complete(name);
+        let contexts = self.request.contexts.iter();
+        let found = contexts.into_iter().find(|(context, _)| {
+            *context == name || (wanted.is_some() && complete(context) == wanted)
+        });
+        found.map(|(context, kind)| (context.clone(), *kind))
+    }
+
+    fn context_stage(
+        &mut self,
+        context: &str,
+        kind: ContextKind,
+        platform: &Platform,
+        instruction: &Instruction,
+        stage_name: &str,
+    ) -> Result<(State, Vec<(String, Span)>), Wrong> {
+        if kind == ContextKind::Image {
+            let name = ImageName::Context(context.to_owned());
+            return self.image_stage(name, platform.clone(), instruction, stage_name);
+        }
+        let step = self.context_root(context, stage_name, instruction.span);
+        let mut state = State::empty(platform);
+        state.root = Some(step);
+        self.entry(stage_name, instruction, instruction.span, Some(step));
+        Ok((state, Vec::new()))
+    }
+
+    /// A directory as a root.
+    fn context_root(&mut self, context: &str, stage: &str, span: Span) -> StepIndex {
+        let op = CopyOp {
+            from: Source::Context(context.to_owned()),
+            sources: vec![CopySource { pattern: String::new(), span }],
+            dest: "/".to_owned(),
+            ..CopyOp::empty()
+        };
+        let text = format!("FROM {context}");
+        self.step(stage, 0, text, span, None, Op::Copy(op))
+    }
+
+    fn image_stage(
+        &mut self,
+        name: ImageName,
+        platform: Platform,
+        instruction: &Instruction,
+        stage_name: &str,
+    ) -> Result<(State, Vec<(String, Span)>), Wrong> {
+        let span = match &instruction.kind {
+            Kind::From(from) => from.image.span,
+            _ => instruction.span,
+        };
+        let need = ImageNeed { name, platform, span };
+        let mut state = State::empty(&need.platform);
+        let Some(image) = (self.images)(&need) else {
+            self.missing.insert(need);
+            return Ok((state, Vec::new()));
+        };
+        state.config = image.config.config.clone();
+        state.author = image.config.author.clone();
+        let triggers = state.config.on_build.take().unwrap_or_default();
+        for variable in state.config.env.iter().flatten() {
+            let (name, value) = variable.split_once('=').unwrap_or((variable, ""));
+            state.env.insert(name.to_owned(), value.to_owned());
+        }
+        if !state.config.working_dir.is_empty() {
+            state.config.working_dir = clean_path(&state.config.working_dir);
+        }
+        state.base = Some(image.clone());
+        let step = self.image_step(need, image, stage_name, &instruction.original);
+        state.root = step;
+        self.entry(stage_name, instruction, instruction.span, step);
+        Ok((state, triggers.into_iter().map(|t| (t, instruction.span)).collect()))
+    }
+
+    fn image_step(
+        &mut self,
+        need: ImageNeed,
+        image: ResolvedImage,
+        stage: &str,
+        text: &str,
+    ) -> Option<StepIndex> {
+        if image.config.rootfs.diff_ids.is_empty() {
+            return None;
+        }
+        let span = need.span;
+        let op = Op::Image(Box::new(ImageOp { need, image }));
+        Some(self.step(stage, 0, text.to_owned(), span, None, op))
+    }
+
+    /// Where `--from` leads: a named context, an earlier stage by name or number, or an image.
+    pub(crate) fn source(
+        &mut self,
+        current: usize,
+        name: &str,
+        span: Span,
+    ) -> Result<Source, Wrong> {
+        if name.contains('$') {
+            let message = format!("`--from={name}`: variables are not expanded here");
+            return Err(Box::new(Diagnostic::error("variable-in-from", span, message).hint(
+                "give it a stage of its own: `FROM <image> AS <name>`, where variables can stand",
+            )));
+        }
+        let lower = name.to_ascii_lowercase();
+        if let Some(stage) = self.find_stage(&lower, current) {
+            return Ok(Source::Step(self.stage(stage)?.root));
+        }
+        if let Ok(number) = name.parse::<usize>() {
+            if number < current {
+                return Ok(Source::Step(self.stage(number)?.root));
+            }
+            return Err(wrong(span, format!("`{name}` is not the number of an earlier stage")));
+        }
+        if self.find_stage(&lower, self.stages.len()).is_some() {
+            let message = format!("stage `{name}` must be defined before it is copied from");
+            return Err(wrong(span, message));
+        }
+        match self.context_for_image(name) {
+            Some((context, ContextKind::Directory)) => return Ok(Source::Context(context)),
+            Some((context, ContextKind::Image)) => {
+                return self.copied_image(ImageName::Context(context), span);
+            }
+            None => {}
+        }
+        if name == "scratch" {
+            return Ok(Source::Step(None));
+        }
+        let reference = self.reference(name, span)?;
+        self.copied_image(ImageName::Reference(reference), span)
+    }
+
+    fn copied_image(&mut self, name: ImageName, span: Span) -> Result<Source, Wrong> {
+        let key = name.to_string();
+        if let Some(step) = self.copied_images.get(&key) {
+            return Ok(Source::Step(*step));
+        }
+        let need = ImageNeed { name, platform: self.request.platform.clone(), span };
+        let Some(image) = (self.images)(&need) else {
+            self.missing.insert(need);
+            return Ok(Source::Step(None));
+        };
+        let step = self.image_step(need, image, &key, &format!("FROM {key}"));
+        self.copied_images.insert(key, step);
+        Ok(Source::Step(step))
+    }
+
+    /// Adds a step to the plan.
+    pub(crate) fn step(
+        &mut self,
+        stage: &str,
+        ordinal: usize,
+        text: String,
+        span: Span,
+        parent: Option<StepIndex>,
+        op: Op,
+    ) -> StepIndex {
+        let no_cache = &self.request.no_cache;
+        let forced =
+            !matches!(op, Op::Image(_)) && (no_cache.contains("") || no_cache.contains(stage));
+        self.steps.push(Step { stage: stage.to_owned(), ordinal, text, span, parent, op, forced });
+        self.steps.len() - 1
+    }
+
+    pub(crate) fn entry(
+        &mut self,
+        stage: &str,
+        instruction: &Instruction,
+        span: Span,
+        step: Option<StepIndex>,
+    ) {
+        let text = instruction.original.clone();
+        self.entries.push(Entry { stage: stage.to_owned(), text, span, step, in_image: false });
+    }
+
+    /// A word with the variables of a stage replaced.
+    pub(crate) fn expand(&self, word: &Word, state: &State) -> Result<String, Wrong> {
+        Ok(self.expand_in(word, &state.env)?.text)
+    }
+
+    pub(crate) fn expand_in(
+        &self,
+        word: &Word,
+        variables: &BTreeMap<String, String>,
+    ) -> Result<Expansion, Wrong> {
+        let lookup = |name: &str| variables.get(name).cloned();
+        let expansion = self.expander.expand(&word.raw, &lookup);
+        expansion.map_err(|error| wrong(word.span, error.to_string()))
+    }
+}
+
+/// An error of the plan.
+pub(crate) fn wrong(span: Span, message: impl Into<String>) -> Wrong {
+    Box::new(Diagnostic::error("plan", span, message))
+}
+
+fn alias(from: &FromArgs) -> Option<&str> {
+    from.alias.as_ref().map(|alias| &*alias.value)
+}
+
+fn stages(instructions: &[Instruction]) -> Vec<StageText<'_>> {
+    let starts: Vec<(usize, &FromArgs)> = instructions
+        .iter()
+        .enumerate()
+        .filter_map(|(at, instruction)| match &instruction.kind {
+            Kind::From(from) => Some((at, from)),
+            _ => None,
+        })
+        .collect();
+    let ends = starts.iter().skip(1).map(|(at, _)| *at).chain([instructions.len()]);
+    let ranges = starts.iter().zip(ends);
+    ranges
+        .map(|((start, from), end)| StageText { from, instructions: &instructions[*start..end] })
+        .collect()
+}
+
+/// The steps that the root of an image consists of.
+fn chain(steps: &[Step], root: Option<StepIndex>) -> BTreeSet<StepIndex> {
+    std::iter::successors(root, |step| steps[*step].parent).collect()
+}
+
+/// `BUILDPLATFORM`, `TARGETARCH` and the like, which `--build-arg` overrides.
+fn platform_args(request: &Request<'_>) -> BTreeMap<String, String> {
+    let (build, target) = (&request.build_platform, &request.platform);
+    let variant = |platform: &Platform| platform.variant.clone().unwrap_or_default();
+    let stage = request.target.clone().unwrap_or_else(|| "default".to_owned());
+    let args = [
+        ("BUILDPLATFORM", build.to_string()),
+        ("BUILDOS", build.os.clone()),
+        ("BUILDARCH", build.architecture.clone()),
+        ("BUILDVARIANT", variant(build)),
+        ("TARGETPLATFORM", target.to_string()),
+        ("TARGETOS", target.os.clone()),
+        ("TARGETARCH", target.architecture.clone()),
+        ("TARGETVARIANT", variant(target)),
+        ("TARGETSTAGE", stage),
+    ];
+    let overridden = |(name, value): (&str, String)| {
+        let value = request.build_args.get(name).cloned().unwrap_or(value);
+        (name.to_owned(), value)
+    };
+    args.into_iter().map(overridden).collect()
+}

@@ -1,0 +1,231 @@
+//! What of a step enters its key, in words: the plan's part of `docs/cache-keys.md`.
+//!
+//! Never here: proxies, secrets' values, what cache mounts hold, resource limits, where the
+//! context lies. The accident that taught it: a builder whose keys had the umask of the checkout
+//! and the host's addresses in them, and missed on every second machine.
+
+use strata_cas::Fact;
+use strata_dockerfile::{Network, Security, Sharing};
+
+use crate::{Chmod, CopyOp, MakeDirectoryOp, RunMount, RunOp};
+
+impl RunOp {
+    /// What its result depends on, besides the root that it starts from and the files that its
+    /// mounts bring.
+    pub fn facts(&self) -> Vec<Fact> {
+        let Self { argv, script, env, proxies: _, cwd, user, network, security, mounts, platform } =
+            self;
+        let mut facts = vec![
+            Fact::text("kind", "run"),
+            Fact::text("command", list(argv)),
+            Fact::text("working directory", cwd),
+            Fact::text("user", user),
+            Fact::text("platform", platform.to_string()),
+        ];
+        if let Some(script) = script {
+            facts.push(Fact::text("script", &script.body));
+        }
+        facts.extend(env.iter().map(|(name, value)| Fact::text(format!("env {name}"), value)));
+        if *network != Network::Default {
+            facts.push(Fact::text("network", format!("{network:?}").to_lowercase()));
+        }
+        if *security == Security::Insecure {
+            facts.push(Fact::text("security", "insecure"));
+        }
+        let mounts = mounts.iter().enumerate();
+        facts.extend(
+            mounts.map(|(number, mount)| Fact::text(format!("mount {number}"), mount.fact())),
+        );
+        facts
+    }
+}
+
+impl RunMount {
+    /// Target, kind and identity; what is mounted is an input of its own.
+    fn fact(&self) -> String {
+        match self {
+            Self::Bind { from: _, source: _, target, read_only } => {
+                list(&["bind", target, if *read_only { "ro" } else { "rw" }])
+            }
+            Self::Cache { id, target, seed: _, sharing, mode, uid, gid, read_only } => list(&[
+                "cache",
+                target,
+                id,
+                match sharing {
+                    Sharing::Shared => "shared",
+                    Sharing::Private => "private",
+                    Sharing::Locked => "locked",
+                },
+                &format!("{mode:o} {uid}:{gid}"),
+                if *read_only { "ro" } else { "rw" },
+            ]),
+            Self::Tmpfs { target, size_bytes } => {
+                let size = size_bytes.map(|size| size.to_string()).unwrap_or_default();
+                list(&["tmpfs", target, &size])
+            }
+            Self::Secret { id, target, env, required: _, mode, uid, gid } => list(&[
+                "secret",
+                id,
+                target.as_deref().unwrap_or_default(),
+                env.as_deref().unwrap_or_default(),
+                &format!("{mode:o} {uid}:{gid}"),
+            ]),
+            Self::Ssh { id, target, required: _ } => {
+                list(&["ssh", id, target.as_deref().unwrap_or_default()])
+            }
+        }
+    }
+}
+
+impl CopyOp {
+    /// What its result depends on, besides the root that it is laid over and the files that it
+    /// selects. Owners and modes are part of those files (their effective ones), unless they
+    /// depend on the root.
+    pub fn facts(&self) -> Vec<Fact> {
+        let Self {
+            from: _,
+            sources: _,
+            inline: _,
+            dest,
+            chown,
+            chmod: _,
+            exclude: _,
+            parents: _,
+            link,
+            unpack,
+            is_add: _,
+        } = self;
+        let mut facts = vec![Fact::text("kind", "copy"), Fact::text("destination", dest)];
+        if *link {
+            facts.push(Fact::text("link", "yes"));
+        }
+        if *unpack {
+            facts.push(Fact::text("unpack", "yes"));
+        }
+        if let Some(chown) = chown.as_ref().filter(|chown| !is_numeric(chown)) {
+            facts.push(Fact::text("chown", chown));
+        }
+        facts
+    }
+
+    /// The owner that `--chown` gives without looking into the root: numbers only.
+    pub fn numeric_owner(&self) -> Option<(u32, u32)> {
+        let chown = self.chown.as_ref().filter(|chown| is_numeric(chown))?;
+        let (user, group) = chown.split_once(':').unwrap_or((chown, chown));
+        Some((user.parse().ok()?, group.parse().ok()?))
+    }
+}
+
+fn is_numeric(chown: &str) -> bool {
+    let number = |text: &str| text.parse::<u32>().is_ok();
+    match chown.split_once(':') {
+        Some((user, group)) => number(user) && number(group),
+        None => number(chown),
+    }
+}
+
+impl Chmod {
+    /// The mode that a path gets which had `mode`.
+    pub fn apply(&self, mode: u32, is_directory: bool) -> u32 {
+        match self {
+            Self::Octal(mode) => *mode,
+            Self::Symbolic(text) => {
+                text.split(',').fold(mode, |mode, clause| apply_clause(clause, mode, is_directory))
+            }
+        }
+    }
+}
+
+/// One clause of a symbolic mode, such as `go+rX`.
+fn apply_clause(clause: &str, mode: u32, is_directory: bool) -> u32 {
+    let who_end = clause.find(['+', '-', '=']).unwrap_or(clause.len());
+    let (who, mut rest) = clause.split_at(who_end);
+    let who: u32 = match who {
+        "" => 0o777,
+        who => who.bytes().fold(0, |mask, byte| {
+            mask | match byte {
+                b'u' => 0o700,
+                b'g' => 0o070,
+                b'o' => 0o007,
+                _ => 0o777,
+            }
+        }),
+    };
+    let mut mode = mode;
+    while let Some(operator) = rest.chars().next() {
+        let end = rest[1..].find(['+', '-', '=']).map_or(rest.len(), |at| at + 1);
+        let bits = permission_bits(&rest[1..end], mode, is_directory);
+        let special = special_bits(&rest[1..end], who);
+        let wanted = (bits & who) | special;
+        mode = match operator {
+            '+' => mode | wanted,
+            '-' => mode & !wanted,
+            _ => (mode & !who) | wanted,
+        };
+        rest = &rest[end..];
+    }
+    mode & 0o7777
+}
+
+/// The permissions for everybody; who gets them is a mask over it.
+fn permission_bits(permissions: &str, mode: u32, is_directory: bool) -> u32 {
+    permissions.bytes().fold(0, |bits, byte| {
+        let copied = |class: u32| (class & 7) * 0o111;
+        bits | match byte {
+            b'r' => 0o444,
+            b'w' => 0o222,
+            b'x' => 0o111,
+            b'X' if is_directory || mode & 0o111 != 0 => 0o111,
+            b'u' => copied(mode >> 6),
+            b'g' => copied(mode >> 3),
+            b'o' => copied(mode),
+            _ => 0,
+        }
+    })
+}
+
+fn special_bits(permissions: &str, who: u32) -> u32 {
+    let set_id = (who & 0o100) << 5 | (who & 0o010) << 7;
+    let set_id = if permissions.contains('s') { set_id } else { 0 };
+    let sticky = if permissions.contains('t') { 0o1000 } else { 0 };
+    set_id | sticky
+}
+
+impl MakeDirectoryOp {
+    /// What its result depends on, besides the root that it starts from.
+    pub fn facts(&self) -> Vec<Fact> {
+        let Self { path, user } = self;
+        vec![
+            Fact::text("kind", "make directory"),
+            Fact::text("destination", path),
+            Fact::text("user", user),
+        ]
+    }
+}
+
+/// A list as JSON: unambiguous, and readable in an explanation.
+fn list<T: AsRef<str>>(items: &[T]) -> String {
+    let items: Vec<&str> = items.iter().map(AsRef::as_ref).collect();
+    serde_json::to_string(&items).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn symbolic_modes_are_chmods() {
+        let check = |text: &str, mode: u32, is_directory: bool, expected: u32| {
+            let result = Chmod::Symbolic(text.to_owned()).apply(mode, is_directory);
+            assert_eq!(result, expected, "{text} of {mode:o} gave {result:o}");
+        };
+        check("u=rwX,go=rX", 0o600, false, 0o644);
+        check("u=rwX,go=rX", 0o600, true, 0o755);
+        check("+x", 0o644, false, 0o755);
+        check("go-w", 0o666, false, 0o644);
+        check("u+s,g+s", 0o755, false, 0o6755);
+        check("a=r,u+w", 0o777, false, 0o644);
+        check("g=u", 0o640, false, 0o660);
+        check("+t", 0o777, true, 0o1777);
+    }
+}
