@@ -59,7 +59,6 @@ pub(crate) struct Flags(Vec<Flag>);
 #[derive(Debug)]
 struct Flag {
     name: &'static str,
-    span: Span,
     value: Option<Word>,
 }
 
@@ -80,11 +79,6 @@ impl Flags {
         let at = self.0.iter().position(|flag| flag.name == name)?;
         let value = self.0.remove(at).value;
         Some(value.is_none_or(|value| value.raw.eq_ignore_ascii_case("true")))
-    }
-
-    /// Where the first flag is, if there are any.
-    pub(crate) fn first_span(&self) -> Option<Span> {
-        self.0.first().map(|flag| flag.span)
     }
 
     /// Checks the raw flags of an instruction; gives nothing if one is wrong.
@@ -129,7 +123,7 @@ impl Flags {
             }
         }
         let value = value.map(|value| tail_word(word, value));
-        Ok(Flag { name, span: word.span, value })
+        Ok(Flag { name, value })
     }
 }
 

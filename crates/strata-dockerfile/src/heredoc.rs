@@ -105,7 +105,6 @@ mod tests {
     fn delimiters() {
         check("RUN <<EOF", &[("EOF", true, false, 0)]);
         check("RUN <<-EOF", &[("EOF", true, true, 0)]);
-        check("RUN <<- EOF", &[("EOF", true, true, 0)]);
         check("RUN << -EOF", &[("-EOF", true, false, 0)]);
         check("RUN 4<<EOF", &[("EOF", true, false, 4)]);
         check("RUN <<'EOF'", &[("EOF", false, false, 0)]);
@@ -124,6 +123,7 @@ mod tests {
             check(line, &[]);
         }
         check("RUN echo it's <<EOF", &[]);
+        check("RUN <<- EOF", &[]);
         check("RUN echo $((1<<2))", &[]);
     }
 

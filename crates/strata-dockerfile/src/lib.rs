@@ -53,27 +53,11 @@ pub use instruction::{
 };
 pub use keyword::Keyword;
 pub use mount::{ExpandValue, Mount, MountKey, MountOption, MountSpec, Sharing};
+pub use parser::Parse;
 pub use span::{LineIndex, Position, Span, Spanned};
 pub use suggest::suggest;
 pub use tree::{Comment, Directive, DirectiveName, Line, LineKind, SyntaxTree};
 pub use word::Word;
-
-/// What came of reading a file.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Parse {
-    /// The file.
-    pub tree: SyntaxTree,
-    /// What is wrong with it, in the order of the file.
-    pub diagnostics: Vec<Diagnostic>,
-}
-
-impl Parse {
-    /// Whether the file cannot be built.
-    #[must_use]
-    pub fn has_errors(&self) -> bool {
-        self.diagnostics.iter().any(Diagnostic::is_error)
-    }
-}
 
 /// Reads a Dockerfile.
 #[must_use]
@@ -81,7 +65,7 @@ pub fn parse(source: &[u8]) -> Parse {
     parser::parse(source)
 }
 
-/// Reads the trigger of an `ONBUILD`, as a base image's config keeps it: one instruction on its own.
+/// Reads the trigger of an `ONBUILD`, as a base image's config keeps it: one instruction alone.
 #[must_use]
 pub fn parse_trigger(source: &[u8]) -> Parse {
     parser::parse_trigger(source)

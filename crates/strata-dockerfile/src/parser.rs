@@ -6,9 +6,24 @@ use crate::diagnostic::Diagnostic;
 use crate::read::{Head, Reader};
 use crate::tree::{Comment, Directive, DirectiveName, Line, LineKind, SyntaxTree};
 use crate::word::LogicalLine;
-use crate::{Heredoc, Instruction, Kind, LineIndex, Parse, Span, stages};
+use crate::{Heredoc, Instruction, Kind, LineIndex, Span, stages};
 
-const BYTE_ORDER_MARK: char = '\u{FEFF}';
+/// What came of reading a file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Parse {
+    /// The file.
+    pub tree: SyntaxTree,
+    /// What is wrong with it, in the order of the file.
+    pub diagnostics: Vec<Diagnostic>,
+}
+
+impl Parse {
+    /// Whether the file cannot be built.
+    #[must_use]
+    pub fn has_errors(&self) -> bool {
+        self.diagnostics.iter().any(Diagnostic::is_error)
+    }
+}
 
 /// See [`crate::parse`].
 pub(crate) fn parse(source: &[u8]) -> Parse {
@@ -29,6 +44,8 @@ pub(crate) fn parse_trigger(source: &[u8]) -> Parse {
     sort(&mut parse.diagnostics);
     parse
 }
+
+const BYTE_ORDER_MARK: char = '\u{FEFF}';
 
 fn sort(diagnostics: &mut [Diagnostic]) {
     diagnostics.sort_by_key(|diagnostic| diagnostic.span.start);
@@ -99,6 +116,7 @@ struct Parser<'a> {
     comments_above: Vec<Comment>,
     directives: Vec<Directive>,
     directives_may_follow: bool,
+    after_shebang: bool,
     instructions: Vec<Instruction>,
     escape: char,
     diagnostics: Vec<Diagnostic>,
@@ -133,6 +151,7 @@ impl<'a> Parser<'a> {
             comments_above: Vec::new(),
             directives: Vec::new(),
             directives_may_follow: true,
+            after_shebang: false,
             instructions: Vec::new(),
             escape: '\\',
             diagnostics: Vec::new(),
@@ -178,6 +197,7 @@ impl<'a> Parser<'a> {
 
     fn comment_or_directive(&mut self, line: Content<'a>) {
         let is_shebang = self.at == 1 && line.text.starts_with("#!");
+        self.after_shebang |= is_shebang;
         if self.directives_may_follow && !is_shebang {
             if let Some(directive) = read_directive(line) {
                 self.mark(LineKind::Directive);
@@ -209,7 +229,8 @@ impl<'a> Parser<'a> {
             let diagnostic = Diagnostic::error("duplicate-directive", directive.span, message);
             self.diagnostics.push(diagnostic);
         }
-        if name == DirectiveName::Escape {
+        // BuildKit looks for the others behind a `#!` line too, but not for this one.
+        if name == DirectiveName::Escape && !self.after_shebang {
             match directive.value.as_str() {
                 "\\" => self.escape = '\\',
                 "`" => self.escape = '`',
@@ -228,7 +249,7 @@ impl<'a> Parser<'a> {
     fn instruction(&mut self, first: Content<'a>) {
         let (logical, mut end) = self.logical_line(first);
         let whole = logical.piece().trim();
-        let head = Head::read(whole);
+        let head = Head::read(logical.piece().trim_start());
         let mut heredocs = head.heredocs(&logical.text);
         for heredoc in &mut heredocs {
             if !self.heredoc(heredoc, &mut end) {

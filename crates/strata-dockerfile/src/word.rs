@@ -98,9 +98,20 @@ impl<'a> Piece<'a> {
     }
 
     pub(crate) fn trim(&self) -> Self {
+        let rest = self.trim_start();
+        rest.slice(0..rest.text().trim_end().len())
+    }
+
+    pub(crate) fn trim_start(&self) -> Self {
         let text = self.text();
-        let start = text.len() - text.trim_start().len();
-        self.slice(start..start.max(text.trim_end().len()))
+        self.slice(text.len() - text.trim_start().len()..text.len())
+    }
+
+    /// Whether there is more than white space from `offset` on that lies on a later line than it.
+    pub(crate) fn has_later_line(&self, offset: usize) -> bool {
+        let offset = self.start + offset;
+        let later = self.line.origins.iter().find(|(at, _)| *at > offset);
+        later.is_some_and(|(at, _)| *at < self.end)
     }
 
     /// The part before the first blank and the part after the blanks, if there is a blank.

@@ -26,10 +26,7 @@ impl Evaluation<'_> {
         if let Some(device) = run.devices.first() {
             return Err(wrong(device.span, "`RUN --device` is not supported"));
         }
-        let argv = match (&run.script, &run.form) {
-            (Some(script), _) => vec![script.path.clone()],
-            (None, form) => with_shell(state, form),
-        };
+        let argv = with_shell(state, &run.form);
         if argv.is_empty() {
             return Err(wrong(span, "`RUN` needs a command"));
         }

@@ -1,5 +1,6 @@
 //! Dockerfiles in, plans out. What BuildKit's frontend does is the measure; the texts of the
 //! history are what `docker history` shows of an image that it built.
+#![expect(clippy::panic, reason = "a test helper says what it got instead")]
 
 use strata_oci::{Digest, ImageConfig, RuntimeConfig};
 use strata_plan::{Chmod, ImageNeed, Op, Plan, PlanError, Request, ResolvedImage, Source, plan};

@@ -206,7 +206,7 @@ impl Lexer<'_> {
 
     /// `${name-word}` and its kin; with `colon`, an empty value counts as not set.
     fn modified(&mut self, name: &str, kind: char, colon: bool) -> Result<String, ExpandError> {
-        let cuts = matches!(kind, '#' | '%');
+        let cuts = !colon && matches!(kind, '#' | '%');
         let (word, _) = self.until(Some('}'), cuts).map_err(|error| self.missing_brace(error))?;
         let value = self.value_of(name);
         let sign = || if colon { format!(":{kind}") } else { kind.to_string() };
@@ -220,7 +220,7 @@ impl Lexer<'_> {
             '+' => Ok(word),
             '?' if missing => Err(required(name, word, value.is_some())),
             '-' | '?' => Ok(value.unwrap_or_default()),
-            '#' | '%' => cut(kind, &word, &value.unwrap_or_default()),
+            '#' | '%' if !colon => cut(kind, &word, &value.unwrap_or_default()),
             _ => Err(ExpandError::UnknownModifier(sign())),
         }
     }

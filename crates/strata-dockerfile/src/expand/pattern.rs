@@ -77,7 +77,7 @@ impl Pattern {
         while let Some((start, end)) = self.find(&letters, from) {
             result.extend(&letters[done..start]);
             if end > done || start == 0 {
-                result.push_str(with);
+                fill_in(with, &letters[start..end], &mut result);
             }
             done = end;
             from = if end > from { end } else { from + 1 };
@@ -107,6 +107,33 @@ impl Pattern {
             Reach::Longest => ends.last().copied(),
         }
     }
+}
+
+/// Appends a replacement. BuildKit hands it to Go's `ReplaceAllString`, for which `$0` is the
+/// match, `$name` and `${name}` are groups, of which there are none, and `$$` is a dollar sign.
+fn fill_in(with: &str, matched: &[char], result: &mut String) {
+    let mut parts = with.split('$');
+    result.push_str(parts.next().unwrap_or_default());
+    while let Some(part) = parts.next() {
+        let (name, rest) = match part.strip_prefix('{').map(|inside| inside.split_once('}')) {
+            Some(Some((name, rest))) if name.chars().all(is_word) => (name, rest),
+            Some(_) => ("", part),
+            None => part.split_at(part.find(|c| !is_word(c)).unwrap_or(part.len())),
+        };
+        if name.is_empty() {
+            result.push('$');
+            if part.is_empty() {
+                result.push_str(parts.next().unwrap_or_default());
+            }
+        } else if name.chars().all(|c| c == '0') {
+            result.extend(matched);
+        }
+        result.push_str(rest);
+    }
+}
+
+fn is_word(letter: char) -> bool {
+    letter.is_alphanumeric() || letter == '_'
 }
 
 /// The ends after one more character that `fits`; `ends` is sorted, and so is the result.
@@ -164,5 +191,8 @@ mod tests {
         assert_eq!(read("").replace_first("xxyy", "ww"), "wwxxyy");
         assert_eq!(read("").replace_all("ab", "-"), "-a-b-");
         assert_eq!(read("*").replace_all("ab", "-"), "-");
+        assert_eq!(read("x").replace_all("axb", "\\$1"), "a\\b");
+        assert_eq!(read("x").replace_all("axb", "[$0|${0}|$a|$$|$.|$]"), "a[x|x||$|$.|$]b");
+        assert_eq!(read("x").replace_first("axb", "$1"), "a$1b");
     }
 }

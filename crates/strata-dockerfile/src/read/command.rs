@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Head, Reader};
+use super::{COMMENT_HINT, Head, Reader};
 use crate::diagnostic::Diagnostic;
 use crate::duration;
 use crate::flags::Flags;
@@ -10,7 +10,7 @@ use crate::suggest::did_you_mean;
 use crate::word::Piece;
 use crate::{
     Check, CommandForm, Healthcheck, Heredoc, Keyword, Kind, Mount, Network, RunArgs, Script,
-    Security, Span, Word,
+    Security, Word,
 };
 
 /// Where the script of a here-document with a `#!` lies while it runs.
@@ -45,6 +45,7 @@ impl Reader<'_> {
         if nothing {
             self.warn_about_nothing(head);
         }
+        self.warn_about_swallowed_lines(head.rest);
         let heredocs = self.heredocs.to_vec();
         let (form, script) = with_heredocs(form, &heredocs);
         Some(Kind::Run(RunArgs {
@@ -84,7 +85,7 @@ impl Reader<'_> {
             None if head.rest.is_empty() => self.missing(head, "at least one argument", EXAMPLE),
             None => {
                 let message = "`SHELL` requires the arguments to be a JSON array";
-                let diagnostic = Diagnostic::error("invalid-json", span, message);
+                let diagnostic = Diagnostic::error("shell-not-json", span, message);
                 self.fail(diagnostic.hint(format!("write `{EXAMPLE}`")))
             }
         }
@@ -96,10 +97,10 @@ impl Reader<'_> {
         match kind.text().to_ascii_uppercase().as_str() {
             "" => self.missing(head, "`CMD` or `NONE`", "HEALTHCHECK CMD <command>"),
             "NONE" => {
-                let extra = (!command.is_empty()).then(|| command.span());
-                let Some(span) = extra.or_else(|| flags.first_span()) else {
+                if command.is_empty() {
                     return Some(Kind::Healthcheck(Healthcheck::None));
-                };
+                }
+                let span = command.span();
                 let message = "`HEALTHCHECK NONE` takes no arguments";
                 self.fail(Diagnostic::error("too-many-arguments", span, message))
             }
@@ -190,8 +191,20 @@ impl Reader<'_> {
         self.fail(diagnostic.hint_if(hint))
     }
 
+    /// Warns about a shell comment that takes the lines below with it, since they are joined.
+    fn warn_about_swallowed_lines(&mut self, command: Piece<'_>) {
+        let Some(at) = shell_comment(command.text()).filter(|at| command.has_later_line(*at))
+        else {
+            return;
+        };
+        let span = command.slice(at..at + 1).span();
+        let message = "for the shell everything from here is a comment, also the lines below";
+        let diagnostic = Diagnostic::warning("comment-swallows-lines", span, message);
+        self.diagnostics.push(diagnostic.hint(COMMENT_HINT));
+    }
+
     fn warn_about_nothing(&mut self, head: &Head<'_>) {
-        let span: Span = head.whole.span();
+        let span = head.whole.trim().span();
         let message = format!("`{}` has no command", head.keyword);
         let diagnostic = Diagnostic::warning("empty-command", span, message);
         let hint = match head.keyword {
@@ -213,6 +226,24 @@ fn split_space(piece: Piece<'_>) -> (Piece<'_>, Piece<'_>) {
     let text = piece.text();
     let (first, rest) = piece.split_at(text.find(char::is_whitespace).unwrap_or(text.len()));
     (first, rest.trim())
+}
+
+/// Where a shell sees a comment: at a `#` that begins a word outside of quotes.
+fn shell_comment(text: &str) -> Option<usize> {
+    let mut quote = None;
+    let mut at_word_start = true;
+    let mut letters = text.char_indices();
+    while let Some((at, letter)) = letters.next() {
+        match (quote, letter) {
+            (None, '#') if at_word_start => return Some(at),
+            (None, '\'' | '"') => quote = Some(letter),
+            (Some(open), close) if open == close => quote = None,
+            (None | Some('"'), '\\') => drop(letters.next()),
+            _ => {}
+        }
+        at_word_start = quote.is_none() && matches!(letter, ' ' | '\t' | ';' | '&' | '|');
+    }
+    None
 }
 
 /// What `RUN` really runs.

@@ -26,6 +26,7 @@ pub(crate) struct Head<'a> {
 impl<'a> Head<'a> {
     pub(crate) fn read(whole: Piece<'a>) -> Self {
         let (keyword_piece, arguments) = whole.split_blank();
+        let keyword_piece = keyword_piece.trim();
         let keyword = Keyword::read(keyword_piece.text());
         let nothing = whole.split_at(whole.text().len()).1;
         let (flags, rest) = flags::split(arguments.unwrap_or(nothing));
@@ -103,12 +104,16 @@ impl<'a> Reader<'a> {
     }
 
     fn flags(&mut self, head: &Head<'_>) -> Option<Flags> {
-        let ignored = matches!(head.keyword, Keyword::Arg | Keyword::Stopsignal);
-        if !ignored {
+        let heedless = match head.keyword {
+            Keyword::Arg | Keyword::Stopsignal => true,
+            Keyword::Healthcheck => head.rest.text().eq_ignore_ascii_case("none"),
+            _ => false,
+        };
+        if !heedless {
             return Flags::check(head.keyword, head.flags.clone(), self.diagnostics);
         }
         for flag in &head.flags {
-            let message = format!("`{}` has no flags: `{flag}` is ignored", head.keyword);
+            let message = format!("`{}` has no use for `{flag}`", head.keyword);
             self.diagnostics.push(Diagnostic::warning("ignored-flag", flag.span, message));
         }
         Some(Flags::default())
@@ -123,7 +128,7 @@ impl<'a> Reader<'a> {
     /// Says that arguments are missing, and gives nothing.
     fn missing<T>(&mut self, head: &Head<'_>, what: &str, example: &str) -> Option<T> {
         let message = format!("`{}` requires {what}", head.keyword);
-        let diagnostic = Diagnostic::error("missing-argument", head.whole.span(), message);
+        let diagnostic = Diagnostic::error("missing-argument", head.whole.trim().span(), message);
         self.fail(diagnostic.hint(format!("write `{example}`")))
     }
 
@@ -225,7 +230,9 @@ impl<'a> Reader<'a> {
         let span = Span::new(inner.keyword_span().start, span.end);
         let kind = self.kind(&inner, span).unwrap_or(Kind::Unknown);
         for diagnostic in self.diagnostics.iter_mut().skip(before) {
-            diagnostic.severity = crate::Severity::Warning;
+            if !GRAMMAR_CODES.contains(&diagnostic.code) {
+                diagnostic.severity = crate::Severity::Warning;
+            }
         }
         let mut expression = after_keyword(head).to_owned();
         for heredoc in self.heredocs {
@@ -242,6 +249,9 @@ impl<'a> Reader<'a> {
         Some(Kind::Onbuild(Onbuild { expression, instruction }))
     }
 }
+
+/// Errors that BuildKit finds before it asks what an instruction is for, so in triggers too.
+const GRAMMAR_CODES: [&str; 3] = ["missing-equals", "missing-value", "invalid-json"];
 
 pub(super) const COMMENT_HINT: &str = "a comment is a `#` at the start of its own line";
 

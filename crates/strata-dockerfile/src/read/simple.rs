@@ -69,11 +69,24 @@ impl Reader<'_> {
         if !first.text().contains('=') {
             let (key, value) = head.rest.split_blank();
             let Some(value) = value else {
-                return self.missing(head, "a name and a value", &example);
+                let message = format!("`{}` requires a name and a value", head.keyword);
+                let diagnostic = Diagnostic::error("missing-value", first.span(), message);
+                return self.fail(diagnostic.hint(format!("write `{example}`")));
             };
-            return Some(vec![Pair { key: key.word(), value: value.word(), legacy: true }]);
+            self.warn_about_spaces(value);
+            let (key, value) = (key.word(), value.word());
+            return Some(vec![Pair { key, value, legacy: true }]);
         }
         words.iter().map(|word| self.pair(head, word)).collect()
+    }
+
+    /// Warns about `ENV a = b`, which is the old form: the value is `= b`.
+    fn warn_about_spaces(&mut self, value: Piece<'_>) {
+        if value.text().starts_with('=') {
+            let message = format!("the value is `{}`, with the equals sign", value.text());
+            let diagnostic = Diagnostic::warning("equals-in-value", value.span(), message);
+            self.diagnostics.push(diagnostic.hint("write no space around the `=`"));
+        }
     }
 
     fn pair(&mut self, head: &Head<'_>, word: &Piece<'_>) -> Option<Pair> {
