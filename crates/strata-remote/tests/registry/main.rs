@@ -1,0 +1,15 @@
+//! Pulls from registries that misbehave in every way, in this process, on loopback. Real
+//! registries are not asked.
+
+#[cfg(test)]
+mod auth;
+#[cfg(test)]
+mod blobs;
+#[cfg(test)]
+mod fake;
+#[cfg(test)]
+mod manifests;
+#[cfg(test)]
+mod mirrors;
+#[cfg(test)]
+mod tls;

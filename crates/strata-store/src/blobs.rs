@@ -1,0 +1,168 @@
+//! The blobs of a store, wherever they are: in the database, in files, in snapshots.
+
+use std::io::{self, Read};
+
+use strata_cas::{Blob, BlobId, BlobStore, LayerId, StoreError};
+
+use crate::codec::{self, Inline, Place};
+use crate::database::Table;
+use crate::files::INLINE_LIMIT_BYTES;
+use crate::{DiskStore, snapshots};
+
+/// Where a blob was found.
+enum Home {
+    Database,
+    File,
+    Snapshot(LayerId),
+}
+
+impl BlobStore for DiskStore {
+    fn open(&self, id: &BlobId) -> Result<Option<Blob>, StoreError> {
+        Ok(self.locate(id)?.map(|(blob, _)| blob))
+    }
+
+    fn put_from(&self, source: &mut dyn Read) -> Result<BlobId, StoreError> {
+        let mut head = Vec::with_capacity(INLINE_LIMIT_BYTES + 1);
+        let mut limited = (&mut *source).take(INLINE_LIMIT_BYTES as u64 + 1);
+        limited.read_to_end(&mut head).map_err(StoreError::io("read a new blob"))?;
+        if head.len() <= INLINE_LIMIT_BYTES {
+            return self.put_inline(&head);
+        }
+        let file = self.files.write(&head, source)?;
+        let id = file.id;
+        if !self.has_whole(&id)? {
+            self.files.add(file)?;
+        }
+        Ok(id)
+    }
+
+    fn has(&self, id: &BlobId) -> Result<bool, StoreError> {
+        Ok(self.database.get(Table::Blobs, id.as_bytes())?.is_some()
+            || self.files.has(id)?
+            || self.locate_in_snapshots(id)?.is_some())
+    }
+
+    fn get(&self, id: &BlobId) -> Result<Option<Vec<u8>>, StoreError> {
+        // Each turn ends here or forgets one home, so there are few.
+        while let Some((blob, home)) = self.locate(id)? {
+            let mut bytes = Vec::with_capacity(usize::try_from(blob.size()).unwrap_or_default());
+            match blob.reader(*id).read_to_end(&mut bytes) {
+                Ok(_) => return Ok(Some(bytes)),
+                Err(error) => self.forget_damaged(id, &home, error)?,
+            }
+        }
+        Ok(None)
+    }
+
+    fn put(&self, bytes: &[u8]) -> Result<BlobId, StoreError> {
+        if bytes.len() <= INLINE_LIMIT_BYTES {
+            return self.put_inline(bytes);
+        }
+        let id = BlobId::of(bytes);
+        if !self.has_whole(&id)? {
+            self.files.add(self.files.write(bytes, &mut io::empty())?)?;
+        }
+        Ok(id)
+    }
+}
+
+impl DiskStore {
+    fn put_inline(&self, bytes: &[u8]) -> Result<BlobId, StoreError> {
+        let id = BlobId::of(bytes);
+        let value = codec::encode(&Inline { bytes })?;
+        let kept = self.database.get(Table::Blobs, id.as_bytes())?;
+        if kept.is_none_or(|kept| kept[..] != value[..]) {
+            self.database.put(Table::Blobs, id.as_bytes(), &value)?;
+        }
+        Ok(id)
+    }
+
+    /// Finds a blob in its first home that has it.
+    fn locate(&self, id: &BlobId) -> Result<Option<(Blob, Home)>, StoreError> {
+        if let Some(bytes) = self.get_inline(id)? {
+            return Ok(Some((Blob::Bytes(bytes), Home::Database)));
+        }
+        if let Some(blob) = self.files.open(id)? {
+            return Ok(Some((blob, Home::File)));
+        }
+        self.locate_in_snapshots(id)
+    }
+
+    /// Reads a small blob and compares it with its name.
+    fn get_inline(&self, id: &BlobId) -> Result<Option<Vec<u8>>, StoreError> {
+        let Some(value) = self.database.get(Table::Blobs, id.as_bytes())? else { return Ok(None) };
+        match codec::decode::<Inline<'_>>(&value) {
+            Some(Inline { bytes }) if BlobId::of(bytes) == *id => Ok(Some(bytes.to_vec())),
+            _ => {
+                self.database.delete(Table::Blobs, id.as_bytes())?;
+                Ok(None)
+            }
+        }
+    }
+
+    fn locate_in_snapshots(&self, id: &BlobId) -> Result<Option<(Blob, Home)>, StoreError> {
+        for (key, value) in self.database.list(Table::Places, id.as_bytes())? {
+            let Some(layer) = snapshots::layer_of(&key) else { continue };
+            let place: Option<Place> = codec::decode(&value);
+            match place.map_or(Ok(None), |place| self.open_place(&layer, &place)) {
+                Ok(Some(blob)) => return Ok(Some((blob, Home::Snapshot(layer)))),
+                Ok(None) => self.database.delete(Table::Places, &key)?,
+                // It is there, but belongs to a user of the namespace that made the layer.
+                Err(StoreError::Io { source, .. })
+                    if source.kind() == io::ErrorKind::PermissionDenied => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(None)
+    }
+
+    /// Whether a large blob is there and matches its name. It is read for this: putting what is
+    /// there already is rare, and the one chance to heal it.
+    fn has_whole(&self, id: &BlobId) -> Result<bool, StoreError> {
+        if self.files.is_waiting(id) {
+            return Ok(true);
+        }
+        while let Some((blob, home)) = self.locate(id)? {
+            match io::copy(&mut blob.reader(*id), &mut io::sink()) {
+                Ok(_) => return Ok(true),
+                Err(error) => self.forget_damaged(id, &home, error)?,
+            }
+        }
+        Ok(false)
+    }
+
+    /// Forgets one home of a blob when `error` says that it is damaged.
+    fn forget_damaged(&self, id: &BlobId, home: &Home, error: io::Error) -> Result<(), StoreError> {
+        if error.kind() != io::ErrorKind::InvalidData {
+            return Err(StoreError::io(format!("read blob {id}"))(error));
+        }
+        match home {
+            Home::Database => self.database.delete(Table::Blobs, id.as_bytes()),
+            Home::File => self.files.forget(id),
+            Home::Snapshot(layer) => {
+                self.database.delete(Table::Places, &snapshots::place_key(id, layer))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::OpenOptions;
+
+    #[test]
+    fn a_damaged_value_is_forgotten_and_healed() {
+        let home = tempfile::tempdir().expect("a directory");
+        let store = DiskStore::open(home.path(), OpenOptions::default()).expect("open");
+        let id = store.put(b"right").expect("put");
+        let wrong = codec::encode(&Inline { bytes: b"wrong" }).expect("encode");
+        for damage in [&wrong[..], b"", b"\xff\xff\xff"] {
+            store.database.put(Table::Blobs, id.as_bytes(), damage).expect("damage");
+            assert_eq!(store.get(&id).expect("get"), None);
+            assert!(!store.has(&id).expect("has"));
+            store.put(b"right").expect("put again");
+            assert_eq!(store.get(&id).expect("get"), Some(b"right".to_vec()));
+        }
+    }
+}

@@ -1,0 +1,175 @@
+//! Layers as directories, and their files as blobs.
+//!
+//! A snapshot is `snapshots-1/<half of the layer's id>/fs`. It counts from the moment the
+//! database says so, which is after its content is on disk; a directory that the database does
+//! not know is what a killed process left, and is replaced.
+
+use std::fs::{DirBuilder, File};
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
+
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags};
+use rustix::io::Errno;
+use strata_cas::{Blob, BlobId, LayerId, SnapshotStore, Staging, StoreError, TreePath};
+
+use crate::codec::{self, Committed, Place};
+use crate::database::Table;
+use crate::layout::Part;
+use crate::open::hold;
+use crate::{DiskStore, remove, sync};
+
+/// What holds the layer's files inside a snapshot's directory.
+const FS: &str = "fs";
+
+impl SnapshotStore for DiskStore {
+    fn snapshot(&self, layer: &LayerId) -> Result<Option<PathBuf>, StoreError> {
+        let path = self.layout.snapshot(layer).join(FS);
+        let committed = self.database.get(Table::Snapshots, layer.as_bytes())?.is_some();
+        Ok((committed && path.is_dir()).then_some(path))
+    }
+
+    fn stage(&self) -> Result<Staging, StoreError> {
+        loop {
+            let number = self.staged.fetch_add(1, Ordering::Relaxed);
+            let path = self.layout.part(Part::Staging).join(number.to_string());
+            match DirBuilder::new().mode(0o700).create(&path) {
+                Ok(()) => return Staging::new(path),
+                // It could not be removed when the store was opened.
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(error) => {
+                    return Err(StoreError::io(format!("create `{}`", path.display()))(error));
+                }
+            }
+        }
+    }
+
+    fn commit(
+        &self,
+        staging: Staging,
+        layer: &LayerId,
+        files: &[(BlobId, TreePath)],
+    ) -> Result<PathBuf, StoreError> {
+        // Staging can not remove it where overlayfs has left a directory of mode 0 in it.
+        remove_tree(&staging.work())?;
+        if let Some(path) = self.snapshot(layer)? {
+            remove_tree(staging.path())?;
+            return Ok(path);
+        }
+        let places = places(&staging.fs(), files)?;
+        self.files.settle()?;
+        sync::filesystem(self.layout.root())?;
+        let _one = hold(&self.commits);
+        if let Some(path) = self.snapshot(layer)? {
+            remove_tree(staging.path())?;
+            return Ok(path);
+        }
+        let path = self.move_into_place(&staging, layer)?;
+        self.record_snapshot(layer, &places)?;
+        Ok(path)
+    }
+}
+
+impl DiskStore {
+    /// Moves the staging directory, so that neither owner nor mode of what is in it matter.
+    fn move_into_place(&self, staging: &Staging, layer: &LayerId) -> Result<PathBuf, StoreError> {
+        let directory = self.layout.snapshot(layer);
+        if directory.exists() {
+            // A commit of it was killed. It goes by way of a place that is emptied at each start.
+            let place = self.stage()?;
+            rename(&directory, &place.path().join("left"))?;
+            remove_tree(place.path())?;
+        }
+        rename(staging.path(), &directory)?;
+        sync::paths(&[self.layout.part(Part::Snapshots)], self.layout.root())?;
+        Ok(directory.join(FS))
+    }
+
+    fn record_snapshot(
+        &self,
+        layer: &LayerId,
+        places: &[(BlobId, Place)],
+    ) -> Result<(), StoreError> {
+        let mut batch = self.database.batch();
+        for (id, place) in places {
+            batch.put(Table::Places, &place_key(id, layer), &codec::encode(place)?);
+        }
+        let committed = Committed { files: places.len() as u64 };
+        batch.put(Table::Snapshots, layer.as_bytes(), &codec::encode(&committed)?);
+        batch.write()?;
+        self.database.sync()
+    }
+
+    /// Opens a blob in a snapshot; `None` when it is not there as it was.
+    pub(crate) fn open_place(
+        &self,
+        layer: &LayerId,
+        place: &Place,
+    ) -> Result<Option<Blob>, StoreError> {
+        let root = self.layout.snapshot(layer).join(FS);
+        let file = match open_beneath(&root, &place.path) {
+            Ok(file) => File::from(file),
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::XDEV | Errno::NXIO) => {
+                return Ok(None);
+            }
+            Err(error) => {
+                let action = format!("open `{}` in `{}`", place.path, root.display());
+                return Err(StoreError::io(action)(error.into()));
+            }
+        };
+        let metadata =
+            file.metadata().map_err(StoreError::io(format!("look at {}", place.path)))?;
+        let same = metadata.is_file() && metadata.len() == place.size;
+        Ok(same.then_some(Blob::File { file, size: place.size }))
+    }
+}
+
+/// The key of a blob's place in a snapshot.
+pub(crate) fn place_key(id: &BlobId, layer: &LayerId) -> [u8; 64] {
+    let mut key = [0; 64];
+    key[..32].copy_from_slice(id.as_bytes());
+    key[32..].copy_from_slice(layer.as_bytes());
+    key
+}
+
+/// The snapshot that such a key speaks of.
+pub(crate) fn layer_of(key: &[u8]) -> Option<LayerId> {
+    key.get(32..)?.try_into().ok().map(LayerId::from_bytes)
+}
+
+/// Opens without leaving the root and without following a link: a layer's links are content.
+/// A pipe in the file's place does not block.
+fn open_beneath(root: &Path, path: &TreePath) -> Result<OwnedFd, Errno> {
+    let flags = OFlags::CLOEXEC | OFlags::NOCTTY | OFlags::NONBLOCK;
+    let root = rustix::fs::open(root, flags | OFlags::PATH | OFlags::DIRECTORY, Mode::empty())?;
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
+    rustix::fs::openat2(root, path.as_bytes(), flags | OFlags::RDONLY, Mode::empty(), resolve)
+}
+
+/// The places of the files that are there, with their sizes.
+fn places(fs: &Path, files: &[(BlobId, TreePath)]) -> Result<Vec<(BlobId, Place)>, StoreError> {
+    let root = File::open(fs).map_err(StoreError::io(format!("open `{}`", fs.display())))?;
+    let place = |(id, path): &(BlobId, TreePath)| {
+        let size = size_of(root.as_fd(), path)?;
+        Some((*id, Place { size, path: path.clone() }))
+    };
+    Ok(files.iter().filter_map(place).collect())
+}
+
+/// The size of a regular file; none for what is not one.
+fn size_of(root: impl AsFd, path: &TreePath) -> Option<u64> {
+    let stat = rustix::fs::statat(root, path.as_bytes(), AtFlags::SYMLINK_NOFOLLOW).ok()?;
+    let is_file = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
+    u64::try_from(stat.st_size).ok().filter(|_| is_file)
+}
+
+fn remove_tree(path: &Path) -> Result<(), StoreError> {
+    remove::tree(path).map_err(StoreError::io(format!("remove `{}`", path.display())))
+}
+
+fn rename(from: &Path, to: &Path) -> Result<(), StoreError> {
+    let action = || format!("rename `{}` to `{}`", from.display(), to.display());
+    std::fs::rename(from, to).map_err(|error| StoreError::io(action())(error))
+}

@@ -1,0 +1,197 @@
+//! The store's promises in one process: the conformance suite, what survives closing, what heals.
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+
+use strata_cas::{
+    Blob, BlobId, BlobStore, LayerId, NameStore, SnapshotStore, TreePath, conformance,
+};
+use strata_store::{DiskStore, INLINE_LIMIT_BYTES, OpenOptions};
+
+fn open(root: &Path) -> DiskStore {
+    DiskStore::open(root, OpenOptions::default()).expect("open")
+}
+
+fn path(text: &str) -> TreePath {
+    TreePath::new(text).expect("clean")
+}
+
+/// Where a store keeps a large blob.
+fn file_of(root: &Path, id: &BlobId) -> PathBuf {
+    let name = id.to_string();
+    root.join("blobs-1").join(&name[..2]).join(&name[2..])
+}
+
+fn flip_a_bit(path: &Path) {
+    let mut bytes = fs::read(path).expect("read");
+    bytes[40_000] ^= 1;
+    fs::set_permissions(path, Permissions::from_mode(0o644)).expect("chmod");
+    fs::write(path, bytes).expect("write");
+}
+
+fn left_in(directory: &Path) -> usize {
+    fs::read_dir(directory).expect("list").count()
+}
+
+#[test]
+fn conforms() {
+    let check = |check: fn(&DiskStore)| {
+        let home = tempfile::tempdir().expect("a directory");
+        check(&open(&home.path().join("a/store")));
+    };
+    check(|store| conformance::blobs(store));
+    check(|store| conformance::records(store));
+    check(|store| conformance::names(store));
+    check(conformance::snapshots);
+}
+
+#[test]
+fn everything_is_there_after_closing_and_opening() {
+    let home = tempfile::tempdir().expect("a directory");
+    let layer = LayerId::from_bytes([1; 32]);
+    let (small, large) = (vec![1; INLINE_LIMIT_BYTES], vec![2; INLINE_LIMIT_BYTES + 1]);
+    let store = open(home.path());
+    let (small_id, large_id) = (store.put(&small).expect("put"), store.put(&large).expect("put"));
+    store.set_name("images", "app", Some(b"x")).expect("set");
+    let staging = store.stage().expect("stage");
+    fs::write(staging.fs().join("f"), "in a snapshot").expect("write");
+    let in_snapshot = BlobId::of(b"in a snapshot");
+    let at = store.commit(staging, &layer, &[(in_snapshot, path("f"))]).expect("commit");
+    let last = store.put(&vec![3; 100_000]).expect("put");
+    drop(store);
+
+    let store = open(home.path());
+    assert_eq!(store.get(&small_id).expect("get"), Some(small));
+    assert_eq!(store.get(&large_id).expect("get"), Some(large));
+    assert_eq!(store.get(&in_snapshot).expect("get"), Some(b"in a snapshot".to_vec()));
+    assert_eq!(store.get(&last).expect("get"), Some(vec![3; 100_000]));
+    assert_eq!(store.name("images", "app").expect("name"), Some(b"x".to_vec()));
+    assert_eq!(store.snapshot(&layer).expect("snapshot"), Some(at));
+    let mode = fs::metadata(file_of(home.path(), &large_id)).expect("stat").permissions().mode();
+    assert_eq!(mode & 0o7777, 0o444);
+    assert_eq!(left_in(&home.path().join("staging")), 0);
+}
+
+#[test]
+fn a_damaged_file_is_never_an_answer_and_is_healed() {
+    let home = tempfile::tempdir().expect("a directory");
+    let content = vec![7; 100_000];
+    let store = open(home.path());
+    let id = store.put(&content).expect("put");
+    store.set_name("t", "n", Some(b"")).expect("settle");
+    let file = file_of(home.path(), &id);
+
+    flip_a_bit(&file);
+    let Some(blob @ Blob::File { .. }) = store.open(&id).expect("open") else {
+        panic!("a large blob is a file")
+    };
+    let read = std::io::copy(&mut blob.reader(id), &mut std::io::sink());
+    assert_eq!(read.expect_err("damaged").kind(), std::io::ErrorKind::InvalidData);
+    // Nobody told the store, and still the next put heals it.
+    store.put(&content).expect("put again");
+    assert_eq!(store.get(&id).expect("get"), Some(content.clone()));
+
+    store.set_name("t", "n", Some(b"")).expect("settle");
+    flip_a_bit(&file);
+    assert_eq!(store.get(&id).expect("get"), None);
+    assert!(!store.has(&id).expect("has"));
+    store.put_from(&mut &content[..]).expect("put again");
+    assert_eq!(store.get(&id).expect("get"), Some(content));
+}
+
+#[test]
+fn a_blob_that_its_snapshot_lost_is_not_there() {
+    let home = tempfile::tempdir().expect("a directory");
+    let content = vec![7; 50_000];
+    let id = BlobId::of(&content);
+    let store = open(home.path());
+    let commit = |number: u8| {
+        let staging = store.stage().expect("stage");
+        fs::create_dir(staging.fs().join("d")).expect("create");
+        fs::write(staging.fs().join("d/f"), &content).expect("write");
+        symlink("/etc/passwd", staging.fs().join("link")).expect("link");
+        let files = [(id, path("d/f")), (BlobId::of(b"no"), path("link"))];
+        store.commit(staging, &LayerId::from_bytes([number; 32]), &files).expect("commit")
+    };
+    let snapshots = [commit(1), commit(2)];
+    assert!(!store.has(&BlobId::of(b"no")).expect("has"), "a link is no file");
+
+    // One of two: the other answers.
+    flip_a_bit(&snapshots[0].join("d/f"));
+    assert_eq!(store.get(&id).expect("get").as_ref(), Some(&content));
+    // Neither: a directory that became a link out of the snapshot is not followed.
+    fs::rename(snapshots[1].join("d"), home.path().join("logs-1/d")).expect("rename");
+    symlink(home.path().join("logs-1/d"), snapshots[1].join("d")).expect("link");
+    assert_eq!(store.get(&id).expect("get"), None);
+    assert!(!store.has(&id).expect("has"));
+    store.put(&content).expect("put");
+    assert_eq!(store.get(&id).expect("get"), Some(content.clone()));
+}
+
+#[test]
+fn a_snapshot_that_was_not_committed_is_replaced() {
+    let home = tempfile::tempdir().expect("a directory");
+    let layer = LayerId::from_bytes([5; 32]);
+    let left = home.path().join("snapshots-1").join("05".repeat(16));
+    drop(open(home.path()));
+    fs::create_dir_all(left.join("fs/half")).expect("create");
+
+    let store = open(home.path());
+    assert_eq!(store.snapshot(&layer).expect("snapshot"), None);
+    let staging = store.stage().expect("stage");
+    fs::write(staging.fs().join("whole"), "x").expect("write");
+    let at = store.commit(staging, &layer, &[]).expect("commit");
+    assert!(at.join("whole").exists() && !at.join("half").exists());
+    assert_eq!(left_in(&home.path().join("staging")), 0);
+}
+
+#[test]
+fn what_a_killed_process_left_is_removed() {
+    let home = tempfile::tempdir().expect("a directory");
+    drop(open(home.path()));
+    let staging = home.path().join("staging");
+    fs::create_dir_all(staging.join("0/work/work/x")).expect("create");
+    fs::create_dir_all(staging.join("0/fs/a/b/c")).expect("create");
+    fs::write(staging.join("blob-0"), "half a blob").expect("write");
+    let locked = Permissions::from_mode(0o000);
+    fs::set_permissions(staging.join("0/work/work"), locked).expect("chmod");
+    let store = open(home.path());
+    assert_eq!(left_in(&staging), 0);
+    drop(store);
+}
+
+#[test]
+fn many_threads_put_the_same_and_different_blobs() {
+    let home = tempfile::tempdir().expect("a directory");
+    let store = open(home.path());
+    let content = |number: usize| vec![number.to_le_bytes()[0]; 1 + number * 977 % 60_000];
+    let all = |check: &(dyn Fn(usize) + Sync)| {
+        std::thread::scope(|scope| {
+            for thread in 0..8 {
+                scope.spawn(move || (thread % 2..600).step_by(2).for_each(check));
+            }
+        });
+    };
+    all(&|number| {
+        store.put_from(&mut &content(number)[..]).expect("put");
+        if number % 100 == 0 {
+            store.set_name("t", &number.to_string(), Some(b"")).expect("set");
+        }
+    });
+    all(&|number| {
+        let content = content(number);
+        assert_eq!(store.get(&BlobId::of(&content)).expect("get"), Some(content));
+    });
+    store.set_name("t", "last", Some(b"")).expect("set");
+    assert_eq!(left_in(&home.path().join("staging")), 0, "nothing waits twice");
+}
+
+#[test]
+fn a_table_with_a_nul_would_be_another_table() {
+    let home = tempfile::tempdir().expect("a directory");
+    let store = open(home.path());
+    assert!(store.set_name("a\0b", "c", Some(b"")).is_err());
+    store.set_name("a", "b\0c", Some(b"1")).expect("set");
+    assert_eq!(store.names("a").expect("names"), [("b\0c".to_owned(), b"1".to_vec())]);
+}
