@@ -1,1 +1,42 @@
-//! (in the making)
+//! Introduces plan, engine, scan, image and exec to each other: the only façade.
+//!
+//! The crates below do not know each other. The planner says what a Dockerfile asks for, the
+//! scanner what is in a context, the engine what must run; somebody has to turn a planned COPY
+//! into a layer, a planned RUN into a sandboxed process, and the outcome into an image. That is
+//! all that happens here: a [`BuildRequest`] goes in, [`Event`]s come out while it is worked on,
+//! a [`BuildReport`] comes back.
+//!
+//! The decision that the crate defends: **nothing is made visible before somebody needs it.** A
+//! COPY is a computation on trees, with no file unpacked; a snapshot is made only for a RUN that
+//! must run; an image is a list of layers, and a tar is written when one is exported.
+//!
+//! What the crate deliberately does not do: it opens no store and no connection (both are given),
+//! prints nothing, and reads no environment.
+
+mod builder;
+mod command;
+mod copy;
+mod error;
+mod event;
+mod export;
+mod images;
+mod lay;
+mod layers;
+mod nodes;
+mod request;
+mod resolve;
+mod selection;
+mod session;
+mod start;
+mod step;
+mod time;
+mod view;
+
+pub use builder::{Builder, Places, Sandbox};
+pub use error::{BaseImageError, BuildError};
+pub use event::{Event, Observer};
+pub use export::{Export, ExportDest, ExportKind};
+pub use images::{Images, NamedImage, StoredImage};
+pub use layers::ImageLayer;
+pub use request::{BuildReport, BuildRequest, Context, Forecast, Outlook, StepReport};
+pub use start::RunOptions;

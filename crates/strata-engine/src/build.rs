@@ -9,7 +9,7 @@ use strata_cas::{
     BlobStore, Cost, DefinitionKey, Record, RecordKey, RecordStore, StoreError, TreeId,
 };
 
-use crate::keys::{InputKey, keys_of};
+use crate::keys::{InputKey, Seen, input_keys, keys_of};
 use crate::reason::Missed;
 use crate::{Definition, Found, Graph, Input, Keys, MissReason, Step, StepId};
 
@@ -255,20 +255,12 @@ impl<T: RecordStore + BlobStore, S: Step> Evaluation<'_, T, S> {
         id: StepId,
         outcomes: &[Outcome],
     ) -> Result<Vec<InputKey>, StepError<S::Error>> {
-        let step = self.graph.step(id);
-        let inputs = self.graph.inputs(id).iter().zip(outcomes).enumerate();
-        inputs
-            .map(|(number, (input, outcome))| match input {
-                Input::Whole(_) => Ok(InputKey::Whole {
-                    definition: outcome.definition,
-                    tree: outcome.record.tree,
-                }),
-                Input::Slice(_) => step
-                    .slice(number, &outcome.record.tree)
-                    .map(InputKey::Slice)
-                    .map_err(StepError::Step),
-            })
-            .collect()
+        let seen: Vec<Seen> = outcomes
+            .iter()
+            .map(|outcome| Seen { definition: outcome.definition, tree: outcome.record.tree })
+            .collect();
+        let (step, inputs) = (self.graph.step(id), self.graph.inputs(id));
+        input_keys(step, inputs, &seen).map_err(StepError::Step)
     }
 
     /// Waits until no other worker is at a step with this key: equal steps run once.

@@ -2,6 +2,8 @@
 
 use strata_cas::{ContentKey, DefinitionKey, Fact, Fingerprint, TreeId, Writer};
 
+use crate::{Input, Step};
+
 /// Both keys of a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Keys {
@@ -32,6 +34,34 @@ impl InputKey {
 pub fn keys(facts: &[Fact], slices: &[TreeId]) -> Keys {
     let inputs: Vec<InputKey> = slices.iter().copied().map(InputKey::Slice).collect();
     keys_of(facts, &inputs)
+}
+
+/// What keys need to know of a step that another one uses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Seen {
+    /// Its key.
+    pub definition: DefinitionKey,
+    /// The tree that it gives.
+    pub tree: TreeId,
+}
+
+/// The keys of a step over what its inputs are, in their order.
+pub fn keys_over<S: Step>(step: &S, inputs: &[Input], seen: &[Seen]) -> Result<Keys, S::Error> {
+    Ok(keys_of(&step.definition().facts, &input_keys(step, inputs, seen)?))
+}
+
+pub(crate) fn input_keys<S: Step>(
+    step: &S,
+    inputs: &[Input],
+    seen: &[Seen],
+) -> Result<Vec<InputKey>, S::Error> {
+    let inputs = inputs.iter().zip(seen).enumerate();
+    inputs
+        .map(|(number, (input, Seen { definition, tree }))| match input {
+            Input::Whole(_) => Ok(InputKey::Whole { definition: *definition, tree: *tree }),
+            Input::Slice(_) => step.slice(number, tree).map(InputKey::Slice),
+        })
+        .collect()
 }
 
 pub(crate) fn keys_of(facts: &[Fact], inputs: &[InputKey]) -> Keys {

@@ -52,5 +52,5 @@ mod reason;
 
 pub use build::{Build, Event, Failed, Outcome, StepError, Verdict};
 pub use graph::{Definition, Graph, Input, Produced, Step, StepId};
-pub use keys::{Keys, keys};
+pub use keys::{Keys, Seen, keys, keys_over};
 pub use reason::{FactChange, Found, MissReason, PathChanges};

@@ -1,0 +1,324 @@
+//! The façade: a request in, a report back.
+
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+
+use strata_cas::{RecordKey, RecordStore, Store};
+use strata_engine::{
+    Build, Event as Evaluated, Graph, Input, Outcome, Step as _, StepError, StepId,
+};
+use strata_exec::{Cancel, ReexecCommand, Runtime};
+use strata_oci::{ImageConfig, Registry};
+use strata_plan::{ContextKind, ImageNeed, Plan, PlanError, ResolvedImage};
+
+use crate::images::{Images, StoredImage};
+use crate::request::{BuildReport, BuildRequest, Context, Forecast, Outlook, StepReport};
+use crate::resolve::{Base, Resolver};
+use crate::session::Session;
+use crate::step::BuildStep;
+use crate::time::rfc3339;
+use crate::{BuildError, Event, Observer};
+
+/// Builds images.
+#[derive(Clone, Copy)]
+pub struct Builder<'a> {
+    /// Where everything is kept.
+    pub store: &'a dyn Store,
+    /// Where base images come from.
+    pub registry: &'a dyn Registry,
+    /// Directories beside the store's tables.
+    pub places: &'a Places,
+    /// How commands are run.
+    pub sandbox: &'a Sandbox,
+    /// Ends the build.
+    pub cancel: &'a Cancel,
+}
+
+/// Directories that builds use.
+#[derive(Debug, Clone)]
+pub struct Places {
+    /// Stamp files of contexts.
+    pub stamps: PathBuf,
+    /// Cache mounts.
+    pub caches: PathBuf,
+    /// Output of commands.
+    pub logs: PathBuf,
+}
+
+impl Places {
+    /// The stamp file of a context: told by where the context lies, which is in no key.
+    pub(crate) fn stamps_of(&self, context: &Path) -> Option<PathBuf> {
+        use std::os::unix::ffi::OsStrExt;
+        let path = context.canonicalize().ok()?;
+        let name = strata_cas::BlobId::of(path.as_os_str().as_bytes()).to_string();
+        Some(self.stamps.join(&name[..32]))
+    }
+}
+
+/// How commands are run.
+#[derive(Debug, Clone)]
+pub struct Sandbox {
+    /// The program that is started as a run's child.
+    pub program: ReexecCommand,
+    /// Who makes the sandbox.
+    pub runtime: Runtime,
+    /// How many bytes of a command's output are passed on.
+    pub log_limit_bytes: u64,
+}
+
+impl Builder<'_> {
+    /// Builds an image and gives it its names.
+    ///
+    /// # Errors
+    ///
+    /// See [`BuildError`]. What was done before the failure is kept.
+    pub fn build(
+        &self,
+        request: &BuildRequest,
+        observe: Observer<'_>,
+    ) -> Result<BuildReport, BuildError> {
+        let (plan, bases) = self.plan(request, observe)?;
+        observe(Event::Planned(&plan));
+        let session = Session::begin(self, request, &plan, &bases, observe)?;
+        let graph = graph(&session);
+        let outcomes = self.evaluate(&session, &graph, observe)?;
+        let image = self.assemble(&session, &outcomes)?;
+        for name in &request.tags {
+            Images::new(self.store).tag(&image, name)?;
+        }
+        Ok(report(&plan, &outcomes, &image))
+    }
+
+    /// Says what a build would do, without doing any of it.
+    ///
+    /// # Errors
+    ///
+    /// As [`Builder::build`], as far as a build would fail before its first step.
+    pub fn forecast(
+        &self,
+        request: &BuildRequest,
+        observe: Observer<'_>,
+    ) -> Result<Forecast, BuildError> {
+        let (plan, bases) = self.plan(request, observe)?;
+        let session = Session::begin(self, request, &plan, &bases, observe)?;
+        let outlook = outlook(&session)?;
+        drop(session);
+        let base = plan.image.base.as_ref();
+        let base_layers = base.map_or(0, |base| base.config.rootfs.diff_ids.len());
+        Ok(Forecast { outlook, base_layers, plan })
+    }
+
+    /// Plans, looking images up until none is missing.
+    fn plan(
+        &self,
+        request: &BuildRequest,
+        observe: Observer<'_>,
+    ) -> Result<(Plan, Vec<(ImageNeed, Base)>), BuildError> {
+        let parse = strata_dockerfile::parse(&request.dockerfile);
+        if parse.has_errors() {
+            let errors = parse.diagnostics.into_iter().filter(|d| d.is_error());
+            return Err(BuildError::Dockerfile(errors.collect()));
+        }
+        let asked = plan_request(request, &parse.tree);
+        let resolver = Resolver {
+            store: self.store,
+            registry: self.registry,
+            contexts: &request.contexts,
+            pull: request.pull,
+        };
+        let mut bases: Vec<(ImageNeed, Base)> = Vec::new();
+        loop {
+            let known = |need: &ImageNeed| -> Option<ResolvedImage> {
+                let base = bases.iter().find(|(known, _)| known == need);
+                base.map(|(_, base)| base.resolved.clone())
+            };
+            match strata_plan::plan(&asked, &known) {
+                Ok(plan) => return Ok((plan, bases)),
+                Err(PlanError::Wrong(diagnostics)) => {
+                    return Err(BuildError::Dockerfile(diagnostics));
+                }
+                Err(PlanError::Missing(needs)) => {
+                    for need in needs {
+                        observe(Event::Resolving { image: need.name.to_string() });
+                        let base = resolver.resolve(&need)?;
+                        bases.push((need, base));
+                    }
+                }
+            }
+        }
+    }
+
+    fn evaluate(
+        &self,
+        session: &Session<'_>,
+        graph: &Graph<BuildStep<'_>>,
+        observe: Observer<'_>,
+    ) -> Result<Vec<Outcome>, BuildError> {
+        let broken: Mutex<Option<BuildError>> = Mutex::new(None);
+        let watch = |event: Evaluated<'_>| match event {
+            Evaluated::Running(StepId(step), reason) => observe(Event::Running { step, reason }),
+            Evaluated::Done(StepId(step), outcome) => {
+                if let Err(error) = session.done(step, outcome)
+                    && let Ok(mut broken) = broken.lock()
+                {
+                    *broken = Some(error);
+                }
+                let (verdict, millis) = (&outcome.verdict, outcome.record.cost.millis);
+                observe(Event::Done { step, verdict, millis });
+            }
+            Evaluated::Failed(StepId(step)) => {
+                observe(Event::Failed { step });
+                // The other steps that run now are of no use any more.
+                self.cancel.cancel();
+            }
+        };
+        let cores = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
+        let jobs = NonZeroUsize::new(session.request.jobs).unwrap_or(cores);
+        let outcomes = Build::new(&session.nodes).with_jobs(jobs).run(graph, &watch);
+        if let Ok(Some(error)) = broken.into_inner() {
+            return Err(error);
+        }
+        outcomes.map_err(|failed| match failed.error {
+            StepError::Step(error) => error,
+            StepError::Store(error) => error.into(),
+        })
+    }
+
+    /// Makes the image's config, keeps it, and says what it is.
+    fn assemble(
+        &self,
+        session: &Session<'_>,
+        outcomes: &[Outcome],
+    ) -> Result<StoredImage, BuildError> {
+        let planned = &session.plan.image;
+        let root = session.root(planned.root)?;
+        let created = |step: Option<usize>| {
+            step.map(|step| i64::try_from(outcomes[step].record.created).unwrap_or_default())
+        };
+        let base = planned.base.as_ref().map(|base| &base.config);
+        let mut config = ImageConfig {
+            architecture: planned.platform.architecture.clone(),
+            os: planned.platform.os.clone(),
+            variant: planned.platform.variant.clone(),
+            author: planned.author.clone(),
+            config: planned.config.clone(),
+            history: base.map(|base| base.history.clone()).unwrap_or_default(),
+            ..ImageConfig::default()
+        };
+        config.rootfs.diff_ids = root.layers.iter().map(|layer| layer.diff_id).collect();
+        let epoch = session.request.epoch;
+        // A line without a step is as old as the step before it.
+        let mut latest = planned.history.iter().find_map(|entry| created(entry.step));
+        let mut newest = latest;
+        for entry in &planned.history {
+            latest = created(entry.step).or(latest);
+            newest = newest.max(latest);
+            let mut line = entry.line.clone();
+            line.created = epoch.or(latest).map(rfc3339);
+            config.history.push(line);
+        }
+        let of_base = base.and_then(|base| base.created.clone());
+        let epoch_or_newest = epoch.or(newest).map(rfc3339);
+        config.created = epoch_or_newest.or(of_base).or_else(|| Some(rfc3339(0)));
+        let bytes = strata_image::config_bytes(&config)?;
+        Images::new(self.store).keep(bytes, root.layers.clone(), None)
+    }
+}
+
+fn plan_request<'a>(
+    request: &BuildRequest,
+    tree: &'a strata_dockerfile::SyntaxTree,
+) -> strata_plan::Request<'a> {
+    let contexts = request.contexts.iter().filter(|(name, _)| !name.is_empty());
+    let kind = |context: &Context| match context {
+        Context::Directory { .. } => ContextKind::Directory,
+        Context::Image(_) | Context::Archive { .. } => ContextKind::Image,
+    };
+    strata_plan::Request {
+        target: request.target.clone(),
+        build_args: request.build_args.clone(),
+        platform: request.platform.clone(),
+        contexts: contexts.map(|(name, context)| (name.clone(), kind(context))).collect(),
+        labels: request.labels.clone(),
+        network: request.network,
+        no_cache: request.no_cache.clone(),
+        ..strata_plan::Request::new(tree)
+    }
+}
+
+/// The plan as the engine's graph: the same numbers.
+fn graph<'a>(session: &'a Session<'a>) -> Graph<BuildStep<'a>> {
+    let mut graph = Graph::default();
+    for (index, step) in session.plan.steps.iter().enumerate() {
+        let step_of = BuildStep { session, index };
+        let parent = step.parent.map(|parent| Input::Whole(StepId(parent)));
+        let slices = step_of.slices().into_iter().map(|(_, step)| Input::Slice(StepId(step)));
+        let inputs = parent.into_iter().chain(slices).collect();
+        graph.add(step_of, inputs);
+    }
+    graph
+}
+
+fn report(plan: &Plan, outcomes: &[Outcome], image: &StoredImage) -> BuildReport {
+    let steps = plan.steps.iter().zip(outcomes).enumerate();
+    BuildReport {
+        image: image.id,
+        steps: steps
+            .map(|(index, (step, outcome))| StepReport {
+                step: index,
+                stage: step.stage.clone(),
+                text: step.text.clone(),
+                span: step.span,
+                verdict: outcome.verdict.clone(),
+                cost: outcome.record.cost,
+            })
+            .collect(),
+        layers: image.layers.len(),
+        bytes: image.layers.iter().map(|layer| layer.bytes).sum(),
+    }
+}
+
+/// Looks every step up whose inputs are known, without running or keeping anything.
+fn outlook(session: &Session<'_>) -> Result<Vec<Outlook>, BuildError> {
+    let graph = graph(session);
+    let mut found: Vec<Option<strata_engine::Seen>> = Vec::new();
+    let mut outlook = Vec::new();
+    for index in 0..graph.len() {
+        let step = graph.step(StepId(index));
+        let inputs = graph.inputs(StepId(index));
+        let known: Option<Vec<strata_engine::Seen>> =
+            inputs.iter().map(|input| found[input.step().0]).collect();
+        let Some(known) = known else {
+            found.push(None);
+            outlook.push(Outlook::Depends);
+            continue;
+        };
+        let keys = strata_engine::keys_over(step, inputs, &known)?;
+        let record = look_up(session, step, &keys)?;
+        let hit = record.filter(|_| !step.definition().forced);
+        outlook.push(if hit.is_some() { Outlook::Hit } else { Outlook::Run });
+        found.push(
+            hit.map(|record| strata_engine::Seen {
+                definition: keys.definition,
+                tree: record.tree,
+            }),
+        );
+    }
+    Ok(outlook)
+}
+
+fn look_up(
+    session: &Session<'_>,
+    step: &BuildStep<'_>,
+    keys: &strata_engine::Keys,
+) -> Result<Option<strata_cas::Record>, BuildError> {
+    for key in [RecordKey::Definition(keys.definition), RecordKey::Content(keys.content)] {
+        if let Some(record) = session.nodes.find(&key)?
+            && step.usable(&record)?
+        {
+            return Ok(Some(record));
+        }
+    }
+    Ok(None)
+}

@@ -1,0 +1,193 @@
+//! COPY, ADD and WORKDIR: layers made from tree values, with nothing unpacked.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+use rayon::prelude::*;
+use strata_cas::{BlobId, BlobStore, Layer, Time, TreePath};
+use strata_engine::Produced;
+use strata_exec::{View as Users, passwd};
+use strata_image::{Decoder, OverlayForm, UnpackOptions};
+use strata_plan::{CopyOp, MakeDirectoryOp, Source};
+
+use crate::BuildError;
+use crate::lay::{LayError, Laying};
+use crate::layers::{self, StackedRoot};
+use crate::selection::{Match, Selection, What};
+use crate::step::BuildStep;
+use crate::view::{Kind, View};
+
+impl BuildStep<'_> {
+    pub(crate) fn copy(&self, op: &CopyOp) -> Result<Produced, BuildError> {
+        let parent = self.parent()?;
+        let target = self.session.view(&parent)?;
+        let selection = self.selection(op)?;
+        let owner = self.owner(op.chown.as_deref(), &parent)?;
+        let now = self.made_at(selection.newest());
+        let mut laying = Laying::new(&target, owner, now);
+        if op.unpack {
+            self.add(op, &selection, &mut laying)?;
+        } else {
+            laying.selection(&selection, &op.dest).map_err(|error| self.lay_error(error))?;
+        }
+        self.bring(op, &laying)?;
+        let layer = laying.into_layer().map_err(|error| self.lay_error(error))?;
+        self.produced(&parent, &layer)
+    }
+
+    fn selection(&self, op: &CopyOp) -> Result<Selection, BuildError> {
+        if let Some(selection) = self.session.selections.get(&(self.index, 0)) {
+            return Ok(selection.clone());
+        }
+        let root = match &op.from {
+            Source::Step(step) => self.session.root(*step)?,
+            Source::Context(_) => self.session.root(None)?,
+        };
+        self.session.select_from(self.index, 0, &self.session.view(&root)?)
+    }
+
+    /// When directories that strata makes are said to be made: a function of the inputs.
+    fn made_at(&self, newest: Time) -> Time {
+        self.session.request.epoch.map_or(newest, Time)
+    }
+
+    /// Who gets the files: by number at once, by name as the root's `/etc/passwd` says.
+    fn owner(
+        &self,
+        chown: Option<&str>,
+        parent: &StackedRoot,
+    ) -> Result<Option<(u32, u32)>, BuildError> {
+        let Some(chown) = chown else { return Ok(None) };
+        let lowers = layers::snapshots(self.session.builder.store, &parent.layers)?;
+        let owner = passwd::resolve_owner(&Users::new(&lowers), chown);
+        owner.map(Some).map_err(|error| BuildError::copy(self.planned().span, error.to_string()))
+    }
+
+    fn lay_error(&self, error: LayError) -> BuildError {
+        match error {
+            LayError::Tree(error) => error.into(),
+            LayError::InTheWay { path, message } => {
+                BuildError::copy(self.planned().span, format!("`/{path}` {message}"))
+            }
+        }
+    }
+
+    /// Brings the bytes of what was laid into the store.
+    fn bring(&self, op: &CopyOp, laying: &Laying<'_>) -> Result<(), BuildError> {
+        let store = self.session.builder.store;
+        for bytes in &laying.inline {
+            store.put(bytes)?;
+        }
+        let Source::Context(name) = &op.from else { return Ok(()) };
+        let Some(root) = self.session.context_path(name) else { return Ok(()) };
+        bring_files(store, root, &laying.blobs)
+    }
+
+    /// ADD: archives of the context are unpacked, everything else is copied.
+    fn add(
+        &self,
+        op: &CopyOp,
+        selection: &Selection,
+        laying: &mut Laying<'_>,
+    ) -> Result<(), BuildError> {
+        for found in &selection.matches {
+            match self.archive(op, found)? {
+                Some(layer) => {
+                    let below = laying.destination(&op.dest);
+                    let laid = below.and_then(|below| laying.archive(&layer, &below));
+                    laid.map_err(|error| self.lay_error(error))?;
+                }
+                None => {
+                    laying.found(found, &op.dest).map_err(|error| self.lay_error(error))?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// What is in a source that is an archive; its files' bytes are in the store then.
+    fn archive(&self, op: &CopyOp, found: &Match) -> Result<Option<Layer>, BuildError> {
+        let What::Leaf(Kind::File { blob, .. }) = &found.picked.what else { return Ok(None) };
+        let Source::Context(name) = &op.from else { return Ok(None) };
+        let Some(root) = self.session.context_path(name) else { return Ok(None) };
+        let path = root.join(as_path(&found.picked.path));
+        let open =
+            || File::open(&path).map_err(BuildError::io(format!("read `{}`", path.display())));
+        if !strata_image::is_archive(open()?) {
+            return Ok(None);
+        }
+        let store = self.session.builder.store;
+        let staging = store.stage()?;
+        let unreadable = |error: String| {
+            BuildError::copy(self.planned().span, format!("`{}`: {error}", found.picked.path))
+        };
+        let mut source = Named { file: open()?, hasher: Default::default() };
+        let mut decoder =
+            Decoder::new(&mut source).map_err(|error| unreadable(error.to_string()))?;
+        let options = UnpackOptions::new(OverlayForm::Plain);
+        let unpacked = strata_image::unpack(&mut decoder, &staging.fs(), &options)
+            .map_err(|error| unreadable(error.to_string()))?;
+        drop(decoder);
+        std::io::copy(&mut source, &mut std::io::sink())
+            .map_err(|error| unreadable(error.to_string()))?;
+        if source.hasher.finish() != *blob {
+            return Err(BuildError::Changed(found.picked.path.clone()));
+        }
+        bring_files(store, &staging.fs(), &unpacked.files)?;
+        Ok(Some(unpacked.layer))
+    }
+
+    pub(crate) fn make_directory(&self, op: &MakeDirectoryOp) -> Result<Produced, BuildError> {
+        let parent = self.parent()?;
+        let target = self.session.view(&parent)?;
+        let user = Some(&*op.user).filter(|user| !user.is_empty());
+        let is_there = target.resolve(&TreePath::normalise(op.path.as_bytes()))?.is_some();
+        let owner = if is_there { None } else { self.owner(user, &parent)? };
+        let mut laying = Laying::new(&target, owner, self.made_at(Time::default()));
+        let made = laying.destination(&op.path).and_then(|path| laying.make_directory(&path));
+        made.map_err(|error| self.lay_error(error))?;
+        let layer = laying.into_layer().map_err(|error| self.lay_error(error))?;
+        self.produced(&parent, &layer)
+    }
+}
+
+/// Names a file while it is read.
+struct Named {
+    file: File,
+    hasher: strata_cas::BlobHasher,
+}
+
+impl Read for Named {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let count = self.file.read(buffer)?;
+        self.hasher.update(&buffer[..count]);
+        Ok(count)
+    }
+}
+
+/// Puts files into the store whose names were told by a scan: another name now means that
+/// somebody changed the file meanwhile.
+pub(crate) fn bring_files(
+    store: &dyn BlobStore,
+    root: &Path,
+    files: &[(BlobId, TreePath)],
+) -> Result<(), BuildError> {
+    files.par_iter().try_for_each(|(blob, path)| {
+        if store.has(blob)? {
+            return Ok(());
+        }
+        let full = root.join(as_path(path));
+        let action = || BuildError::io(format!("read `{}`", full.display()));
+        let mut file = File::open(&full).map_err(action())?;
+        if store.put_from(&mut file)? != *blob {
+            return Err(BuildError::Changed(path.clone()));
+        }
+        Ok(())
+    })
+}
+
+fn as_path(path: &TreePath) -> &Path {
+    use std::os::unix::ffi::OsStrExt;
+    Path::new(std::ffi::OsStr::from_bytes(path.as_bytes()))
+}

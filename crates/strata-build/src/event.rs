@@ -1,0 +1,71 @@
+//! What happens during a build, as data. The program draws it.
+
+use strata_engine::{MissReason, Verdict};
+use strata_exec::Stream;
+use strata_plan::{Plan, StepIndex};
+use strata_scan::ScanStats;
+
+/// Something that happened. Events of different steps come from different threads.
+#[derive(Debug)]
+pub enum Event<'a> {
+    /// A base image is looked up.
+    Resolving {
+        /// Its name.
+        image: String,
+    },
+    /// The plan is made.
+    Planned(&'a Plan),
+    /// A context was scanned.
+    Scanned {
+        /// The context's name; empty for the main one.
+        context: &'a str,
+        /// What was done.
+        stats: ScanStats,
+    },
+    /// The context has something that was left out, or the like.
+    Note(String),
+    /// A step is about to run.
+    Running {
+        /// Which.
+        step: StepIndex,
+        /// Why.
+        reason: &'a MissReason,
+    },
+    /// Bytes move: a base layer comes in.
+    Transfer {
+        /// The step that they are for.
+        step: StepIndex,
+        /// What it is, such as a layer's short digest.
+        what: String,
+        /// Bytes so far.
+        done: u64,
+        /// Bytes in all.
+        total: u64,
+    },
+    /// A command wrote something.
+    Output {
+        /// Which step.
+        step: StepIndex,
+        /// Where to.
+        stream: Stream,
+        /// What, as it came.
+        bytes: &'a [u8],
+    },
+    /// A step is done.
+    Done {
+        /// Which.
+        step: StepIndex,
+        /// Whether it ran.
+        verdict: &'a Verdict,
+        /// Wall time in milliseconds that it took now, or when it ran.
+        millis: u64,
+    },
+    /// A step failed; the build ends.
+    Failed {
+        /// Which.
+        step: StepIndex,
+    },
+}
+
+/// Takes events.
+pub type Observer<'a> = &'a (dyn Fn(Event<'_>) + Sync);

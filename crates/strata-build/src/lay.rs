@@ -1,0 +1,237 @@
+//! Lays a selection over a root: which paths a COPY sets, by the rules of BuildKit's copy.
+//!
+//! A directory's contents go into the destination, which is made when it is missing and keeps its
+//! own mode when it is there. A file goes to the destination, or into it when that is a directory
+//! or ends with a slash. Directories that are made on the way are `0o755`, the new owner's.
+
+use std::collections::BTreeMap;
+
+use strata_cas::{Action, BlobId, Change, Item, Layer, Metadata, Time, TreeError, TreePath};
+
+use crate::selection::{Match, Picked, Selection, What};
+use crate::view::{Kind, Seen, View};
+
+/// Why a selection does not fit.
+#[derive(Debug)]
+pub(crate) enum LayError {
+    /// A file would have to be a directory or the other way round.
+    InTheWay {
+        path: TreePath,
+        message: &'static str,
+    },
+    Tree(TreeError),
+}
+
+impl From<TreeError> for LayError {
+    fn from(error: TreeError) -> Self {
+        Self::Tree(error)
+    }
+}
+
+/// Collects what changes over a root.
+pub(crate) struct Laying<'a> {
+    target: &'a dyn View,
+    /// Who gets what is laid, if not who has it.
+    owner: Option<(u32, u32)>,
+    /// When directories are made.
+    now: Time,
+    placed: BTreeMap<TreePath, Action>,
+    /// The blobs that are set, with where they are in the source.
+    pub(crate) blobs: Vec<(BlobId, TreePath)>,
+    /// The bytes of here-documents.
+    pub(crate) inline: Vec<Vec<u8>>,
+}
+
+impl<'a> Laying<'a> {
+    pub(crate) fn new(target: &'a dyn View, owner: Option<(u32, u32)>, now: Time) -> Self {
+        let (blobs, inline) = (Vec::new(), Vec::new());
+        Self { target, owner, now, placed: BTreeMap::new(), blobs, inline }
+    }
+
+    /// Lays a whole selection; `dest` is absolute and ends with a slash where a directory is
+    /// meant.
+    pub(crate) fn selection(&mut self, selection: &Selection, dest: &str) -> Result<(), LayError> {
+        for found in &selection.matches {
+            self.found(found, dest)?;
+        }
+        Ok(())
+    }
+
+    /// Lays one match.
+    pub(crate) fn found(&mut self, found: &Match, dest: &str) -> Result<(), LayError> {
+        let path = self.destination(dest)?;
+        if let What::Directory(entries) = &found.picked.what {
+            self.make_directory(&path)?;
+            return self.entries(entries, &path);
+        }
+        let is_directory =
+            dest.ends_with('/') || self.at(&path)?.is_some_and(|seen| seen.kind == Kind::Directory);
+        let path = if is_directory {
+            self.make_directory(&path)?;
+            path.child(&found.name).unwrap_or(path)
+        } else {
+            if let Some(parent) = path.parent() {
+                self.make_directory(&parent)?;
+            }
+            path
+        };
+        self.leaf(&found.picked, path)
+    }
+
+    /// The destination with its links followed, inside of the root.
+    pub(crate) fn destination(&self, dest: &str) -> Result<TreePath, LayError> {
+        let path = TreePath::normalise(dest.as_bytes());
+        match self.target.follow(&path)? {
+            Some((path, _)) => Ok(path),
+            None => Err(LayError::InTheWay { path, message: "leads through too many symlinks" }),
+        }
+    }
+
+    /// Makes a directory with its parents, where they are missing.
+    pub(crate) fn make_directory(&mut self, path: &TreePath) -> Result<(), LayError> {
+        match self.at(path)? {
+            Some(seen) if seen.kind == Kind::Directory => return Ok(()),
+            Some(_) => {
+                let (path, message) = (path.clone(), "is not a directory");
+                return Err(LayError::InTheWay { path, message });
+            }
+            None => {}
+        }
+        if let Some(parent) = path.parent() {
+            self.make_directory(&parent)?;
+        }
+        let mut metadata = Metadata::root(0o755);
+        if let Some((uid, gid)) = self.owner {
+            (metadata.uid, metadata.gid) = (uid, gid);
+        }
+        self.set(path.clone(), Item::Directory { opaque: false }, metadata, self.now);
+        Ok(())
+    }
+
+    fn entries(
+        &mut self,
+        entries: &BTreeMap<Vec<u8>, Picked>,
+        directory: &TreePath,
+    ) -> Result<(), LayError> {
+        for (name, picked) in entries {
+            let Ok(path) = directory.child(name) else { continue };
+            let What::Directory(below) = &picked.what else {
+                self.leaf(picked, path)?;
+                continue;
+            };
+            if self.at(&path)?.is_some_and(|seen| seen.kind != Kind::Directory) {
+                let message = "is not a directory, and a directory is to be copied there";
+                return Err(LayError::InTheWay { path, message });
+            }
+            let metadata = self.owned(picked.metadata.clone());
+            self.set(path.clone(), Item::Directory { opaque: false }, metadata, picked.modified);
+            self.entries(below, &path)?;
+        }
+        Ok(())
+    }
+
+    fn leaf(&mut self, picked: &Picked, path: TreePath) -> Result<(), LayError> {
+        if self.at(&path)?.is_some_and(|seen| seen.kind == Kind::Directory) {
+            let message = "is a directory, and a file is to be copied there";
+            return Err(LayError::InTheWay { path, message });
+        }
+        let (item, modified) = match &picked.what {
+            What::Leaf(Kind::File { blob, size }) => {
+                self.blobs.push((*blob, picked.path.clone()));
+                (Item::File { blob: *blob, size: *size }, picked.modified)
+            }
+            What::Leaf(Kind::Symlink { target }) => {
+                (Item::Symlink { target: target.clone() }, picked.modified)
+            }
+            What::Leaf(Kind::Device(device)) => (Item::Device(*device), picked.modified),
+            What::Inline(bytes) => {
+                self.inline.push(bytes.clone());
+                let (blob, size) = (BlobId::of(bytes), bytes.len() as u64);
+                (Item::File { blob, size }, self.now)
+            }
+            What::Directory(_) | What::Leaf(Kind::Directory) => return Ok(()),
+        };
+        let metadata = self.owned(picked.metadata.clone());
+        self.set(path, item, metadata, modified);
+        Ok(())
+    }
+
+    /// Lays the contents of an archive, as a layer of its own, below a directory.
+    pub(crate) fn archive(&mut self, layer: &Layer, below: &TreePath) -> Result<(), LayError> {
+        self.make_directory(below)?;
+        for change in layer.changes() {
+            let Action::Set { item, metadata, modified } = &change.action else { continue };
+            let Ok(path) = below.join(&change.path) else { continue };
+            if change.path.is_root() {
+                continue;
+            }
+            if let Some(parent) = path.parent() {
+                self.make_directory(&parent)?;
+            }
+            let item = match item {
+                Item::HardLink { to } => {
+                    let Ok(to) = below.join(to) else { continue };
+                    Item::HardLink { to }
+                }
+                item => item.clone(),
+            };
+            let metadata = self.owned(metadata.clone());
+            self.set(path, item, metadata, *modified);
+        }
+        Ok(())
+    }
+
+    fn owned(&self, mut metadata: Metadata) -> Metadata {
+        if let Some((uid, gid)) = self.owner {
+            (metadata.uid, metadata.gid) = (uid, gid);
+        }
+        metadata
+    }
+
+    fn set(&mut self, path: TreePath, item: Item, metadata: Metadata, modified: Time) {
+        self.placed.insert(path, Action::Set { item, metadata, modified });
+    }
+
+    /// What stands at a path after all that was laid so far.
+    fn at(&self, path: &TreePath) -> Result<Option<Seen>, LayError> {
+        match self.placed.get(path) {
+            Some(Action::Set { item, metadata, modified }) => {
+                let kind = match item {
+                    Item::Directory { .. } => Kind::Directory,
+                    Item::File { blob, size } => Kind::File { blob: *blob, size: *size },
+                    Item::Symlink { target } => Kind::Symlink { target: target.clone() },
+                    Item::Device(device) => Kind::Device(*device),
+                    Item::HardLink { to } => return self.at(to),
+                };
+                Ok(Some(Seen { kind, metadata: metadata.clone(), modified: *modified }))
+            }
+            _ => Ok(self.target.get(path)?),
+        }
+    }
+
+    /// The layer: what was laid, with the directories above it as they are. They belong to it
+    /// because a directory of an upper layer hides the lower one's mode and owner.
+    pub(crate) fn into_layer(self) -> Result<Layer, LayError> {
+        let mut changes: Vec<Change> = Vec::with_capacity(self.placed.len());
+        let mut above: BTreeMap<TreePath, Action> = BTreeMap::new();
+        for path in self.placed.keys() {
+            for parent in path.ancestors() {
+                if parent.is_root()
+                    || self.placed.contains_key(&parent)
+                    || above.contains_key(&parent)
+                {
+                    continue;
+                }
+                if let Some(Seen { kind: Kind::Directory, metadata, modified }) =
+                    self.target.get(&parent)?
+                {
+                    let item = Item::Directory { opaque: false };
+                    above.insert(parent, Action::Set { item, metadata, modified });
+                }
+            }
+        }
+        let all = self.placed.into_iter().chain(above);
+        changes.extend(all.map(|(path, action)| Change { path, action }));
+        Ok(Layer::new(changes))
+    }
+}

@@ -1,0 +1,113 @@
+//! The layers of steps and images, as the store keeps them.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use strata_cas::{Layer, LayerId, NameStore, Store, TreeId};
+use strata_image::OverlayForm;
+use strata_oci::{Descriptor, Digest};
+
+use crate::BuildError;
+
+/// One layer of an image.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImageLayer {
+    /// What it changes.
+    pub layer: LayerId,
+    /// The digest of its tar.
+    pub diff_id: Digest,
+    /// The size of its tar in bytes.
+    pub bytes: u64,
+    /// The blob in which it came, for a layer of a base image that is kept as it came.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub blob: Option<Descriptor>,
+}
+
+/// What a step gives: the layers that it adds.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub(crate) struct Payload {
+    pub(crate) layers: Vec<ImageLayer>,
+}
+
+impl Payload {
+    pub(crate) fn encode(&self) -> Result<Vec<u8>, BuildError> {
+        serde_json::to_vec(self).map_err(BuildError::damaged("step result"))
+    }
+
+    pub(crate) fn decode(bytes: &[u8]) -> Result<Self, BuildError> {
+        serde_json::from_slice(bytes).map_err(BuildError::damaged("step result"))
+    }
+}
+
+/// A root file system: the layers from the lowest up, and the tree that they give.
+#[derive(Debug, Clone)]
+pub(crate) struct StackedRoot {
+    pub(crate) layers: Vec<ImageLayer>,
+    pub(crate) tree: TreeId,
+}
+
+/// Layers by their tars' digests: which layer value a pulled layer is.
+const TABLE: &str = "layers-1";
+
+/// The layer with this diff ID, if it is all there.
+pub(crate) fn known(store: &dyn Store, diff_id: &Digest) -> Result<Option<ImageLayer>, BuildError> {
+    let Some(bytes) = store.name(TABLE, &diff_id.to_string())? else { return Ok(None) };
+    let layer: ImageLayer =
+        serde_json::from_slice(&bytes).map_err(BuildError::damaged("table of layers"))?;
+    let is_there = store.has(&layer.layer.blob())?;
+    Ok(is_there.then_some(layer))
+}
+
+/// Remembers a layer by its diff ID.
+pub(crate) fn remember(store: &dyn NameStore, layer: &ImageLayer) -> Result<(), BuildError> {
+    let bytes = serde_json::to_vec(layer).map_err(BuildError::damaged("table of layers"))?;
+    Ok(store.set_name(TABLE, &layer.diff_id.to_string(), Some(&bytes))?)
+}
+
+/// Reads a layer.
+pub(crate) fn load(store: &dyn Store, id: &LayerId) -> Result<Arc<Layer>, BuildError> {
+    let damaged =
+        |reason: String| BuildError::Damaged { what: "layer", reason: format!("{id}: {reason}") };
+    let bytes = store.get(&id.blob())?.ok_or_else(|| damaged("it is missing".to_owned()))?;
+    Ok(Arc::new(Layer::decode(&bytes).map_err(|error| damaged(error.to_string()))?))
+}
+
+/// Which form of overlay this process mounts.
+pub(crate) fn overlay_form() -> OverlayForm {
+    if is_superuser() { OverlayForm::Privileged } else { OverlayForm::User }
+}
+
+fn is_superuser() -> bool {
+    // The owner of this process's own entry is its effective user.
+    use std::os::unix::fs::MetadataExt;
+    std::fs::metadata("/proc/self").is_ok_and(|metadata| metadata.uid() == 0)
+}
+
+/// The directories that show a stack of layers, lowest first; missing ones are made.
+pub(crate) fn snapshots(
+    store: &dyn Store,
+    layers: &[ImageLayer],
+) -> Result<Vec<PathBuf>, BuildError> {
+    let mut paths = Vec::new();
+    for layer in layers {
+        if let Some(path) = snapshot(store, &layer.layer)? {
+            paths.push(path);
+        }
+    }
+    Ok(paths)
+}
+
+/// The directory that shows one layer; none for an empty layer, which shows nothing.
+pub(crate) fn snapshot(store: &dyn Store, id: &LayerId) -> Result<Option<PathBuf>, BuildError> {
+    if let Some(path) = store.snapshot(id)? {
+        return Ok(Some(path));
+    }
+    let layer = load(store, id)?;
+    if layer.is_empty() {
+        return Ok(None);
+    }
+    let staging = store.stage()?;
+    strata_image::materialise(&layer, store, &staging.fs(), overlay_form())?;
+    Ok(Some(store.commit(staging, id, &[])?))
+}

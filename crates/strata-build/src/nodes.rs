@@ -1,0 +1,71 @@
+//! Tree nodes that are not kept yet, in front of the store: a build that finds everything writes
+//! none of them.
+
+use std::collections::HashMap;
+use std::io::Read;
+use std::sync::{Mutex, PoisonError};
+
+use strata_cas::{
+    Blob, BlobId, BlobStore, Record, RecordKey, RecordStore, Slot, Store, StoreError,
+};
+
+/// The store with new nodes in front of it.
+pub(crate) struct Nodes<'a> {
+    near: Mutex<HashMap<BlobId, Vec<u8>>>,
+    far: &'a dyn Store,
+}
+
+impl<'a> Nodes<'a> {
+    pub(crate) fn new(far: &'a dyn Store) -> Self {
+        Self { near: Mutex::default(), far }
+    }
+
+    fn near(&self, id: &BlobId) -> Option<Vec<u8>> {
+        self.near.lock().unwrap_or_else(PoisonError::into_inner).get(id).cloned()
+    }
+
+    /// Moves all nodes into the store: a record that refers to them is about to be written.
+    pub(crate) fn settle(&self) -> Result<(), StoreError> {
+        let nodes = std::mem::take(&mut *self.near.lock().unwrap_or_else(PoisonError::into_inner));
+        for bytes in nodes.values() {
+            self.far.put(bytes)?;
+        }
+        Ok(())
+    }
+}
+
+impl BlobStore for Nodes<'_> {
+    fn open(&self, id: &BlobId) -> Result<Option<Blob>, StoreError> {
+        match self.near(id) {
+            Some(bytes) => Ok(Some(Blob::Bytes(bytes))),
+            None => self.far.open(id),
+        }
+    }
+
+    fn put_from(&self, source: &mut dyn Read) -> Result<BlobId, StoreError> {
+        let mut bytes = Vec::new();
+        source.read_to_end(&mut bytes).map_err(StoreError::io("read a tree node"))?;
+        let id = BlobId::of(&bytes);
+        self.near.lock().unwrap_or_else(PoisonError::into_inner).insert(id, bytes);
+        Ok(id)
+    }
+
+    fn has(&self, id: &BlobId) -> Result<bool, StoreError> {
+        Ok(self.near(id).is_some() || self.far.has(id)?)
+    }
+}
+
+impl RecordStore for Nodes<'_> {
+    fn find(&self, key: &RecordKey) -> Result<Option<Record>, StoreError> {
+        self.far.find(key)
+    }
+
+    fn keep(&self, record: &Record, also: &[RecordKey]) -> Result<(), StoreError> {
+        self.settle()?;
+        self.far.keep(record, also)
+    }
+
+    fn recent(&self, slot: &Slot) -> Result<Vec<Record>, StoreError> {
+        self.far.recent(slot)
+    }
+}

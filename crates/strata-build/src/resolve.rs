@@ -1,0 +1,376 @@
+//! Base images: what a name means at the moment, and how its layers come into the store.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Read;
+use std::sync::{Condvar, Mutex, PoisonError};
+
+use strata_cas::{Staging, Store};
+use strata_dockerfile::Span;
+use strata_image::{Decoder, DockerArchive, ImageSource, OciLayout, Selector, UnpackOptions};
+use strata_oci::{
+    Descriptor, Digest, ImageConfig, Index, Manifest, ManifestBytes, Platform, Reference, Registry,
+    media_type,
+};
+use strata_plan::{ImageName, ImageNeed, ResolvedImage};
+
+use crate::images::{Images, StoredImage, remember_blob};
+use crate::layers::{self, ImageLayer, overlay_form};
+use crate::{BaseImageError, BuildError, Context};
+
+/// How many layers come in at a time.
+const DOWNLOADS: usize = 3;
+
+/// A base image that was looked up.
+#[derive(Debug)]
+pub(crate) struct Base {
+    pub(crate) resolved: ResolvedImage,
+    config_bytes: Vec<u8>,
+    from: From,
+}
+
+#[derive(Debug)]
+enum From {
+    Store(Box<StoredImage>),
+    Registry { reference: Reference, layers: Vec<Descriptor> },
+    Archive { path: std::path::PathBuf, name: Option<String>, platform: Platform },
+}
+
+/// Looks images up.
+pub(crate) struct Resolver<'a> {
+    pub(crate) store: &'a dyn Store,
+    pub(crate) registry: &'a dyn Registry,
+    pub(crate) contexts: &'a BTreeMap<String, Context>,
+    /// Whether the registry is asked although the store has the image.
+    pub(crate) pull: bool,
+}
+
+impl Resolver<'_> {
+    /// What an image is at the moment.
+    pub(crate) fn resolve(&self, need: &ImageNeed) -> Result<Base, BuildError> {
+        let failed = |source| BuildError::BaseImage {
+            image: need.name.to_string(),
+            span: need.span,
+            source,
+        };
+        let reference = match &need.name {
+            ImageName::Reference(reference) => reference,
+            ImageName::Context(name) => match self.contexts.get(name) {
+                Some(Context::Image(reference)) => reference,
+                Some(Context::Archive { path, name }) => {
+                    return archive(path, name.as_deref(), &need.platform).map_err(failed);
+                }
+                _ => return Err(BuildError::copy(need.span, format!("no context `{name}`"))),
+            },
+        };
+        if !self.pull
+            && let Some(image) = self.stored(reference, &need.platform)?
+        {
+            return Ok(image);
+        }
+        self.ask_registry(reference, &need.platform).map_err(failed)
+    }
+
+    fn stored(&self, name: &Reference, platform: &Platform) -> Result<Option<Base>, BuildError> {
+        let Some(image) = Images::new(self.store).by_name(name, platform)? else {
+            return Ok(None);
+        };
+        for layer in &image.layers {
+            if !self.store.has(&layer.layer.blob())? {
+                return Ok(None);
+            }
+        }
+        let digest = image.manifest.unwrap_or(image.id);
+        let resolved = ResolvedImage { digest, config: image.config.clone() };
+        let config_bytes = image.config_bytes.clone();
+        Ok(Some(Base { resolved, config_bytes, from: From::Store(Box::new(image)) }))
+    }
+
+    fn ask_registry(
+        &self,
+        reference: &Reference,
+        platform: &Platform,
+    ) -> Result<Base, BaseImageError> {
+        let mut manifest = self.registry.manifest(reference)?;
+        let is_index = |bytes: &ManifestBytes| {
+            matches!(&*bytes.media_type, media_type::INDEX | media_type::DOCKER_INDEX)
+        };
+        if is_index(&manifest) {
+            let index: Index = document("index", &manifest.bytes)?;
+            let chosen = index.select(platform).ok_or_else(|| BaseImageError::Platform {
+                wanted: platform.to_string(),
+                there: index.platforms().iter().map(Platform::to_string).collect(),
+            })?;
+            manifest = self.registry.manifest(&reference.with_digest(chosen.digest))?;
+            if is_index(&manifest) {
+                let reason = "an index in an index".to_owned();
+                return Err(BaseImageError::Malformed { what: "manifest", reason });
+            }
+        }
+        let digest = manifest.digest;
+        let manifest: Manifest = document("manifest", &manifest.bytes)?;
+        let mut config_bytes = Vec::new();
+        let pinned = reference.with_digest(digest);
+        self.registry.blob(&pinned, &manifest.config, &mut config_bytes, &mut |_| {})?;
+        let config: ImageConfig = document("config", &config_bytes)?;
+        check_layers(&config, &manifest.layers)?;
+        check_platform(&config, platform)?;
+        let from = From::Registry { reference: pinned, layers: manifest.layers };
+        Ok(Base { resolved: ResolvedImage { digest, config }, config_bytes, from })
+    }
+}
+
+fn document<T: serde::de::DeserializeOwned>(
+    what: &'static str,
+    bytes: &[u8],
+) -> Result<T, BaseImageError> {
+    serde_json::from_slice(bytes)
+        .map_err(|error| BaseImageError::Malformed { what, reason: error.to_string() })
+}
+
+fn check_layers(config: &ImageConfig, layers: &[Descriptor]) -> Result<(), BaseImageError> {
+    let (names, blobs) = (config.rootfs.diff_ids.len(), layers.len());
+    if names == blobs {
+        return Ok(());
+    }
+    let reason = format!("it names {names} layers, the manifest {blobs}");
+    Err(BaseImageError::Malformed { what: "config", reason })
+}
+
+/// An image that says what it is for must be for the right thing.
+fn check_platform(config: &ImageConfig, wanted: &Platform) -> Result<(), BaseImageError> {
+    let there = config.platform();
+    if there.architecture.is_empty() || there.serves(wanted) {
+        return Ok(());
+    }
+    let there = vec![there.to_string()];
+    Err(BaseImageError::Platform { wanted: wanted.to_string(), there })
+}
+
+/// An OCI layout or a Docker archive: the latter where the former is not.
+fn with_archive<T>(
+    path: &std::path::Path,
+    name: Option<&str>,
+    platform: &Platform,
+    work: impl FnOnce(&dyn ImageSource, Digest) -> Result<T, BuildError>,
+) -> Result<T, BuildError> {
+    let selector = name.map_or(Selector::Only, Selector::parse);
+    match OciLayout::open(path) {
+        Ok(layout) => {
+            let image = layout.image(&selector, platform)?;
+            let digest = image.manifest.digest;
+            work(&image, digest)
+        }
+        Err(not_a_layout) => {
+            let Ok(archive) = DockerArchive::open(path) else { return Err(not_a_layout.into()) };
+            let image = archive.image(&selector)?;
+            let digest = Digest::of(image.config());
+            work(&image, digest)
+        }
+    }
+}
+
+fn archive(
+    path: &std::path::Path,
+    name: Option<&str>,
+    platform: &Platform,
+) -> Result<Base, BaseImageError> {
+    let read = |image: &dyn ImageSource, digest| {
+        let config_bytes = image.config().to_vec();
+        let from = From::Archive {
+            path: path.to_owned(),
+            name: name.map(str::to_owned),
+            platform: platform.clone(),
+        };
+        let config = serde_json::from_slice(&config_bytes).unwrap_or_default();
+        Ok(Base { resolved: ResolvedImage { digest, config }, config_bytes, from })
+    };
+    let base = with_archive(path, name, platform, read).map_err(|error| match error {
+        BuildError::Image(error) => BaseImageError::Image(error),
+        other => BaseImageError::Malformed { what: "layout", reason: other.to_string() },
+    })?;
+    let _: ImageConfig = document("config", &base.config_bytes)?;
+    check_platform(&base.resolved.config, platform)?;
+    Ok(base)
+}
+
+impl Base {
+    /// Brings the image's layers into the store, where they are not there, and says what they
+    /// are. `progress` gets a name for what comes in, bytes so far and in all.
+    pub(crate) fn fetch(
+        &self,
+        store: &dyn Store,
+        registry: &dyn Registry,
+        span: Span,
+        progress: &(dyn Fn(String, u64, u64) + Sync),
+    ) -> Result<Vec<ImageLayer>, BuildError> {
+        let diff_ids = &self.resolved.config.rootfs.diff_ids;
+        match &self.from {
+            From::Store(image) => Ok(image.layers.clone()),
+            From::Archive { path, name, platform } => {
+                let bring = |image: &dyn ImageSource, _| {
+                    let mut layers = Vec::new();
+                    for (number, descriptor) in image.layers().iter().enumerate() {
+                        let open =
+                            || Ok(Box::new(image.open_layer(number)?) as Box<dyn Read + Send>);
+                        layers.push(incoming(store, diff_ids[number], descriptor, open)?);
+                    }
+                    Ok(layers)
+                };
+                with_archive(path, name.as_deref(), platform, bring)
+            }
+            From::Registry { reference, layers } => {
+                let download = Download { store, registry, reference, layers, diff_ids, progress };
+                download.run().map_err(|error| match error {
+                    DownloadError::Build(error) => error,
+                    DownloadError::Registry(source) => BuildError::BaseImage {
+                        image: reference.familiar(),
+                        span,
+                        source: source.into(),
+                    },
+                })
+            }
+        }
+    }
+
+    /// Remembers the image under its name, once its layers are there.
+    pub(crate) fn keep(
+        &self,
+        store: &dyn Store,
+        need: &ImageNeed,
+        layers: &[ImageLayer],
+    ) -> Result<(), BuildError> {
+        let (From::Registry { .. }, ImageName::Reference(name)) = (&self.from, &need.name) else {
+            return Ok(());
+        };
+        let images = Images::new(store);
+        let manifest = Some(self.resolved.digest);
+        let image = images.keep(self.config_bytes.clone(), layers.to_vec(), manifest)?;
+        images.tag(&image, name)
+    }
+}
+
+enum DownloadError {
+    Registry(strata_oci::RegistryError),
+    Build(BuildError),
+}
+
+/// Layers on their way in: several are fetched at a time, one after the other is unpacked.
+struct Download<'a> {
+    store: &'a dyn Store,
+    registry: &'a dyn Registry,
+    reference: &'a Reference,
+    layers: &'a [Descriptor],
+    diff_ids: &'a [Digest],
+    progress: &'a (dyn Fn(String, u64, u64) + Sync),
+}
+
+type Slot = Option<Result<Option<Staging>, DownloadError>>;
+
+impl Download<'_> {
+    fn run(&self) -> Result<Vec<ImageLayer>, DownloadError> {
+        let slots: Mutex<Vec<Slot>> = Mutex::new(self.layers.iter().map(|_| None).collect());
+        let (next, arrived) = (Mutex::new(0..self.layers.len()), Condvar::new());
+        std::thread::scope(|scope| {
+            for _ in 0..DOWNLOADS.min(self.layers.len()) {
+                scope.spawn(|| {
+                    loop {
+                        let taken = next.lock().unwrap_or_else(PoisonError::into_inner).next();
+                        let Some(number) = taken else { break };
+                        let fetched = self.fetch(number);
+                        if fetched.is_err() {
+                            let mut rest = next.lock().unwrap_or_else(PoisonError::into_inner);
+                            *rest = 0..0;
+                        }
+                        let mut slots = slots.lock().unwrap_or_else(PoisonError::into_inner);
+                        slots[number] = Some(fetched);
+                        arrived.notify_all();
+                    }
+                });
+            }
+            let take = |number: usize| {
+                let mut slots = slots.lock().unwrap_or_else(PoisonError::into_inner);
+                loop {
+                    if let Some(fetched) = slots[number].take() {
+                        return fetched;
+                    }
+                    // A later one's failure ends the downloads: this one will not come.
+                    let failed = slots.iter().position(|slot| matches!(slot, Some(Err(_))));
+                    if let Some(Some(failed)) = failed.map(|at| slots[at].take()) {
+                        return failed;
+                    }
+                    slots = arrived.wait(slots).unwrap_or_else(PoisonError::into_inner);
+                }
+            };
+            (0..self.layers.len()).map(|number| self.unpack(number, take(number)?)).collect()
+        })
+    }
+
+    /// Fetches one layer's blob into a file; nothing, if the layer is known.
+    fn fetch(&self, number: usize) -> Result<Option<Staging>, DownloadError> {
+        let (diff_id, descriptor) = (&self.diff_ids[number], &self.layers[number]);
+        if layers::known(self.store, diff_id).map_err(DownloadError::Build)?.is_some() {
+            return Ok(None);
+        }
+        let store_error = |error| DownloadError::Build(BuildError::Store(error));
+        let staging = self.store.stage().map_err(store_error)?;
+        let path = staging.path().join("blob");
+        let action = format!("write `{}`", path.display());
+        let mut file = File::create(&path)
+            .map_err(|error| DownloadError::Build(BuildError::io(action)(error)))?;
+        let (name, total) = (descriptor.digest.short(), descriptor.size);
+        self.registry
+            .blob(self.reference, descriptor, &mut file, &mut |done| {
+                (self.progress)(name.clone(), done, total);
+            })
+            .map_err(DownloadError::Registry)?;
+        Ok(Some(staging))
+    }
+
+    fn unpack(&self, number: usize, fetched: Option<Staging>) -> Result<ImageLayer, DownloadError> {
+        let (diff_id, descriptor) = (self.diff_ids[number], &self.layers[number]);
+        let open = || {
+            let staging = fetched.as_ref().ok_or_else(|| BuildError::Damaged {
+                what: "table of layers",
+                reason: format!("layer {diff_id} vanished"),
+            })?;
+            let path = staging.path().join("blob");
+            let file =
+                File::open(&path).map_err(BuildError::io(format!("read `{}`", path.display())))?;
+            Ok(Box::new(file) as Box<dyn Read + Send>)
+        };
+        incoming(self.store, diff_id, descriptor, open).map_err(DownloadError::Build)
+    }
+}
+
+/// Brings one layer into the store, from its blob, if it is not there.
+fn incoming<'a>(
+    store: &dyn Store,
+    diff_id: Digest,
+    descriptor: &Descriptor,
+    open: impl Fn() -> Result<Box<dyn Read + Send + 'a>, BuildError>,
+) -> Result<ImageLayer, BuildError> {
+    if let Some(layer) = layers::known(store, &diff_id)? {
+        return Ok(layer);
+    }
+    let staging = store.stage()?;
+    let reading = || BuildError::io(format!("read layer {}", descriptor.digest));
+    let mut decoder = Decoder::new(open()?).map_err(reading())?;
+    let options = UnpackOptions::new(overlay_form());
+    let unpacked = strata_image::unpack(&mut decoder, &staging.fs(), &options)?;
+    if unpacked.diff_id != diff_id {
+        return Err(BuildError::Damaged {
+            what: "pulled layer",
+            reason: format!("its tar is {}, the config says {diff_id}", unpacked.diff_id),
+        });
+    }
+    // The blob is kept as it came: an export gives base layers their original bytes.
+    let blob = store.put_from(&mut open()?)?;
+    remember_blob(store, &descriptor.digest, &blob)?;
+    let layer = store.put(&unpacked.layer.encode())?.into();
+    store.commit(staging, &layer, &unpacked.files)?;
+    let blob = Some(Descriptor { annotations: BTreeMap::new(), ..descriptor.clone() });
+    let layer = ImageLayer { layer, diff_id, bytes: unpacked.size, blob };
+    layers::remember(store, &layer)?;
+    Ok(layer)
+}

@@ -1,0 +1,336 @@
+//! What a COPY, ADD or mount selects, with effective metadata: as the layer will have it.
+//!
+//! The id of a selection is what enters the step's key. What can not be seen in the result is
+//! not in it: no times, no owner of the checkout, no mode that `--chmod` replaces, no mode of the
+//! directory whose contents are copied.
+
+use std::collections::BTreeMap;
+
+use strata_cas::{
+    BlobId, BlobStore, Directory, File, Metadata, Node, StoreError, Time, TreeError, TreeId,
+    TreePath,
+};
+use strata_plan::{CopyOp, InlineFile};
+use strata_scan::{Glob, IgnoreRules};
+
+use crate::view::{Kind, View};
+
+/// One selected file or directory.
+#[derive(Debug, Clone)]
+pub(crate) struct Picked {
+    /// Where it is in its source; empty for what is written out in the Dockerfile.
+    pub(crate) path: TreePath,
+    pub(crate) what: What,
+    pub(crate) metadata: Metadata,
+    pub(crate) modified: Time,
+}
+
+/// What is selected.
+#[derive(Debug, Clone)]
+pub(crate) enum What {
+    Directory(BTreeMap<Vec<u8>, Picked>),
+    Leaf(Kind),
+    /// The bytes of a here-document.
+    Inline(Vec<u8>),
+}
+
+/// One match of a source: a name, and what stands there. Of a directory, the contents count.
+#[derive(Debug, Clone)]
+pub(crate) struct Match {
+    pub(crate) name: Vec<u8>,
+    pub(crate) picked: Picked,
+}
+
+/// All that one instruction selects, in order.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Selection {
+    pub(crate) matches: Vec<Match>,
+}
+
+/// A source that is not there.
+#[derive(Debug)]
+pub(crate) enum SelectError {
+    /// Nothing stands at this path.
+    NotFound {
+        source: usize,
+        path: TreePath,
+    },
+    /// The pattern is none.
+    BadPattern {
+        source: usize,
+        reason: String,
+    },
+    Tree(TreeError),
+}
+
+impl From<TreeError> for SelectError {
+    fn from(error: TreeError) -> Self {
+        Self::Tree(error)
+    }
+}
+
+/// Selects what a COPY or ADD copies.
+pub(crate) fn select(op: &CopyOp, view: &dyn View) -> Result<Selection, SelectError> {
+    let bad = |source, reason: String| SelectError::BadPattern { source, reason };
+    let exclude = IgnoreRules::new(&op.exclude).map_err(|error| bad(0, error.to_string()))?;
+    let picking = Picking { op, view, exclude };
+    let mut matches = Vec::new();
+    for (number, source) in op.sources.iter().enumerate() {
+        let (base, pattern) = match source.pattern.split_once("/./") {
+            Some((base, pattern)) if op.parents => (TreePath::normalise(base.as_bytes()), pattern),
+            _ => (TreePath::ROOT, &*source.pattern),
+        };
+        let full = match (base.is_root(), pattern) {
+            (true, pattern) => pattern.to_owned(),
+            (false, pattern) => format!("{base}/{pattern}"),
+        };
+        let glob = Glob::new(full.as_bytes()).map_err(|error| bad(number, error.to_string()))?;
+        let paths = match glob.is_literal() {
+            Some(path) => match view.resolve(&path)? {
+                Some(found) => vec![(path, found)],
+                None => return Err(SelectError::NotFound { source: number, path }),
+            },
+            None => picking.wildcard(&glob)?,
+        };
+        if op.parents {
+            matches.extend(picking.with_parents(&base, paths)?);
+        } else {
+            for (path, found) in paths {
+                matches.extend(picking.one(&path, &found)?);
+            }
+        }
+    }
+    let inline = op.inline.iter().map(|file| picking.inline(file));
+    matches.extend(inline);
+    Ok(Selection { matches })
+}
+
+/// The glob that a scan must visit for a source.
+pub(crate) fn wanted(op: &CopyOp) -> Vec<Glob> {
+    let patterns = op.sources.iter().map(|source| source.pattern.replace("/./", "/"));
+    patterns.filter_map(|pattern| Glob::new(pattern.as_bytes()).ok()).collect()
+}
+
+/// Selects one path for a mount: a directory counts with its contents, a file by its name.
+pub(crate) fn select_path(view: &dyn View, path: &TreePath) -> Result<Selection, SelectError> {
+    let not_found = || SelectError::NotFound { source: 0, path: path.clone() };
+    let found = view.resolve(path)?.ok_or_else(not_found)?;
+    let op = CopyOp {
+        from: strata_plan::Source::Step(None),
+        sources: Vec::new(),
+        inline: Vec::new(),
+        dest: "/".to_owned(),
+        chown: None,
+        chmod: None,
+        exclude: Vec::new(),
+        parents: false,
+        link: false,
+        unpack: false,
+        is_add: false,
+    };
+    let picking = Picking { op: &op, view, exclude: IgnoreRules::default() };
+    let picked = picking.pick(&found, &TreePath::ROOT)?.ok_or_else(not_found)?;
+    Ok(Selection { matches: vec![Match { name: path.name().to_vec(), picked }] })
+}
+
+struct Picking<'a> {
+    op: &'a CopyOp,
+    view: &'a dyn View,
+    exclude: IgnoreRules,
+}
+
+impl Picking<'_> {
+    /// Matches of a pattern with where they lead; links that lead nowhere are left out.
+    fn wildcard(&self, glob: &Glob) -> Result<Vec<(TreePath, TreePath)>, TreeError> {
+        let mut paths = Vec::new();
+        for path in self.view.matches(glob)? {
+            if let Some(found) = self.view.resolve(&path)? {
+                paths.push((path, found));
+            }
+        }
+        Ok(paths)
+    }
+
+    fn one(&self, path: &TreePath, found: &TreePath) -> Result<Option<Match>, TreeError> {
+        let name = path.name().to_vec();
+        let is_directory =
+            matches!(self.view.get(found)?, Some(seen) if seen.kind == Kind::Directory);
+        // What is excluded is told by the path below the source; a file's own is its name.
+        let relative = match TreePath::new(name.clone()) {
+            Ok(name) if !is_directory => name,
+            _ => TreePath::ROOT,
+        };
+        let Some(mut picked) = self.pick(found, &relative)? else { return Ok(None) };
+        if is_directory {
+            // Only the contents are copied.
+            picked.metadata = Metadata::root(0o755);
+        }
+        Ok(Some(Match { name, picked }))
+    }
+
+    /// `--parents`: the paths below `base` keep the directories above them.
+    fn with_parents(
+        &self,
+        base: &TreePath,
+        paths: Vec<(TreePath, TreePath)>,
+    ) -> Result<Option<Match>, TreeError> {
+        let mut root = self.directory(base)?;
+        root.metadata = Metadata::root(0o755);
+        for (path, found) in paths {
+            let Some(relative) = path.below(base) else { continue };
+            let Some(picked) = self.pick(&found, &relative)? else { continue };
+            self.place(&mut root, base, &relative, picked)?;
+        }
+        let is_empty = matches!(&root.what, What::Directory(entries) if entries.is_empty());
+        Ok((!is_empty).then(|| Match { name: Vec::new(), picked: root }))
+    }
+
+    fn place(
+        &self,
+        root: &mut Picked,
+        base: &TreePath,
+        relative: &TreePath,
+        picked: Picked,
+    ) -> Result<(), TreeError> {
+        let mut at = root;
+        let mut path = base.clone();
+        let Some(parent) = relative.parent() else {
+            *at = Picked { metadata: at.metadata.clone(), ..picked };
+            return Ok(());
+        };
+        for name in parent.components() {
+            path = path.child(name).unwrap_or_default();
+            let directory = self.directory(&path)?;
+            let What::Directory(entries) = &mut at.what else { return Ok(()) };
+            at = entries.entry(name.to_vec()).or_insert(directory);
+        }
+        if let What::Directory(entries) = &mut at.what {
+            entries.insert(relative.name().to_vec(), picked);
+        }
+        Ok(())
+    }
+
+    /// A directory alone.
+    fn directory(&self, path: &TreePath) -> Result<Picked, TreeError> {
+        let found = self.view.resolve(path)?.unwrap_or_default();
+        let seen = self.view.get(&found)?;
+        let (metadata, modified) = match seen {
+            Some(seen) => (self.effective(&seen.kind, seen.metadata), seen.modified),
+            None => (Metadata::root(0o755), Time::default()),
+        };
+        Ok(Picked { path: found, what: What::Directory(BTreeMap::new()), metadata, modified })
+    }
+
+    /// What stands at a path, with all below it that is not excluded.
+    fn pick(&self, path: &TreePath, relative: &TreePath) -> Result<Option<Picked>, TreeError> {
+        let Some(seen) = self.view.get(path)? else { return Ok(None) };
+        let excluded = !relative.is_root() && self.exclude.excludes(relative);
+        let metadata = self.effective(&seen.kind, seen.metadata);
+        let what = match seen.kind {
+            Kind::Directory => {
+                let mut entries = BTreeMap::new();
+                if !excluded || self.exclude.may_include_below(relative) {
+                    for name in self.view.children(path)? {
+                        let (Ok(path), Ok(relative)) = (path.child(&name), relative.child(&name))
+                        else {
+                            continue;
+                        };
+                        if let Some(picked) = self.pick(&path, &relative)? {
+                            entries.insert(name, picked);
+                        }
+                    }
+                }
+                if excluded && entries.is_empty() {
+                    return Ok(None);
+                }
+                What::Directory(entries)
+            }
+            _ if excluded => return Ok(None),
+            kind => What::Leaf(kind),
+        };
+        Ok(Some(Picked { path: path.clone(), what, metadata, modified: seen.modified }))
+    }
+
+    /// Mode and owner as the layer will have them.
+    fn effective(&self, kind: &Kind, metadata: Metadata) -> Metadata {
+        let mut metadata = metadata;
+        if let Some((uid, gid)) = self.op.numeric_owner() {
+            (metadata.uid, metadata.gid) = (uid, gid);
+        }
+        match (kind, &self.op.chmod) {
+            (Kind::Symlink { .. }, _) => metadata.mode = 0o777,
+            (kind, Some(chmod)) => {
+                metadata.mode = chmod.apply(metadata.mode, *kind == Kind::Directory);
+            }
+            (_, None) => {}
+        }
+        metadata
+    }
+
+    fn inline(&self, file: &InlineFile) -> Match {
+        let bytes = file.content.clone().into_bytes();
+        let kind = Kind::File { blob: BlobId::of(&bytes), size: bytes.len() as u64 };
+        let metadata = self.effective(&kind, Metadata::root(0o644));
+        let picked =
+            Picked { path: TreePath::ROOT, what: What::Inline(bytes), metadata, modified: Time(0) };
+        Match { name: file.name.clone().into_bytes(), picked }
+    }
+}
+
+impl Selection {
+    /// Names the selection; its nodes go to `store`, which may be one that forgets.
+    pub(crate) fn keep(&self, store: &dyn BlobStore) -> Result<TreeId, StoreError> {
+        let mut root = Directory::empty_root();
+        for (number, Match { name, picked }) in self.matches.iter().enumerate() {
+            // A directory's name does not count, a file's does: it may be its name there.
+            let mut entry = Directory::empty_root();
+            let name = match &picked.what {
+                What::Directory(_) => b"contents".to_vec(),
+                _ => [b"name ", &name[..]].concat(),
+            };
+            entry.entries.insert(name, picked.node(store)?);
+            let number = format!("{number:08}").into_bytes();
+            root.entries.insert(number, Node::Directory(entry.keep(store)?));
+        }
+        root.keep(store)
+    }
+
+    /// The newest time in it.
+    pub(crate) fn newest(&self) -> Time {
+        self.matches.iter().map(|found| found.picked.newest()).max().unwrap_or_default()
+    }
+}
+
+impl Picked {
+    fn node(&self, store: &dyn BlobStore) -> Result<Node, StoreError> {
+        let metadata = self.metadata.clone();
+        let file = |blob, size| Node::File(File { blob, size, metadata: metadata.clone() });
+        Ok(match &self.what {
+            What::Directory(picked) => {
+                let mut entries = BTreeMap::new();
+                for (name, picked) in picked {
+                    entries.insert(name.clone(), picked.node(store)?);
+                }
+                Node::Directory(Directory { metadata, entries }.keep(store)?)
+            }
+            What::Leaf(Kind::File { blob, size }) => file(*blob, *size),
+            What::Leaf(Kind::Symlink { target }) => {
+                Node::Symlink { target: target.clone(), metadata }
+            }
+            What::Leaf(Kind::Device(device)) => Node::Device { device: *device, metadata },
+            What::Leaf(Kind::Directory) => {
+                Node::Directory(Directory { metadata, ..Directory::default() }.keep(store)?)
+            }
+            What::Inline(bytes) => file(BlobId::of(bytes), bytes.len() as u64),
+        })
+    }
+
+    fn newest(&self) -> Time {
+        match &self.what {
+            What::Directory(entries) => {
+                entries.values().map(Self::newest).max().unwrap_or(self.modified)
+            }
+            _ => self.modified,
+        }
+    }
+}

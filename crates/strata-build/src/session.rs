@@ -1,0 +1,283 @@
+//! One build at work: what its steps share.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use strata_cas::{Directory, Layer, LayerId, TreeId, TreePath};
+use strata_dockerfile::Span;
+use strata_engine::Outcome;
+use strata_plan::{Op, Plan, RunMount, Source, StepIndex};
+use strata_scan::{IgnoreRules, Scan, ScanRequest, scan};
+
+use crate::layers::{self, ImageLayer, Payload, StackedRoot};
+use crate::nodes::Nodes;
+use crate::resolve::Base;
+use crate::selection::{self, SelectError, Selection, select, select_path};
+use crate::view::{ContextView, RootView, View};
+use crate::{BuildError, BuildRequest, Builder, Context, Event, Observer};
+
+/// What the steps of one build share.
+pub(crate) struct Session<'a> {
+    pub(crate) builder: &'a Builder<'a>,
+    pub(crate) request: &'a BuildRequest,
+    pub(crate) plan: &'a Plan,
+    pub(crate) bases: &'a [(strata_plan::ImageNeed, Base)],
+    pub(crate) observe: Observer<'a>,
+    pub(crate) nodes: Nodes<'a>,
+    /// What steps select from contexts; the second number is the mount's, 0 for a COPY.
+    pub(crate) selections: HashMap<(StepIndex, usize), Selection>,
+    roots: Mutex<HashMap<StepIndex, Arc<StackedRoot>>>,
+    values: Mutex<HashMap<LayerId, Arc<Layer>>>,
+}
+
+impl<'a> Session<'a> {
+    /// Scans the contexts for what the plan selects.
+    pub(crate) fn begin(
+        builder: &'a Builder<'a>,
+        request: &'a BuildRequest,
+        plan: &'a Plan,
+        bases: &'a [(strata_plan::ImageNeed, Base)],
+        observe: Observer<'a>,
+    ) -> Result<Self, BuildError> {
+        let mut session = Self {
+            builder,
+            request,
+            plan,
+            bases,
+            observe,
+            nodes: Nodes::new(builder.store),
+            selections: HashMap::new(),
+            roots: Mutex::default(),
+            values: Mutex::default(),
+        };
+        for (name, users) in users_of_contexts(plan) {
+            session.scan(&name, &users)?;
+        }
+        Ok(session)
+    }
+
+    /// Scans one context and selects what its users want.
+    fn scan(&mut self, name: &str, users: &[(StepIndex, usize)]) -> Result<(), BuildError> {
+        let span = self.plan.steps[users[0].0].span;
+        let (path, rules) = self.directory(name, span)?;
+        let mut wanted = Vec::new();
+        for (step, mount) in users {
+            match &self.plan.steps[*step].op {
+                Op::Copy(copy) => wanted.extend(selection::wanted(copy)),
+                op => wanted
+                    .extend(mount_source(op, *mount).map(|path| strata_scan::Glob::literal(&path))),
+            }
+        }
+        let stamps = self.builder.places.stamps_of(&path);
+        let request = ScanRequest {
+            root: &path,
+            rules: &rules,
+            wanted: &wanted,
+            stamps: stamps.as_deref(),
+            threads: 0,
+        };
+        let scanned = scan(&request)
+            .map_err(|source| BuildError::Context { context: name.to_owned(), source })?;
+        (self.observe)(Event::Scanned { context: name, stats: scanned.stats() });
+        for note in scanned.notes() {
+            (self.observe)(Event::Note(words_of(note)));
+        }
+        let view = ContextView(&scanned);
+        for (step, mount) in users {
+            let selected = match &self.plan.steps[*step].op {
+                Op::Copy(copy) => select(copy, &view),
+                op => select_path(&view, &mount_source(op, *mount).unwrap_or_default()),
+            };
+            let selected = selected.map_err(|error| {
+                self.not_selected(*step, *mount, error, Some((&rules, &scanned)))
+            })?;
+            self.selections.insert((*step, *mount), selected);
+        }
+        Ok(())
+    }
+
+    /// A context's directory and ignore rules.
+    fn directory(&self, name: &str, span: Span) -> Result<(PathBuf, IgnoreRules), BuildError> {
+        match self.request.contexts.get(name) {
+            Some(Context::Directory { path, ignore }) => {
+                let rules = IgnoreRules::parse(ignore).map_err(|error| BuildError::IgnoreFile {
+                    context: name.to_owned(),
+                    message: error.to_string(),
+                })?;
+                Ok((path.clone(), rules))
+            }
+            _ => Err(BuildError::copy(span, "there is no build context with files")),
+        }
+    }
+
+    /// Where a context lies on this machine.
+    pub(crate) fn context_path(&self, name: &str) -> Option<&std::path::Path> {
+        match self.request.contexts.get(name) {
+            Some(Context::Directory { path, .. }) => Some(path),
+            _ => None,
+        }
+    }
+
+    /// Says what could not be selected, and where it is asked for.
+    pub(crate) fn not_selected(
+        &self,
+        step: StepIndex,
+        mount: usize,
+        error: SelectError,
+        context: Option<(&IgnoreRules, &Scan)>,
+    ) -> BuildError {
+        let step = &self.plan.steps[step];
+        let span_of = |source: usize| match &step.op {
+            Op::Copy(copy) => copy.sources.get(source).map_or(step.span, |source| source.span),
+            _ => step.span,
+        };
+        match error {
+            SelectError::Tree(error) => error.into(),
+            SelectError::BadPattern { source, reason } => BuildError::copy(span_of(source), reason),
+            SelectError::NotFound { source, path } => {
+                let what = if mount > 0 { "mount source" } else { "source" };
+                let (place, hint) = match context {
+                    Some((rules, scanned)) => ("the build context", why_not(rules, scanned, &path)),
+                    None => ("that stage", None),
+                };
+                let message = format!("{what} `/{path}` is not in {place}");
+                BuildError::Copy { span: span_of(source), message, hint }
+            }
+        }
+    }
+
+    /// Remembers what a finished step gives, for the steps that build on it.
+    pub(crate) fn done(&self, step: StepIndex, outcome: &Outcome) -> Result<(), BuildError> {
+        let own = Payload::decode(&outcome.record.payload)?.layers;
+        let mut layers: Vec<ImageLayer> = match self.plan.steps[step].parent {
+            Some(parent) => self.root(Some(parent))?.layers.clone(),
+            None => Vec::new(),
+        };
+        layers.extend(own);
+        let root = StackedRoot { layers, tree: outcome.record.tree };
+        let mut roots = self.roots.lock().unwrap_or_else(PoisonError::into_inner);
+        roots.insert(step, Arc::new(root));
+        Ok(())
+    }
+
+    /// The root that a finished step gives; without one, the empty root.
+    pub(crate) fn root(&self, step: Option<StepIndex>) -> Result<Arc<StackedRoot>, BuildError> {
+        let Some(step) = step else {
+            let tree = Directory::empty_root().keep(self.builder.store)?;
+            return Ok(Arc::new(StackedRoot { layers: Vec::new(), tree }));
+        };
+        let roots = self.roots.lock().unwrap_or_else(PoisonError::into_inner);
+        roots.get(&step).cloned().ok_or_else(|| BuildError::Damaged {
+            what: "plan",
+            reason: format!("step {step} is used before it is done"),
+        })
+    }
+
+    /// A layer's value, read once a build.
+    fn value(&self, id: &LayerId) -> Result<Arc<Layer>, BuildError> {
+        let mut values = self.values.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(layer) = values.get(id) {
+            return Ok(layer.clone());
+        }
+        let layer = layers::load(self.builder.store, id)?;
+        values.insert(*id, layer.clone());
+        Ok(layer)
+    }
+
+    /// A look into a step's root, times included.
+    pub(crate) fn view(&self, root: &StackedRoot) -> Result<RootView<'_>, BuildError> {
+        let layers: Result<Vec<_>, _> =
+            root.layers.iter().map(|layer| self.value(&layer.layer)).collect();
+        Ok(RootView::new(&self.nodes, Some(root.tree), layers?))
+    }
+
+    /// A look into a tree alone.
+    pub(crate) fn tree_view(&self, tree: TreeId) -> RootView<'_> {
+        RootView::new(&self.nodes, Some(tree), Vec::new())
+    }
+
+    /// What a step selects from another step's root.
+    pub(crate) fn select_from(
+        &self,
+        step: StepIndex,
+        mount: usize,
+        view: &dyn View,
+    ) -> Result<Selection, BuildError> {
+        let selected = match &self.plan.steps[step].op {
+            Op::Copy(copy) => select(copy, view),
+            op => select_path(view, &mount_source(op, mount).unwrap_or_default()),
+        };
+        selected.map_err(|error| self.not_selected(step, mount, error, None))
+    }
+}
+
+/// For each context, which steps' copies (mount 0) and mounts (from 1) use it.
+fn users_of_contexts(plan: &Plan) -> BTreeMap<String, Vec<(StepIndex, usize)>> {
+    let mut users: BTreeMap<String, Vec<(StepIndex, usize)>> = BTreeMap::new();
+    for (index, step) in plan.steps.iter().enumerate() {
+        for (mount, source) in sources(&step.op) {
+            if let Source::Context(name) = source {
+                users.entry(name.clone()).or_default().push((index, mount));
+            }
+        }
+    }
+    users
+}
+
+/// Where a step's files come from, besides its parent: 0 for a COPY, mounts from 1.
+pub(crate) fn sources(op: &Op) -> Vec<(usize, &Source)> {
+    match op {
+        Op::Copy(copy) if copy.sources.is_empty() => Vec::new(),
+        Op::Copy(copy) => vec![(0, &copy.from)],
+        Op::Run(run) => {
+            let mounts = run.mounts.iter().enumerate().filter_map(|(number, mount)| match mount {
+                RunMount::Bind { from, .. } | RunMount::Cache { seed: Some((from, _)), .. } => {
+                    Some((number + 1, from))
+                }
+                _ => None,
+            });
+            mounts.collect()
+        }
+        Op::Image(_) | Op::MakeDirectory(_) => Vec::new(),
+    }
+}
+
+/// The path that a mount shows.
+fn mount_source(op: &Op, mount: usize) -> Option<TreePath> {
+    let Op::Run(run) = op else { return None };
+    match run.mounts.get(mount.checked_sub(1)?)? {
+        RunMount::Bind { source, .. } | RunMount::Cache { seed: Some((_, source)), .. } => {
+            Some(TreePath::normalise(source.as_bytes()))
+        }
+        _ => None,
+    }
+}
+
+/// Why a path is not in a context, if that can be told.
+fn why_not(rules: &IgnoreRules, scanned: &Scan, path: &TreePath) -> Option<String> {
+    if rules.excludes(path) {
+        return Some(format!("the ignore file leaves `{path}` out"));
+    }
+    let parent = path.parent().unwrap_or_default();
+    let names: Vec<String> = scanned
+        .children(&parent)
+        .map(|(path, _)| String::from_utf8_lossy(path.name()).into_owned())
+        .collect();
+    let wanted = String::from_utf8_lossy(path.name()).into_owned();
+    let close = strata_dockerfile::suggest(&wanted, names.iter().map(String::as_str));
+    close.map(|close| format!("did you mean `{close}`?"))
+}
+
+fn words_of(note: &strata_scan::Note) -> String {
+    match note {
+        strata_scan::Note::Socket(path) => {
+            format!("`{path}` is a socket: it is left out of the context")
+        }
+        strata_scan::Note::StampsNotKept(error) => {
+            format!(
+                "the context's stamps could not be kept, so the next scan takes longer: {error}"
+            )
+        }
+    }
+}

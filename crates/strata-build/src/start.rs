@@ -1,0 +1,96 @@
+//! `strata run`: a process in an image, with the terminal that is there.
+
+use strata_exec::{Job, Network, Root, Status, Stdio, View as Users, passwd};
+
+use crate::images::StoredImage;
+use crate::layers;
+use crate::{BuildError, Builder};
+
+/// How an image is run, where that is not as its config says.
+#[derive(Debug, Clone)]
+pub struct RunOptions {
+    /// The arguments, or the program where there is no entrypoint; the image's own if empty.
+    pub command: Vec<String>,
+    /// The program; an empty one for none.
+    pub entrypoint: Option<Vec<String>>,
+    /// More environment.
+    pub env: Vec<(String, String)>,
+    /// Where it starts.
+    pub cwd: Option<String>,
+    /// Who it runs as, as in `USER`.
+    pub user: Option<String>,
+    /// Its network.
+    pub network: Network,
+    /// The machine's name.
+    pub hostname: Option<String>,
+}
+
+impl Default for RunOptions {
+    fn default() -> Self {
+        Self {
+            command: Vec::new(),
+            entrypoint: None,
+            env: Vec::new(),
+            cwd: None,
+            user: None,
+            network: Network::Host,
+            hostname: None,
+        }
+    }
+}
+
+impl Builder<'_> {
+    /// Runs an image with this process's input and output. What it writes is lost.
+    ///
+    /// # Errors
+    ///
+    /// When the image has no command, its layers can not be read, or the sandbox does not start.
+    pub fn run(&self, image: &StoredImage, options: &RunOptions) -> Result<Status, BuildError> {
+        let config = &image.config.config;
+        let lowers = layers::snapshots(self.store, &image.layers)?;
+        let staging = self.store.stage()?;
+        let user = options.user.as_deref().unwrap_or(&config.user);
+        let user = passwd::resolve(&Users::new(&lowers), user)?;
+        let mut env: Vec<(String, String)> = Vec::new();
+        for variable in config.env.iter().flatten() {
+            let (name, value) = variable.split_once('=').unwrap_or((variable, ""));
+            set(&mut env, name, value);
+        }
+        for (name, value) in &options.env {
+            set(&mut env, name, value);
+        }
+        let cwd = options.cwd.clone().unwrap_or_else(|| config.working_dir.clone());
+        let job = Job {
+            argv: argv(image, options),
+            env,
+            cwd: if cwd.is_empty() { "/".to_owned() } else { cwd },
+            user,
+            hostname: options.hostname.clone().unwrap_or_else(|| image.id.short()),
+            network: options.network,
+            stdio: Stdio::Inherit,
+            runtime: self.sandbox.runtime.clone(),
+            ..Job::default()
+        };
+        let root = Root { lowers, staging: &staging };
+        let program = &self.sandbox.program;
+        let finished = strata_exec::run(program, &job, &root, &mut |_, _| {}, self.cancel)?;
+        Ok(finished.status)
+    }
+}
+
+fn set(env: &mut Vec<(String, String)>, name: &str, value: &str) {
+    env.retain(|(known, _)| known != name);
+    env.push((name.to_owned(), value.to_owned()));
+}
+
+/// As Docker puts it together: another entrypoint takes the image's command away.
+fn argv(image: &StoredImage, options: &RunOptions) -> Vec<String> {
+    let config = &image.config.config;
+    let own = options.entrypoint.is_none();
+    let entrypoint = options.entrypoint.clone().or_else(|| config.entrypoint.clone());
+    let command = match (&options.command[..], own) {
+        ([], true) => config.cmd.clone().unwrap_or_default(),
+        (command, _) => command.to_vec(),
+    };
+    entrypoint.unwrap_or_default().into_iter().chain(command).collect()
+}

@@ -1,0 +1,165 @@
+//! A planned step as the engine sees it: what it depends on, and how it is done.
+
+use strata_cas::{Fact, Layer, Record, Slot, TreeId};
+use strata_engine::{Definition, Outcome, Produced};
+use strata_plan::{Op, Source, StepIndex};
+
+use crate::layers::{self, ImageLayer, Payload, StackedRoot};
+use crate::session::{Session, sources};
+use crate::view::View;
+use crate::{BuildError, Event};
+
+/// One step of one build.
+pub(crate) struct BuildStep<'a> {
+    pub(crate) session: &'a Session<'a>,
+    pub(crate) index: StepIndex,
+}
+
+impl BuildStep<'_> {
+    pub(crate) fn planned(&self) -> &strata_plan::Step {
+        &self.session.plan.steps[self.index]
+    }
+
+    /// The step's inputs besides its parent: the number of the mount, 0 for a COPY.
+    pub(crate) fn slices(&self) -> Vec<(usize, StepIndex)> {
+        let sources = sources(&self.planned().op).into_iter();
+        sources
+            .filter_map(|(mount, source)| match source {
+                Source::Step(Some(step)) => Some((mount, *step)),
+                _ => None,
+            })
+            .collect()
+    }
+
+    /// Facts about files that are known before the build begins.
+    fn file_facts(&self) -> Vec<Fact> {
+        let selections = sources(&self.planned().op).into_iter().filter_map(|(mount, _)| {
+            let selection = self.session.selections.get(&(self.index, mount))?;
+            let name =
+                if mount == 0 { "files".to_owned() } else { format!("mount {} files", mount - 1) };
+            // The nodes are kept in memory: nothing can fail.
+            Some(Fact::tree(name, selection.keep(&self.session.nodes).ok()?))
+        });
+        selections.collect()
+    }
+
+    /// The root that the step starts from.
+    pub(crate) fn parent(&self) -> Result<std::sync::Arc<StackedRoot>, BuildError> {
+        self.session.root(self.planned().parent)
+    }
+
+    /// Keeps a layer that was made over `parent`, and names what it gives.
+    pub(crate) fn produced(
+        &self,
+        parent: &StackedRoot,
+        layer: &Layer,
+    ) -> Result<Produced, BuildError> {
+        let store = self.session.builder.store;
+        let id = store.put(&layer.encode())?.into();
+        let tree = strata_cas::apply(store, Some(&parent.tree), layer)?;
+        let (diff_id, bytes) = strata_image::describe(layer, store)?;
+        let payload =
+            Payload { layers: vec![ImageLayer { layer: id, diff_id, bytes, blob: None }] };
+        let bytes = layer.blobs().map(|(_, size)| size).sum();
+        Ok(Produced { tree, payload: payload.encode()?, bytes })
+    }
+
+    fn take_image(&self) -> Result<Produced, BuildError> {
+        let Op::Image(op) = &self.planned().op else {
+            return Err(BuildError::copy(self.planned().span, "this step is no image"));
+        };
+        let store = self.session.builder.store;
+        let progress = |what: String, done: u64, total: u64| {
+            (self.session.observe)(Event::Transfer { step: self.index, what, done, total });
+        };
+        let base = self.session.bases.iter().find(|(need, _)| *need == op.need);
+        let (need, base) = base
+            .ok_or_else(|| BuildError::copy(self.planned().span, "this image was not looked up"))?;
+        let registry = self.session.builder.registry;
+        let layers = base.fetch(store, registry, need.span, &progress)?;
+        base.keep(store, need, &layers)?;
+        let mut tree = self.session.root(None)?.tree;
+        let mut bytes = 0;
+        for layer in &layers {
+            let value = layers::load(store, &layer.layer)?;
+            tree = strata_cas::apply(store, Some(&tree), &value)?;
+            bytes += layer.bytes;
+        }
+        Ok(Produced { tree, payload: Payload { layers }.encode()?, bytes })
+    }
+}
+
+impl strata_engine::Step for BuildStep<'_> {
+    type Error = BuildError;
+
+    fn definition(&self) -> Definition {
+        let step = self.planned();
+        let mut facts = match &step.op {
+            Op::Image(op) => vec![
+                Fact::text("kind", "image"),
+                Fact::text(format!("image {}", op.name()), op.image.digest.to_string()),
+                Fact::text("platform", op.need.platform.to_string()),
+            ],
+            Op::Copy(op) => op.facts(),
+            Op::Run(op) => op.facts(),
+            Op::MakeDirectory(op) => op.facts(),
+        };
+        facts.extend(self.file_facts());
+        if let Op::Copy(op) = &step.op
+            && let Source::Step(_) = op.from
+        {
+            // With a source in the root of a step, the here-documents are not in a selection yet.
+            let inline = op.inline.iter().enumerate();
+            facts.extend(inline.map(|(number, file)| {
+                Fact::text(format!("file {number} {}", file.name), &file.content)
+            }));
+        }
+        let project = &self.session.request.project;
+        let slot = Slot(format!("{project}\0{}\0{}", step.stage, step.ordinal));
+        Definition { forced: step.forced, ..Definition::new(slot, facts) }
+    }
+
+    fn slice(&self, input: usize, tree: &TreeId) -> Result<TreeId, BuildError> {
+        let parents = usize::from(self.planned().parent.is_some());
+        let Some((mount, _)) =
+            input.checked_sub(parents).and_then(|at| self.slices().get(at).copied())
+        else {
+            return Ok(*tree);
+        };
+        let view = self.session.tree_view(*tree);
+        let selection = self.session.select_from(self.index, mount, &view as &dyn View)?;
+        Ok(selection.keep(&self.session.nodes)?)
+    }
+
+    fn run(&self, _inputs: &[Outcome]) -> Result<Produced, BuildError> {
+        if self.session.builder.cancel.is_cancelled() {
+            return Err(BuildError::Cancelled);
+        }
+        self.session.nodes.settle()?;
+        match &self.planned().op {
+            Op::Image(_) => self.take_image(),
+            Op::Copy(op) => self.copy(op),
+            Op::MakeDirectory(op) => self.make_directory(op),
+            Op::Run(op) => self.command(op),
+        }
+    }
+
+    fn usable(&self, record: &Record) -> Result<bool, BuildError> {
+        let store = self.session.builder.store;
+        if !store.has(&record.tree.blob())? {
+            return Ok(false);
+        }
+        let Ok(payload) = Payload::decode(&record.payload) else { return Ok(false) };
+        for layer in &payload.layers {
+            if !store.has(&layer.layer.blob())? {
+                return Ok(false);
+            }
+        }
+        if let Op::Image(op) = &self.planned().op
+            && let Some((need, base)) = self.session.bases.iter().find(|(need, _)| *need == op.need)
+        {
+            base.keep(store, need, &payload.layers)?;
+        }
+        Ok(true)
+    }
+}
