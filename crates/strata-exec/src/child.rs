@@ -1,0 +1,255 @@
+//! The other side of a run: the program itself, started again, with one thread.
+//!
+//! Two processes. The **guard** takes private mount and pid namespaces, makes the program's own
+//! file read-only for all that follows (or a process inside could write to it through
+//! `/proc/self/exe`), starts the **cage** as the first process of the new pid namespace, and
+//! kills it when the caller is gone. The cage mounts the root file system and has the runtime
+//! start the container below it. When the cage ends, however that happens, the kernel kills
+//! everything in its pid namespace and drops the mounts with the last of them. The guard ends
+//! only then, so when the guard is gone, everything is.
+
+use std::ffi::OsString;
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::process::{Command, ExitCode, Stdio};
+
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::fs::CWD;
+use rustix::mount::{
+    MountFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags, mount,
+    mount_change, mount_remount, move_mount, open_tree, unmount,
+};
+use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions, pidfd_open, pidfd_send_signal};
+use rustix::thread::UnshareFlags;
+
+use crate::overlay::Stack;
+use crate::wire::{self, Order, Reply};
+use crate::{CHILD, Runtime, Security, Stdio as JobStdio, pass, sandbox};
+
+const CAGE: &str = "cage";
+
+/// Where the cage, with the built-in runtime, sees an empty file system in memory of its own:
+/// good for the runtime's state, which nobody needs to have on a disk.
+pub(crate) const SCRATCH: &str = "/sys/fs/cgroup";
+
+/// What fails, in words: the error crosses a process boundary as text.
+pub(crate) type Failure = String;
+
+/// Says what was attempted when the system refused.
+pub(crate) fn failed<E: std::fmt::Display>(action: &str) -> impl FnOnce(E) -> Failure {
+    move |error| format!("{action}: {error}")
+}
+
+/// What the program does when its first argument is [`CHILD`], before anything else: before any
+/// thread is started, any file opened or any setting read. `arguments` are those after it.
+pub fn child_main(arguments: &[OsString]) -> ExitCode {
+    let answer = match arguments {
+        [role] if role == CAGE => cage(),
+        [program] => guard(Path::new(program)),
+        _ => Err("it is only for strata to call".to_owned()),
+    };
+    match answer {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
+            // Nobody is left to tell if this fails.
+            if !matches!(arguments, [_]) || tell(&message).is_err() {
+                drop(writeln!(io::stderr(), "{CHILD}: {message}"));
+            }
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Tells the caller why there will be no reply from the cage.
+fn tell(message: &str) -> io::Result<()> {
+    let mut control = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
+    wire::send(&mut control, &Reply::Failed(message.to_owned()))
+}
+
+fn guard(program: &Path) -> Result<(), Failure> {
+    require_one_thread()?;
+    rustix::process::setsid().map_err(failed("start a session"))?;
+    die_with_parent()?;
+    // While this process is still where its file is mounted: a copy of that mount, to be attached.
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    let own = open_tree(CWD, "/proc/self/exe", flags).map_err(failed("open the program"))?;
+    take_namespaces()?;
+    mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
+        .map_err(failed("make all mounts private"))?;
+    move_mount(&own, "", CWD, program, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
+        .map_err(failed("mount the program"))?;
+    drop(own);
+    mount_remount(program, MountFlags::BIND | MountFlags::RDONLY, "")
+        .map_err(failed("make the program read-only"))?;
+    let mut cage = Command::new(program)
+        .args([CHILD, CAGE])
+        .env_clear()
+        .spawn()
+        .map_err(failed("start the cage"))?;
+    let pid = Pid::from_child(&cage);
+    let pidfd = pidfd_open(pid, PidfdFlags::empty()).map_err(failed("watch the cage"))?;
+    let stdin = io::stdin();
+    loop {
+        let mut fds = [
+            PollFd::from_borrowed_fd(stdin.as_fd(), PollFlags::RDHUP),
+            PollFd::from_borrowed_fd(pidfd.as_fd(), PollFlags::IN),
+        ];
+        match poll(&mut fds, None) {
+            Ok(_) => {}
+            Err(rustix::io::Errno::INTR) => continue,
+            Err(error) => return Err(format!("wait: {error}")),
+        }
+        let caller_is_gone = !fds[0].revents().is_empty();
+        if caller_is_gone {
+            cage.kill().map_err(failed("kill the cage"))?;
+        }
+        if caller_is_gone || !fds[1].revents().is_empty() {
+            break;
+        }
+    }
+    cage.wait().map_err(failed("wait for the cage"))?;
+    Ok(())
+}
+
+#[expect(unsafe_code, reason = "rustix's unshare is unsafe for the sake of one flag")]
+fn take_namespaces() -> Result<(), Failure> {
+    let flags = UnshareFlags::NEWNS | UnshareFlags::NEWPID;
+    // SAFETY: the call is unsafe because of `UnshareFlags::FILES`, which is not among the flags;
+    // the process has one thread besides.
+    unsafe { rustix::thread::unshare_unsafe(flags) }.map_err(failed("take new namespaces"))
+}
+
+/// libcontainer clones without exec: with a second thread, a lock could be held forever.
+fn require_one_thread() -> Result<(), Failure> {
+    let threads = std::fs::read_dir("/proc/self/task").map_err(failed("count threads"))?.count();
+    if threads == 1 { Ok(()) } else { Err(format!("there are {threads} threads, not one")) }
+}
+
+fn die_with_parent() -> Result<(), Failure> {
+    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
+        .map_err(failed("ask for a signal at the parent's end"))
+}
+
+fn cage() -> Result<(), Failure> {
+    require_one_thread()?;
+    die_with_parent()?;
+    let control = io::stdin().as_fd().try_clone_to_owned();
+    let mut control = UnixStream::from(control.map_err(failed("keep the socket"))?);
+    let order: Order = wire::receive(&mut control).map_err(failed("receive the order"))?;
+    let reply = execute(&order, &control).unwrap_or_else(Reply::Failed);
+    wire::send(&mut control, &reply).map_err(failed("send the reply"))
+}
+
+fn execute(order: &Order, control: &UnixStream) -> Result<Reply, Failure> {
+    let stdin = stdin_of(order, control)?;
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
+    prepare(order)?;
+    match &order.job.runtime {
+        Runtime::Libcontainer => {
+            let pid = sandbox::start(order, stdin, control)?;
+            wait(pid, control)
+        }
+        Runtime::Command(path) => {
+            let runtime = Command::new(path)
+                .arg("--root")
+                .arg(&order.state)
+                .args(["run", "--bundle"])
+                .arg(&order.bundle)
+                .arg(sandbox::id())
+                .env_clear()
+                .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
+                .stdin(stdin.map_or_else(Stdio::inherit, Stdio::from))
+                .spawn()
+                .map_err(failed(&format!("start `{}`", path.display())))?;
+            wait(Pid::from_child(&runtime), control)
+        }
+    }
+}
+
+/// What the process reads from; nothing if it gets a terminal.
+fn stdin_of(order: &Order, control: &UnixStream) -> Result<Option<OwnedFd>, Failure> {
+    if order.terminal {
+        return Ok(None);
+    }
+    let stdin = match order.job.stdio {
+        JobStdio::Capture => std::fs::File::open("/dev/null").map(OwnedFd::from),
+        JobStdio::Inherit => pass::receive(control),
+    };
+    stdin.map(Some).map_err(failed("get the standard input"))
+}
+
+/// Mounts what the runtime must find.
+fn prepare(order: &Order) -> Result<(), Failure> {
+    let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
+    mount("proc", "/proc", "proc", flags, None).map_err(failed("mount `/proc`"))?;
+    if order.job.runtime == Runtime::Libcontainer {
+        hide_cgroups().map_err(failed("hide the machine's cgroups"))?;
+    }
+    let stack = Stack {
+        lowers: &order.lowers,
+        upper: &order.upper,
+        work: &order.work,
+        user_attributes: order.user_attributes,
+        devices: order.job.security == Security::Insecure,
+    };
+    stack.mount(&order.root).map_err(failed("mount the root file system"))?;
+    let cwd = order.root.join(&order.cwd);
+    std::fs::create_dir_all(cwd)
+        .map_err(failed(&format!("make the working directory `{}`", order.job.cwd)))
+}
+
+/// A run has no limits, so it needs no cgroup; libcontainer would insist on making one in every
+/// hierarchy that it finds. It finds none.
+fn hide_cgroups() -> io::Result<()> {
+    match unmount(SCRATCH, UnmountFlags::DETACH) {
+        Ok(()) | Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOENT) => {}
+        Err(error) => return Err(error.into()),
+    }
+    let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
+    if !Path::new(SCRATCH).exists() {
+        mount("tmpfs", "/sys", "tmpfs", flags, None)?;
+        std::fs::create_dir_all(SCRATCH)?;
+    }
+    Ok(mount("tmpfs", SCRATCH, "tmpfs", flags, None)?)
+}
+
+/// Waits for the container's first process, passing on the signals that the caller sends.
+fn wait(pid: Pid, mut control: &UnixStream) -> Result<Reply, Failure> {
+    let pidfd = pidfd_open(pid, PidfdFlags::empty()).map_err(failed("watch the process"))?;
+    loop {
+        let mut fds = [
+            PollFd::from_borrowed_fd(pidfd.as_fd(), PollFlags::IN),
+            PollFd::from_borrowed_fd(control.as_fd(), PollFlags::IN),
+        ];
+        match poll(&mut fds, None) {
+            Ok(_) => {}
+            Err(rustix::io::Errno::INTR) => continue,
+            Err(error) => return Err(format!("wait: {error}")),
+        }
+        if !fds[0].revents().is_empty() {
+            break;
+        }
+        let mut numbers = [0; 16];
+        let count = control.read(&mut numbers).map_err(failed("listen to the caller"))?;
+        if count == 0 {
+            return Err("the caller is gone".to_owned());
+        }
+        for number in &numbers[..count] {
+            if let Some(signal) = Signal::from_named_raw(i32::from(*number)) {
+                // It may have ended meanwhile.
+                let _ = pidfd_send_signal(&pidfd, signal);
+            }
+        }
+    }
+    let ended = rustix::process::waitpid(Some(pid), WaitOptions::empty());
+    let Some((_, status)) = ended.map_err(failed("wait for the process"))? else {
+        return Err("the process has no status".to_owned());
+    };
+    match (status.exit_status(), status.terminating_signal()) {
+        (Some(code), _) => Ok(Reply::Exited(code)),
+        (None, Some(signal)) => Ok(Reply::Signaled(signal)),
+        (None, None) => Err("the process stopped".to_owned()),
+    }
+}

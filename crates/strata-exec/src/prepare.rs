@@ -1,0 +1,166 @@
+//! Turns a job and a root into the order for the child: everything that can be done, and fail,
+//! before a process is started.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::privilege::Privilege;
+use crate::root::{MountPoints, PointKind};
+use crate::spec::{KERNEL_MOUNTS, Placed, What, spec};
+use crate::view::{Found, Resolved};
+use crate::wire::Order;
+use crate::{ExecError, Job, Mount, MountKind, Root, View, etc};
+
+/// The files of a run, in its staging directory.
+pub(crate) struct Files {
+    /// What the guard binds the program's own file to.
+    pub(crate) program: PathBuf,
+    points: PathBuf,
+    etc: PathBuf,
+    root: PathBuf,
+    bundle: PathBuf,
+    state: PathBuf,
+}
+
+impl Files {
+    fn make(staging: &Path) -> io::Result<Self> {
+        let run = staging.join("run");
+        std::fs::create_dir(&run)?;
+        let directory = |name| {
+            let path = run.join(name);
+            std::fs::create_dir(&path).map(|()| path)
+        };
+        let program = run.join("program");
+        std::fs::File::create_new(&program)?;
+        Ok(Self {
+            program,
+            points: directory("points")?,
+            etc: directory("etc")?,
+            root: directory("root")?,
+            bundle: directory("bundle")?,
+            state: directory("state")?,
+        })
+    }
+}
+
+/// Makes all files of the run and writes down what the child does.
+///
+/// All paths are made absolute: the child works in `/`.
+pub(crate) fn prepare(
+    job: &Job,
+    root: &Root<'_>,
+    terminal: bool,
+) -> Result<(Files, Order), ExecError> {
+    job.check()?;
+    let privilege = Privilege::detect();
+    privilege.require()?;
+    root.prepare_upper()?;
+    let absolute = |path: &Path| {
+        std::path::absolute(path).map_err(ExecError::io("find the working directory"))
+    };
+    let staging = absolute(root.staging.path())?;
+    let files = Files::make(&staging).map_err(ExecError::io("make the run's directories"))?;
+    let view = View::new(&root.lowers);
+    let cwd = working_directory(&view, job)?;
+    let placed = place(job, view, &files)?;
+    let config =
+        spec(job, text(&files.root)?, &placed, terminal).map_err(io::Error::from).and_then(
+            |spec| std::fs::write(files.bundle.join("config.json"), serde_json::to_vec(&spec)?),
+        );
+    config.map_err(ExecError::io("write the runtime's configuration"))?;
+    let mut lowers = vec![files.points.clone()];
+    for lower in root.lowers.iter().rev() {
+        lowers.push(absolute(lower)?);
+    }
+    let order = Order {
+        job: job.clone(),
+        lowers,
+        upper: absolute(&root.staging.fs())?,
+        work: absolute(&root.staging.work())?,
+        root: files.root.clone(),
+        bundle: files.bundle.clone(),
+        state: files.state.clone(),
+        cwd,
+        user_attributes: privilege.user_attributes(),
+        terminal,
+    };
+    Ok((files, order))
+}
+
+fn working_directory(view: &View, job: &Job) -> Result<PathBuf, ExecError> {
+    let refuse = |reason| ExecError::Job { what: "working directory", reason };
+    let resolved = view
+        .resolve(&job.cwd)
+        .map_err(ExecError::io(format!("find the working directory `{}`", job.cwd)))?;
+    match resolved {
+        Resolved { found: Found::Other(..), .. } => Err(refuse("it is not a directory")),
+        Resolved { path, .. } => {
+            let path = String::from_utf8(path.into()).map_err(|_| refuse("it is not UTF-8"))?;
+            Ok(PathBuf::from(path))
+        }
+    }
+}
+
+/// Finds or makes all mount points.
+fn place(job: &Job, view: View, files: &Files) -> Result<Vec<Placed>, ExecError> {
+    let mut points =
+        MountPoints::new(view, &files.points).map_err(ExecError::io("make the mount points"))?;
+    for (target, ..) in KERNEL_MOUNTS {
+        points.add(target, PointKind::Directory)?;
+    }
+    let mut placed = Vec::new();
+    let contents = [
+        ("/etc/hosts", etc::hosts(job).into_bytes()),
+        ("/etc/hostname", format!("{}\n", job.hostname).into_bytes()),
+        ("/etc/resolv.conf", etc::resolv_conf().map_err(ExecError::io("read `/etc/resolv.conf`"))?),
+    ];
+    for (target, content) in contents {
+        let name = target.trim_start_matches("/etc/");
+        let source = files.etc.join(name);
+        std::fs::write(&source, content).map_err(ExecError::io(format!("write `{target}`")))?;
+        let options = vec!["bind", "ro", "nosuid", "nodev", "noexec"];
+        let what = What::Bind { source: text(&source)?.to_owned(), options };
+        placed.push(Placed { target: add(&mut points, target, PointKind::File)?, what });
+    }
+    for mount in &job.mounts {
+        placed.push(place_one(&mut points, mount)?);
+    }
+    points.finish().map_err(ExecError::io("make the mount points"))?;
+    Ok(placed)
+}
+
+fn place_one(points: &mut MountPoints<'_>, mount: &Mount) -> Result<Placed, ExecError> {
+    let (kind, what) = match &mount.kind {
+        MountKind::Bind { source, read_only } => {
+            let metadata = std::fs::metadata(source)
+                .map_err(ExecError::io(format!("look at `{}`", source.display())))?;
+            let kind = if metadata.is_dir() { PointKind::Directory } else { PointKind::File };
+            let access = if *read_only { "ro" } else { "rw" };
+            let options = vec!["rbind", access, "nosuid", "nodev"];
+            (kind, What::Bind { source: text(source)?.to_owned(), options })
+        }
+        MountKind::Tmpfs { size_bytes, mode } => {
+            let mut options = vec!["nosuid".to_owned(), "nodev".to_owned()];
+            options.push(format!("mode={mode:o}"));
+            options.extend(size_bytes.map(|size| format!("size={size}")));
+            (PointKind::Directory, What::Tmpfs { options })
+        }
+    };
+    Ok(Placed { target: add(points, &mount.target, kind)?, what })
+}
+
+fn add(points: &mut MountPoints<'_>, target: &str, kind: PointKind) -> Result<String, ExecError> {
+    let path: Vec<u8> = points.add(target, kind)?.into();
+    match String::from_utf8(path) {
+        Ok(path) => Ok(format!("/{path}")),
+        Err(_) => {
+            let (target, reason) = (target.to_owned(), "it leads to a path that is not UTF-8");
+            Err(ExecError::Mount { target, reason })
+        }
+    }
+}
+
+/// A path of this machine as the runtime's configuration can carry it.
+fn text(path: &Path) -> Result<&str, ExecError> {
+    path.to_str().ok_or(ExecError::Job { what: "path", reason: "it is not UTF-8" })
+}
