@@ -1,0 +1,241 @@
+//! The layer that a foreign tar amounts to, while its entries arrive: names are resolved inside
+//! it, later entries replace earlier ones, hard links are names of one file.
+
+use std::collections::btree_map::Entry as Slot;
+use std::collections::{BTreeMap, VecDeque};
+use std::ops::Bound;
+
+use strata_cas::{Action, BlobId, Change, Device, Item, Layer, Metadata, Time, TreePath};
+
+use crate::destination::MAX_DEPTH;
+
+/// A path leads through at most this many symbolic links, as in Linux's own walks (and Go's).
+const MAX_LINKS: usize = 255;
+/// The longest name, in bytes: Linux's `PATH_MAX`.
+const MAX_NAME_BYTES: usize = 4096;
+
+/// What a path of the layer is so far.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Node {
+    Removed,
+    Directory {
+        opaque: bool,
+        metadata: Metadata,
+        modified: Time,
+    },
+    /// A name of the file with this number.
+    File(usize),
+    Symlink {
+        target: Vec<u8>,
+        metadata: Metadata,
+        modified: Time,
+    },
+    Device {
+        device: Device,
+        metadata: Metadata,
+        modified: Time,
+    },
+}
+
+/// A file, whatever its names.
+#[derive(Debug)]
+pub(crate) struct File {
+    pub(crate) blob: BlobId,
+    pub(crate) size: u64,
+    pub(crate) metadata: Metadata,
+    pub(crate) modified: Time,
+}
+
+/// The layer so far.
+#[derive(Debug, Default)]
+pub(crate) struct Assembly {
+    nodes: BTreeMap<TreePath, Node>,
+    files: Vec<File>,
+}
+
+impl Assembly {
+    pub(crate) fn get(&self, path: &TreePath) -> Option<&Node> {
+        self.nodes.get(path)
+    }
+
+    /// Adds a file, whose names are to be set.
+    pub(crate) fn add_file(&mut self, file: File) -> usize {
+        self.files.push(file);
+        self.files.len() - 1
+    }
+
+    pub(crate) fn set(&mut self, path: TreePath, node: Node) {
+        self.nodes.insert(path, node);
+    }
+
+    /// A lower layer's path is gone. What this layer itself has there stays, as OCI says, and
+    /// is all that there is.
+    pub(crate) fn hide(&mut self, path: TreePath) {
+        match self.nodes.entry(path) {
+            Slot::Vacant(slot) => drop(slot.insert(Node::Removed)),
+            Slot::Occupied(mut slot) => {
+                if let Node::Directory { opaque, .. } = slot.get_mut() {
+                    *opaque = true;
+                }
+            }
+        }
+    }
+
+    /// Forgets a path and all below it.
+    pub(crate) fn clear(&mut self, path: &TreePath) {
+        let from = (Bound::Included(path), Bound::Unbounded);
+        let below: Vec<TreePath> = self
+            .nodes
+            .range::<TreePath, _>(from)
+            .map(|(other, _)| other)
+            .take_while(|other| other.below(path).is_some())
+            .cloned()
+            .collect();
+        for path in below {
+            self.nodes.remove(&path);
+        }
+    }
+
+    /// Where an entry of this name belongs: symbolic links of the layer that lead to it are
+    /// followed as if its top were `/`, its last component is not.
+    pub(crate) fn resolve(&self, name: &[u8]) -> Result<TreePath, &'static str> {
+        let mut rest: VecDeque<Vec<u8>> = clean(name)?.into();
+        let Some(last) = rest.pop_back() else { return Ok(TreePath::ROOT) };
+        let (mut at, mut links) = (TreePath::ROOT, 0);
+        while let Some(component) = rest.pop_front() {
+            if component == b".." {
+                at = at.parent().unwrap_or_default();
+                continue;
+            }
+            let next = at.child(&component).map_err(|_| "its name is not a path")?;
+            match self.nodes.get(&next) {
+                None | Some(Node::Removed | Node::Directory { .. }) => at = next,
+                Some(Node::Symlink { target, .. }) => {
+                    links += 1;
+                    if links > MAX_LINKS || target.len() > MAX_NAME_BYTES {
+                        return Err("it leads through too many symbolic links");
+                    }
+                    if target.starts_with(b"/") {
+                        at = TreePath::ROOT;
+                    }
+                    for component in components(target).rev() {
+                        rest.push_front(component.to_vec());
+                    }
+                }
+                Some(Node::File(_) | Node::Device { .. }) => {
+                    return Err("it is below something that is not a directory");
+                }
+            }
+        }
+        let path = at.child(&last).map_err(|_| "its name is not a path")?;
+        match path.components().count() > MAX_DEPTH {
+            true => Err("it is too deep"),
+            false => Ok(path),
+        }
+    }
+
+    /// The nodes, in order.
+    pub(crate) fn nodes(&self) -> impl DoubleEndedIterator<Item = (&TreePath, &Node)> {
+        self.nodes.iter()
+    }
+
+    /// The layer, and each of its files once. A file's first name carries its bytes.
+    pub(crate) fn into_layer(self) -> (Layer, Vec<(BlobId, TreePath)>) {
+        let mut carriers: BTreeMap<usize, TreePath> = BTreeMap::new();
+        let mut changes = Vec::with_capacity(self.nodes.len());
+        let mut files = Vec::new();
+        for (path, node) in self.nodes {
+            let (item, metadata, modified) = match node {
+                Node::Removed => {
+                    changes.push(Change { path, action: Action::Remove });
+                    continue;
+                }
+                Node::Directory { opaque, metadata, modified } => {
+                    (Item::Directory { opaque }, metadata, modified)
+                }
+                Node::Symlink { target, metadata, modified } => {
+                    (Item::Symlink { target }, metadata, modified)
+                }
+                Node::Device { device, metadata, modified } => {
+                    (Item::Device(device), metadata, modified)
+                }
+                Node::File(number) => {
+                    let File { blob, size, metadata, modified } = &self.files[number];
+                    let item = match carriers.get(&number) {
+                        Some(to) => Item::HardLink { to: to.clone() },
+                        None => {
+                            carriers.insert(number, path.clone());
+                            files.push((*blob, path.clone()));
+                            Item::File { blob: *blob, size: *size }
+                        }
+                    };
+                    (item, metadata.clone(), *modified)
+                }
+            };
+            changes.push(Change { path, action: Action::Set { item, metadata, modified } });
+        }
+        (Layer::new(changes), files)
+    }
+}
+
+fn components(name: &[u8]) -> impl DoubleEndedIterator<Item = &[u8]> {
+    name.split(|byte| *byte == b'/').filter(|name| !matches!(*name, b"" | b"."))
+}
+
+/// The components of an entry's name, without `..`. A name that leads above the top is refused.
+fn clean(name: &[u8]) -> Result<Vec<Vec<u8>>, &'static str> {
+    if name.is_empty() {
+        return Err("it has no name");
+    }
+    if name.len() > MAX_NAME_BYTES {
+        return Err("its name is longer than 4096 bytes");
+    }
+    let mut names = Vec::new();
+    for component in components(name) {
+        if component != b".." {
+            names.push(component.to_vec());
+        } else if names.pop().is_none() {
+            return Err("its name leads out of the archive");
+        }
+    }
+    Ok(names)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn link(assembly: &mut Assembly, at: &str, target: &str) {
+        let node = Node::Symlink {
+            target: target.as_bytes().to_vec(),
+            metadata: Metadata::root(0o777),
+            modified: Time(0),
+        };
+        assembly.set(TreePath::new(at).expect("clean"), node);
+    }
+
+    #[test]
+    fn resolves_names_inside() {
+        let mut assembly = Assembly::default();
+        link(&mut assembly, "lib", "usr/lib");
+        link(&mut assembly, "out", "../../../etc");
+        link(&mut assembly, "usr/abs", "/opt");
+        link(&mut assembly, "loop", "loop");
+        let check = |name: &str, expected: Result<&str, ()>| {
+            let path = assembly.resolve(name.as_bytes()).map(|path| path.to_string());
+            assert_eq!(path.map_err(|_| ()), expected.map(str::to_owned), "{name}");
+        };
+        check("./a/./b/", Ok("a/b"));
+        check("/etc/passwd", Ok("etc/passwd"));
+        check("a/../b", Ok("b"));
+        check("../b", Err(()));
+        check("a/../../b", Err(()));
+        check("", Err(()));
+        check("./", Ok(""));
+        check("lib/x", Ok("usr/lib/x"));
+        check("lib", Ok("lib"));
+        check("out/passwd", Ok("etc/passwd"));
+        check("usr/abs/x", Ok("opt/x"));
+        check("loop/x", Err(()));
+    }
+}

@@ -1,0 +1,302 @@
+//! Compressed streams: reading all kinds that images and local archives come in, writing gzip
+//! and zstd in parallel.
+//!
+//! What is written is cut into members (gzip) or frames (zstd) of [`CUT_BYTES`] of content, each
+//! compressed on its own, so that the bytes depend on the content and the level alone and never
+//! on the number of threads.
+
+use std::collections::VecDeque;
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError, sync_channel};
+use std::time::Duration;
+
+use strata_oci::Compression;
+
+/// How much content one member or frame holds, in bytes.
+pub const CUT_BYTES: usize = 1 << 20;
+
+/// What is kept in memory by an xz decoder at most, in bytes.
+const XZ_MEMORY_BYTES: u64 = 256 << 20;
+const BUFFER_BYTES: usize = 256 << 10;
+/// The longest magic, in bytes.
+const MAGIC_BYTES: usize = 6;
+
+/// How a stream is compressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Format {
+    /// RFC 1952.
+    Gzip,
+    /// RFC 8878.
+    Zstd,
+    /// bzip2.
+    Bzip2,
+    /// xz, not its predecessor lzma.
+    Xz,
+}
+
+/// Recognises a compressed stream by its first bytes; six are enough.
+pub fn detect(start: &[u8]) -> Option<Format> {
+    match start {
+        [0x1f, 0x8b, 8, ..] => Some(Format::Gzip),
+        // A frame, or a skippable frame, which zstd:chunked layers may begin with.
+        [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => Some(Format::Zstd),
+        [b'B', b'Z', b'h', b'1'..=b'9', ..] => Some(Format::Bzip2),
+        [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => Some(Format::Xz),
+        _ => None,
+    }
+}
+
+/// Reads a stream of any of the formats, or one that is not compressed: all its members, frames
+/// or streams, one after the other.
+pub struct Decoder<'a> {
+    format: Option<Format>,
+    content: Box<dyn Read + Send + 'a>,
+}
+
+impl<'a> Decoder<'a> {
+    /// Looks at the first bytes.
+    pub fn new(source: impl Read + Send + 'a) -> io::Result<Self> {
+        let mut source = BufReader::with_capacity(BUFFER_BYTES, source);
+        let mut start = Vec::new();
+        (&mut source).take(MAGIC_BYTES as u64).read_to_end(&mut start)?;
+        let format = detect(&start);
+        let source = io::Cursor::new(start).chain(source);
+        let content: Box<dyn Read + Send + 'a> = match format {
+            None => Box::new(source),
+            Some(Format::Gzip) => Box::new(flate2::bufread::MultiGzDecoder::new(source)),
+            Some(Format::Zstd) => Box::new(zstd::Decoder::with_buffer(source)?),
+            Some(Format::Bzip2) => Box::new(bzip2::bufread::MultiBzDecoder::new(source)),
+            Some(Format::Xz) => {
+                let flags = xz2::stream::CONCATENATED;
+                let stream = xz2::stream::Stream::new_stream_decoder(XZ_MEMORY_BYTES, flags)?;
+                Box::new(xz2::bufread::XzDecoder::new_stream(source, stream))
+            }
+        };
+        Ok(Self { format, content })
+    }
+
+    /// How the stream is compressed; `None` if it is not.
+    pub fn format(&self) -> Option<Format> {
+        self.format
+    }
+}
+
+impl Read for Decoder<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.content.read(buffer)
+    }
+}
+
+/// Compresses what is written to it, in parallel. [`Encoder::finish`] writes the end.
+pub struct Encoder<W: Write> {
+    out: W,
+    compression: Compression,
+    level: i32,
+    block: Vec<u8>,
+    underway: VecDeque<Receiver<io::Result<Vec<u8>>>>,
+    has_written: bool,
+}
+
+impl<W: Write> Encoder<W> {
+    /// With a level of the format (gzip 0 to 9, 6 by default; zstd 1 to 22, 3 by default); a
+    /// level beyond its format's is the nearest one. [`Compression::None`] passes bytes on.
+    pub fn new(out: W, compression: Compression, level: Option<i32>) -> Self {
+        let level = match compression {
+            Compression::None => 0,
+            Compression::Gzip => level.unwrap_or(6).clamp(0, 9),
+            Compression::Zstd => level.unwrap_or(3).clamp(1, 22),
+        };
+        let underway = VecDeque::new();
+        Self { out, compression, level, block: Vec::new(), underway, has_written: false }
+    }
+
+    /// Writes all that is left and gives the sink back. An empty stream is an empty member.
+    pub fn finish(mut self) -> io::Result<W> {
+        if self.compression != Compression::None {
+            if !self.block.is_empty() || !self.has_written {
+                self.cut();
+            }
+            while self.write_oldest()? {}
+        }
+        self.out.flush()?;
+        Ok(self.out)
+    }
+
+    fn cut(&mut self) {
+        let block = std::mem::replace(&mut self.block, Vec::with_capacity(CUT_BYTES));
+        let (compression, level) = (self.compression, self.level);
+        let (to, from) = sync_channel(1);
+        rayon::spawn(move || {
+            // Nobody waits for it when the encoder was dropped.
+            drop(to.send(compress_block(&block, compression, level)));
+        });
+        self.underway.push_back(from);
+        self.has_written = true;
+    }
+
+    /// Writes the oldest block that is underway; false if there is none.
+    fn write_oldest(&mut self) -> io::Result<bool> {
+        let Some(oldest) = self.underway.pop_front() else { return Ok(false) };
+        self.out.write_all(&wait(&oldest)?)?;
+        Ok(true)
+    }
+}
+
+impl<W: Write> Write for Encoder<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.compression == Compression::None {
+            return self.out.write(bytes);
+        }
+        let count = bytes.len().min(CUT_BYTES - self.block.len());
+        self.block.extend_from_slice(&bytes[..count]);
+        if self.block.len() == CUT_BYTES {
+            self.cut();
+            while self.underway.len() > 2 * rayon::current_num_threads() {
+                self.write_oldest()?;
+            }
+        }
+        Ok(count)
+    }
+
+    /// Does not cut: where members end depends on the content alone.
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Waits for a block; a thread of rayon's works on others' blocks meanwhile, or all of them could
+/// end up waiting.
+fn wait(block: &Receiver<io::Result<Vec<u8>>>) -> io::Result<Vec<u8>> {
+    let lost = || io::Error::other("a compressing thread died");
+    loop {
+        match block.try_recv() {
+            Ok(bytes) => return bytes,
+            Err(TryRecvError::Disconnected) => return Err(lost()),
+            Err(TryRecvError::Empty) => {}
+        }
+        if rayon::yield_now() == Some(rayon::Yield::Executed) {
+            continue;
+        }
+        match block.recv_timeout(Duration::from_millis(1)) {
+            Ok(bytes) => return bytes,
+            Err(RecvTimeoutError::Disconnected) => return Err(lost()),
+            Err(RecvTimeoutError::Timeout) => {}
+        }
+    }
+}
+
+/// One whole member or frame. Its header has no time and no name.
+fn compress_block(block: &[u8], compression: Compression, level: i32) -> io::Result<Vec<u8>> {
+    match compression {
+        Compression::None => Ok(block.to_vec()),
+        Compression::Gzip => {
+            let level = flate2::Compression::new(level.unsigned_abs());
+            let out = Vec::with_capacity(block.len() / 2);
+            let mut encoder = flate2::GzBuilder::new().mtime(0).write(out, level);
+            encoder.write_all(block)?;
+            encoder.finish()
+        }
+        Compression::Zstd => zstd::bulk::compress(block, level),
+    }
+}
+
+/// Whether a file is an archive that ADD unpacks: a tar, compressed or not.
+pub fn is_archive(source: impl Read + Send) -> bool {
+    let Ok(decoder) = Decoder::new(source) else { return false };
+    let mut block = Vec::new();
+    let mut reader = BufReader::new(decoder.take(crate::header::BLOCK as u64));
+    loop {
+        match reader.fill_buf() {
+            Ok([]) => return crate::entries::is_header(&block),
+            Ok(bytes) => {
+                let count = bytes.len();
+                block.extend_from_slice(bytes);
+                reader.consume(count);
+            }
+            Err(_) => return false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample(size: usize) -> Vec<u8> {
+        (0..size).map(|at| (at * at / 7919 % 251).to_le_bytes()[0]).collect()
+    }
+
+    fn encode(bytes: &[u8], compression: Compression) -> Vec<u8> {
+        let mut encoder = Encoder::new(Vec::new(), compression, None);
+        encoder.write_all(bytes).expect("write");
+        encoder.finish().expect("finish")
+    }
+
+    fn decode(bytes: &[u8]) -> Vec<u8> {
+        let mut out = Vec::new();
+        Decoder::new(bytes).expect("a decoder").read_to_end(&mut out).expect("decode");
+        out
+    }
+
+    #[test]
+    fn reads_back_what_it_wrote_however_it_was_cut() {
+        for compression in [Compression::None, Compression::Gzip, Compression::Zstd] {
+            for size in [0, 1, CUT_BYTES - 1, CUT_BYTES, CUT_BYTES + 1, 5 * CUT_BYTES + 77] {
+                let bytes = sample(size);
+                assert_eq!(decode(&encode(&bytes, compression)), bytes, "{compression:?} {size}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_number_of_threads_changes_no_byte() {
+        let bytes = sample(7 * CUT_BYTES + 3);
+        for compression in [Compression::Gzip, Compression::Zstd] {
+            let on = |threads| {
+                let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
+                pool.expect("a pool").install(|| encode(&bytes, compression))
+            };
+            let alone = on(1);
+            assert_eq!(alone, on(4));
+            assert_eq!(alone, encode(&bytes, compression));
+        }
+    }
+
+    #[test]
+    fn the_gzip_header_has_no_time() {
+        assert_eq!(encode(b"", Compression::Gzip)[4..8], [0; 4]);
+    }
+
+    #[test]
+    fn reads_bzip2_and_xz_in_several_streams() {
+        let bytes = sample(70_000);
+        let bzip2 = |bytes: &[u8]| {
+            let mut encoder = bzip2::write::BzEncoder::new(Vec::new(), bzip2::Compression::fast());
+            encoder.write_all(bytes).expect("write");
+            encoder.finish().expect("finish")
+        };
+        let xz = |bytes: &[u8]| {
+            let mut encoder = xz2::write::XzEncoder::new(Vec::new(), 1);
+            encoder.write_all(bytes).expect("write");
+            encoder.finish().expect("finish")
+        };
+        let twice = [&bytes[..], &bytes].concat();
+        for encode in [&bzip2 as &dyn Fn(&[u8]) -> Vec<u8>, &xz] {
+            assert_eq!(decode(&[encode(&bytes), encode(&bytes)].concat()), twice);
+        }
+    }
+
+    #[test]
+    fn recognises_archives() {
+        let mut tar = tar::Builder::new(Vec::new());
+        let mut header = tar::Header::new_gnu();
+        header.set_size(3);
+        tar.append_data(&mut header, "a", &b"abc"[..]).expect("append");
+        let tar = tar.into_inner().expect("a tar");
+        assert!(is_archive(&tar[..]));
+        assert!(is_archive(&encode(&tar, Compression::Gzip)[..]));
+        assert!(!is_archive(&b"text"[..]));
+        assert!(!is_archive(&[0; 1024][..]));
+        assert!(!is_archive(&encode(b"text", Compression::Gzip)[..]));
+    }
+}

@@ -1,0 +1,10 @@
+//! The crate as its callers and other people's tools see it.
+
+mod archives;
+mod foreign;
+mod golden;
+mod hostile;
+mod materialise;
+mod random;
+mod roundtrip;
+mod support;
