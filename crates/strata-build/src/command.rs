@@ -5,7 +5,7 @@ use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 
-use strata_cas::{Layer, Staging, Time, TreePath};
+use strata_cas::{Action, Change, Item, Layer, Metadata, Staging, Time, TreePath};
 use strata_dockerfile::{Network, Security, Sharing};
 use strata_engine::Produced;
 use strata_exec::{ExecError, Job, Mount, MountKind, Root, Stdio, Stream, View as Users, passwd};
@@ -13,9 +13,10 @@ use strata_plan::{RunMount, RunOp, Source};
 
 use crate::copy::bring_files;
 use crate::lay::Laying;
-use crate::layers;
+use crate::layers::{self, StackedRoot};
 use crate::selection::Selection;
 use crate::step::BuildStep;
+use crate::view::View;
 use crate::{BuildError, Event};
 
 /// Mounts of one run, and what must live as long as it.
@@ -70,12 +71,39 @@ impl BuildStep<'_> {
         self.process(op, &job, &root)?;
         let changed = strata_exec::changes(&root)?;
         drop(mounts);
-        let layer = changed.layer;
+        let layer = self.with_mount_points(&parent, changed.layer, &staging)?;
         if !layer.is_empty() {
             let id = store.put(&layer.encode())?.into();
             store.commit(staging, &id, &changed.files)?;
         }
         self.produced(&parent, &layer)
+    }
+
+    /// BuildKit leaves the directories that it mounts `/proc` and the like on in the layer where
+    /// the root had none; images are to be the same.
+    fn with_mount_points(
+        &self,
+        parent: &StackedRoot,
+        layer: Layer,
+        staging: &Staging,
+    ) -> Result<Layer, BuildError> {
+        let view = self.session.view(parent)?;
+        let mut made = Vec::new();
+        for name in ["dev", "proc", "sys"] {
+            let path = TreePath::normalise(name.as_bytes());
+            if layer.get(&path).is_some() || view.get(&path)?.is_some() {
+                continue;
+            }
+            let full = staging.fs().join(name);
+            let action = || BuildError::io(format!("create `{}`", full.display()));
+            std::fs::create_dir(&full).map_err(action())?;
+            let permissions = std::fs::Permissions::from_mode(0o755);
+            std::fs::set_permissions(&full, permissions).map_err(action())?;
+            let (item, metadata) = (Item::Directory { opaque: false }, Metadata::root(0o755));
+            let modified = Time(self.session.request.epoch.unwrap_or_default());
+            made.push(Change { path, action: Action::Set { item, metadata, modified } });
+        }
+        Ok(if made.is_empty() { layer } else { Layer::new([layer.changes(), &made].concat()) })
     }
 
     /// Runs the process, passing its output on and into its log.

@@ -25,7 +25,8 @@ impl BuildStep<'_> {
         let selection = self.selection(op)?;
         let owner = self.owner(op.chown.as_deref(), &parent)?;
         let now = self.made_at(selection.newest());
-        let mut laying = Laying::new(&target, owner, now);
+        let mode = op.chmod.as_ref().map_or(0o755, |chmod| chmod.apply(0o755, true));
+        let mut laying = Laying::new(&target, owner, now).with_directory_mode(mode);
         if op.unpack {
             self.add(op, &selection, &mut laying)?;
         } else {

@@ -2,7 +2,8 @@
 //!
 //! A directory's contents go into the destination, which is made when it is missing and keeps its
 //! own mode when it is there. A file goes to the destination, or into it when that is a directory
-//! or ends with a slash. Directories that are made on the way are `0o755`, the new owner's.
+//! or ends with a slash. Directories that are made on the way are `0o755`, or what `--chmod` says,
+//! and the new owner's.
 
 use std::collections::BTreeMap;
 
@@ -33,8 +34,9 @@ pub(crate) struct Laying<'a> {
     target: &'a dyn View,
     /// Who gets what is laid, if not who has it.
     owner: Option<(u32, u32)>,
-    /// When directories are made.
+    /// When directories are made, and with which mode.
     now: Time,
+    directory_mode: u32,
     placed: BTreeMap<TreePath, Action>,
     /// The blobs that are set, with where they are in the source.
     pub(crate) blobs: Vec<(BlobId, TreePath)>,
@@ -45,7 +47,13 @@ pub(crate) struct Laying<'a> {
 impl<'a> Laying<'a> {
     pub(crate) fn new(target: &'a dyn View, owner: Option<(u32, u32)>, now: Time) -> Self {
         let (blobs, inline) = (Vec::new(), Vec::new());
-        Self { target, owner, now, placed: BTreeMap::new(), blobs, inline }
+        let placed = BTreeMap::new();
+        Self { target, owner, now, directory_mode: 0o755, placed, blobs, inline }
+    }
+
+    /// Directories that are made get this mode: `--chmod` counts for them too.
+    pub(crate) fn with_directory_mode(self, directory_mode: u32) -> Self {
+        Self { directory_mode, ..self }
     }
 
     /// Lays a whole selection; `dest` is absolute and ends with a slash where a directory is
@@ -100,7 +108,7 @@ impl<'a> Laying<'a> {
         if let Some(parent) = path.parent() {
             self.make_directory(&parent)?;
         }
-        let mut metadata = Metadata::root(0o755);
+        let mut metadata = Metadata::root(self.directory_mode);
         if let Some((uid, gid)) = self.owner {
             (metadata.uid, metadata.gid) = (uid, gid);
         }

@@ -88,7 +88,7 @@ impl CopyOp {
             inline: _,
             dest,
             chown,
-            chmod: _,
+            chmod,
             exclude: _,
             parents: _,
             link,
@@ -101,6 +101,13 @@ impl CopyOp {
         }
         if *unpack {
             facts.push(Fact::text("unpack", "yes"));
+        }
+        if let Some(chmod) = chmod {
+            // The files' modes are in the selection; directories that are made on the way are not.
+            facts.push(Fact::text("directory mode", format!("{:o}", chmod.apply(0o755, true))));
+        }
+        if let Some(owner) = self.numeric_owner() {
+            facts.push(Fact::text("directory owner", format!("{}:{}", owner.0, owner.1)));
         }
         if let Some(chown) = chown.as_ref().filter(|chown| !is_numeric(chown)) {
             facts.push(Fact::text("chown", chown));

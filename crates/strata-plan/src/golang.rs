@@ -29,6 +29,19 @@ pub(crate) fn quote(text: &str) -> String {
     quoted
 }
 
+/// `%q` of an integer: the character with that number, in single quotes.
+pub(crate) fn quote_rune(number: u32) -> String {
+    match char::from_u32(number) {
+        Some('\'') => "'\\''".to_owned(),
+        Some('"') => "'\"'".to_owned(),
+        Some(character) => {
+            let quoted = quote(&character.to_string());
+            format!("'{}'", &quoted[1..quoted.len() - 1])
+        }
+        None => "'\u{fffd}'".to_owned(),
+    }
+}
+
 /// `%q` of a list of strings.
 pub(crate) fn quote_all(texts: &[String]) -> String {
     let quoted: Vec<String> = texts.iter().map(|text| quote(text)).collect();
@@ -73,6 +86,7 @@ mod tests {
     #[test]
     fn prints_as_go() {
         assert_eq!(quote_all(&["a\"b".to_owned(), "c\n".to_owned()]), r#"["a\"b" "c\n"]"#);
+        assert_eq!([quote_rune(2), quote_rune(10), quote_rune(65)], ["'\\x02'", "'\\n'", "'A'"]);
         let check = |millis, expected: &str| {
             assert_eq!(duration(Duration::from_millis(millis)), expected);
         };

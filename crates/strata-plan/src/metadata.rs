@@ -257,14 +257,15 @@ fn healthcheck(state: &mut State, check: &Healthcheck) {
     let duration = |nanos: i64| {
         golang::duration(std::time::Duration::from_nanos(u64::try_from(nanos).unwrap_or(0)))
     };
+    // BuildKit prints the struct with `%q`: numbers come out as characters.
     let line = format!(
-        "HEALTHCHECK {{Test:[{}] Interval:{} Timeout:{} StartPeriod:{} StartInterval:{} Retries:{}}}",
-        health.test.join(" "),
+        "HEALTHCHECK &{{{} \"{}\" \"{}\" \"{}\" \"{}\" {}}}",
+        golang::quote_all(&health.test),
         duration(health.interval),
         duration(health.timeout),
         duration(health.start_period),
         duration(health.start_interval),
-        health.retries
+        golang::quote_rune(u32::try_from(health.retries).unwrap_or(0))
     );
     state.commit(line, None);
     state.config.healthcheck = Some(health);

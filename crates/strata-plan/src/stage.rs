@@ -35,7 +35,8 @@ impl State {
             name: String::new(),
             root: None,
             platform: platform.clone(),
-            config: RuntimeConfig::default(),
+            // As BuildKit's empty image.
+            config: RuntimeConfig { working_dir: "/".to_owned(), ..RuntimeConfig::default() },
             author: None,
             base: None,
             history: Vec::new(),

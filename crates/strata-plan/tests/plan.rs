@@ -71,8 +71,7 @@ fn a_history_reads_as_buildkits() {
         "- VOLUME [/data]",
         "- USER me",
         r#"- CMD ["x" "y"]"#,
-        "- HEALTHCHECK {Test:[CMD-SHELL curl -f http://x] Interval:5m0s Timeout:3s \
-         StartPeriod:0s StartInterval:0s Retries:0}",
+        r#"- HEALTHCHECK &{["CMD-SHELL" "curl -f http://x"] "5m0s" "3s" "0s" "0s" '\x00'}"#,
         "- STOPSIGNAL SIGINT",
         "- SHELL [/bin/bash -c]",
         "- LABEL k=v",

@@ -1,0 +1,3 @@
+chmod 4755 tool
+chmod 600 a.txt
+chmod 1777 dir/sub
