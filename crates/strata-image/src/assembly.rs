@@ -1,6 +1,8 @@
-//! The layer that a foreign tar amounts to, while its entries arrive: names are resolved inside
-//! it, later entries replace earlier ones, hard links are names of one file.
+//! The layer that a foreign tar amounts to, while its entries arrive: names are resolved as it
+//! stands on the lower layers, later entries replace earlier ones, hard links are names of one
+//! file.
 
+use std::borrow::Cow;
 use std::collections::btree_map::Entry as Slot;
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Bound;
@@ -8,6 +10,7 @@ use std::ops::Bound;
 use strata_cas::{Action, BlobId, Change, Device, Item, Layer, Metadata, Time, TreePath};
 
 use crate::destination::MAX_DEPTH;
+use crate::{ImageError, LowerItem, LowerLayers};
 
 /// A path leads through at most this many symbolic links, as in Linux's own walks (and Go's).
 const MAX_LINKS: usize = 255;
@@ -46,14 +49,20 @@ pub(crate) struct File {
     pub(crate) modified: Time,
 }
 
-/// The layer so far.
-#[derive(Debug, Default)]
-pub(crate) struct Assembly {
+/// The layer so far, and what it stands on.
+#[derive(Default)]
+pub(crate) struct Assembly<'a> {
     nodes: BTreeMap<TreePath, Node>,
     files: Vec<File>,
+    lower: Option<&'a dyn LowerLayers>,
 }
 
-impl Assembly {
+impl<'a> Assembly<'a> {
+    pub(crate) fn on(lower: Option<&'a dyn LowerLayers>) -> Self {
+        Self { lower, ..Self::default() }
+    }
+
+    /// What the layer itself has.
     pub(crate) fn get(&self, path: &TreePath) -> Option<&Node> {
         self.nodes.get(path)
     }
@@ -96,10 +105,30 @@ impl Assembly {
         }
     }
 
-    /// Where an entry of this name belongs: symbolic links of the layer that lead to it are
-    /// followed as if its top were `/`, its last component is not.
-    pub(crate) fn resolve(&self, name: &[u8]) -> Result<TreePath, &'static str> {
-        let mut rest: VecDeque<Vec<u8>> = clean(name)?.into();
+    /// What the lower layers show where this one has and hides nothing.
+    pub(crate) fn look_below(&self, path: &TreePath) -> Result<Option<LowerItem>, ImageError> {
+        match self.lower {
+            Some(lower) if !self.covers(path) => lower.look(path),
+            _ => Ok(None),
+        }
+    }
+
+    /// Whether what is at a path, if anything, is this layer's.
+    fn covers(&self, path: &TreePath) -> bool {
+        let hides = |above: &TreePath| {
+            !matches!(self.nodes.get(above), None | Some(Node::Directory { opaque: false, .. }))
+        };
+        self.nodes.contains_key(path) || path.ancestors().iter().any(hides)
+    }
+
+    /// Where an entry of this name belongs: symbolic links, of the layer or below it, that lead
+    /// to it are followed as if its top were `/`, its last component is not.
+    pub(crate) fn resolve(
+        &self,
+        name: &[u8],
+        refuse: impl Fn(&'static str) -> ImageError,
+    ) -> Result<TreePath, ImageError> {
+        let mut rest: VecDeque<Vec<u8>> = clean(name).map_err(&refuse)?.into();
         let Some(last) = rest.pop_back() else { return Ok(TreePath::ROOT) };
         let (mut at, mut links) = (TreePath::ROOT, 0);
         while let Some(component) = rest.pop_front() {
@@ -107,30 +136,44 @@ impl Assembly {
                 at = at.parent().unwrap_or_default();
                 continue;
             }
-            let next = at.child(&component).map_err(|_| "its name is not a path")?;
-            match self.nodes.get(&next) {
-                None | Some(Node::Removed | Node::Directory { .. }) => at = next,
-                Some(Node::Symlink { target, .. }) => {
-                    links += 1;
-                    if links > MAX_LINKS || target.len() > MAX_NAME_BYTES {
-                        return Err("it leads through too many symbolic links");
-                    }
-                    if target.starts_with(b"/") {
-                        at = TreePath::ROOT;
-                    }
-                    for component in components(target).rev() {
-                        rest.push_front(component.to_vec());
-                    }
-                }
-                Some(Node::File(_) | Node::Device { .. }) => {
-                    return Err("it is below something that is not a directory");
-                }
+            let next = at.child(&component).map_err(|_| refuse("its name is not a path"))?;
+            if next.components().count() >= MAX_DEPTH {
+                return Err(refuse("it is too deep"));
+            }
+            let Some(target) = self.target(&next, &refuse)? else {
+                at = next;
+                continue;
+            };
+            links += 1;
+            if links > MAX_LINKS || target.len() > MAX_NAME_BYTES {
+                return Err(refuse("it leads through too many symbolic links"));
+            }
+            if target.starts_with(b"/") {
+                at = TreePath::ROOT;
+            }
+            for component in components(&target).rev() {
+                rest.push_front(component.to_vec());
             }
         }
-        let path = at.child(&last).map_err(|_| "its name is not a path")?;
-        match path.components().count() > MAX_DEPTH {
-            true => Err("it is too deep"),
-            false => Ok(path),
+        at.child(&last).map_err(|_| refuse("its name is not a path"))
+    }
+
+    /// Where the symbolic link at a path leads; none if a directory is there or can be made.
+    fn target(
+        &self,
+        path: &TreePath,
+        refuse: impl Fn(&'static str) -> ImageError,
+    ) -> Result<Option<Cow<'_, [u8]>>, ImageError> {
+        match self.nodes.get(path) {
+            Some(Node::Symlink { target, .. }) => Ok(Some(target.into())),
+            Some(Node::File(_) | Node::Device { .. }) => {
+                Err(refuse("it is below something that is not a directory"))
+            }
+            Some(Node::Removed | Node::Directory { .. }) => Ok(None),
+            None => Ok(match self.look_below(path)? {
+                Some(LowerItem::Symlink { target }) => Some(target.into()),
+                _ => None,
+            }),
         }
     }
 
@@ -205,13 +248,17 @@ fn clean(name: &[u8]) -> Result<Vec<Vec<u8>>, &'static str> {
 mod tests {
     use super::*;
 
-    fn link(assembly: &mut Assembly, at: &str, target: &str) {
+    fn link(assembly: &mut Assembly<'_>, at: &str, target: &str) {
         let node = Node::Symlink {
             target: target.as_bytes().to_vec(),
             metadata: Metadata::root(0o777),
             modified: Time(0),
         };
         assembly.set(TreePath::new(at).expect("clean"), node);
+    }
+
+    fn refuse(reason: &'static str) -> ImageError {
+        ImageError::Entry { entry: String::new(), reason }
     }
 
     #[test]
@@ -222,7 +269,7 @@ mod tests {
         link(&mut assembly, "usr/abs", "/opt");
         link(&mut assembly, "loop", "loop");
         let check = |name: &str, expected: Result<&str, ()>| {
-            let path = assembly.resolve(name.as_bytes()).map(|path| path.to_string());
+            let path = assembly.resolve(name.as_bytes(), refuse).map(|path| path.to_string());
             assert_eq!(path.map_err(|_| ()), expected.map(str::to_owned), "{name}");
         };
         check("./a/./b/", Ok("a/b"));

@@ -8,11 +8,11 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use strata_cas::{BlobHasher, BlobId, Device, Layer, Metadata, Time, TreePath};
 use strata_oci::{Digest, DigestHasher};
 
-use crate::ImageError;
 use crate::assembly::{Assembly, File, Node};
 use crate::destination::{Destination, OverlayForm};
 use crate::entries::{Entries, Entry, Forward, Kind, lossy};
 use crate::shape::{OPAQUE_MARKER, WHITEOUT_PREFIX};
+use crate::{ImageError, LowerItem, LowerLayers};
 
 const CHUNK_BYTES: usize = 256 << 10;
 const CHUNKS_UNDERWAY: usize = 8;
@@ -44,7 +44,7 @@ pub struct UnpackOptions<'a> {
     pub form: OverlayForm,
     /// How much is accepted.
     pub limits: Limits,
-    /// Where a hard link finds a target that only lower layers have.
+    /// What the tar may take for granted: directories, links on the way, hard links' targets.
     pub lower: Option<&'a dyn LowerLayers>,
 }
 
@@ -55,26 +55,11 @@ impl UnpackOptions<'_> {
     }
 }
 
-/// The layers below one that is unpacked.
-pub trait LowerLayers: Sync {
-    /// The regular file at a path, if there is one.
-    fn file(&self, path: &TreePath) -> Result<Option<LowerFile>, ImageError>;
-}
-
-/// A lower layer's file.
-pub struct LowerFile {
-    /// Its mode, owner, attributes.
-    pub metadata: Metadata,
-    /// Its modification time.
-    pub modified: Time,
-    /// Its content.
-    pub content: Box<dyn Read>,
-}
-
 /// What a tar amounted to.
 #[derive(Debug)]
 pub struct Unpacked {
-    /// Its changes. Directories that it takes for granted are in it, root's, `0o755`.
+    /// Its changes. Directories that it takes for granted are in it, as the lower layers have
+    /// them, or else root's, `0o755`.
     pub layer: Layer,
     /// Its files by their bytes, each once, with the path where they are now.
     pub files: Vec<(BlobId, TreePath)>,
@@ -90,6 +75,13 @@ pub struct Unpacked {
 /// top is refused, an absolute one is taken as relative, symbolic links of the tar are followed
 /// inside of it, those of the directory never. Of several entries with one name the last one
 /// counts. On an error the directory is left as it is, for the caller to remove.
+///
+/// On lower layers the result is what extraction onto their stacked root leaves there, as
+/// containerd's `archive.Apply` does it. (Onto an overlay's upper directory alone it follows no
+/// lower link, and the new `lib` would hide the old one.) A name leads through their symbolic
+/// links as through the tar's own: `lib/x` on `lib -> usr/lib` is `usr/lib/x`. A directory that
+/// has no entry keeps their mode, owner, attributes and time. An entry replaces what they have at
+/// its own path, also a link to a directory; only a directory joins a directory.
 pub fn unpack(
     source: &mut dyn Read,
     into: &Path,
@@ -208,7 +200,7 @@ struct Extraction<'a> {
     entries: Entries<Stream>,
     destination: Destination,
     options: &'a UnpackOptions<'a>,
-    assembly: Assembly,
+    assembly: Assembly<'a>,
     buffer: Vec<u8>,
     entries_seen: u64,
     bytes_seen: u64,
@@ -220,12 +212,12 @@ impl<'a> Extraction<'a> {
         stream: Stream,
         destination: Destination,
         options: &'a UnpackOptions<'a>,
-    ) -> Result<Assembly, ImageError> {
+    ) -> Result<Assembly<'a>, ImageError> {
         let mut extraction = Self {
             entries: Entries::new(stream),
             destination,
             options,
-            assembly: Assembly::default(),
+            assembly: Assembly::on(options.lower),
             buffer: vec![0; CHUNK_BYTES],
             entries_seen: 0,
             bytes_seen: 0,
@@ -259,7 +251,7 @@ impl<'a> Extraction<'a> {
     }
 
     fn entry(&mut self, entry: &Entry) -> Result<(), ImageError> {
-        let path = self.assembly.resolve(&entry.name).map_err(refuse(entry))?;
+        let path = self.assembly.resolve(&entry.name, refuse(entry))?;
         let parent = path.parent().unwrap_or_default();
         if path.components().any(|name| name.starts_with(WHITEOUT_PREFIX)) {
             return self.marker(entry, &path, &parent);
@@ -308,7 +300,7 @@ impl<'a> Extraction<'a> {
         self.parents(path)?;
         if name == OPAQUE_MARKER {
             if parent.is_root() && self.assembly.get(parent).is_none() {
-                self.directory(TreePath::ROOT, Metadata::root(0o755), Time(0))?;
+                self.implied(TreePath::ROOT)?;
             }
             self.assembly.hide(parent.clone());
             return Ok(());
@@ -327,10 +319,20 @@ impl<'a> Extraction<'a> {
         }
         for directory in path.ancestors().into_iter().skip(1) {
             if !matches!(self.assembly.get(&directory), Some(Node::Directory { .. })) {
-                self.directory(directory, Metadata::root(0o755), Time(0))?;
+                self.implied(directory)?;
             }
         }
         Ok(())
+    }
+
+    /// Makes a directory that the tar takes for granted. An upper directory's mode and owner
+    /// hide the lower one's, so they must be the same.
+    fn implied(&mut self, path: TreePath) -> Result<(), ImageError> {
+        let (metadata, modified) = match self.assembly.look_below(&path)? {
+            Some(LowerItem::Directory { metadata, modified }) => (metadata, modified),
+            _ => (Metadata::root(0o755), Time(0)),
+        };
+        self.directory(path, metadata, modified)
     }
 
     fn directory(
@@ -401,7 +403,7 @@ impl<'a> Extraction<'a> {
     }
 
     fn link(&mut self, entry: &Entry, path: TreePath) -> Result<(), ImageError> {
-        let to = self.assembly.resolve(&entry.link).map_err(refuse(entry))?;
+        let to = self.assembly.resolve(&entry.link, refuse(entry))?;
         let node = match self.assembly.get(&to) {
             Some(Node::Directory { .. }) => {
                 return Err(refuse(entry)("it is a hard link to a directory"));
@@ -432,9 +434,11 @@ impl<'a> Extraction<'a> {
         path: TreePath,
         to: &TreePath,
     ) -> Result<(), ImageError> {
-        let lower = self.options.lower.ok_or_else(|| no_target(entry))?;
-        let LowerFile { metadata, modified, mut content } =
-            lower.file(to)?.ok_or_else(|| no_target(entry))?;
+        let Some(LowerItem::File { metadata, modified, mut content }) =
+            self.assembly.look_below(to)?
+        else {
+            return Err(no_target(entry));
+        };
         self.vacate(&path)?;
         let mut file = self.destination.make_file(&path).map_err(make_error(&path))?;
         let (mut hasher, mut size) = (BlobHasher::default(), 0);
@@ -479,7 +483,7 @@ impl<'a> Extraction<'a> {
     }
 
     /// Makes whiteouts and dresses directories, the deepest first: times must stay.
-    fn finish(self) -> Result<Assembly, ImageError> {
+    fn finish(self) -> Result<Assembly<'a>, ImageError> {
         let Self { entries, mut destination, assembly, options, .. } = self;
         entries.into_source().drain();
         let whiteouts = options.form != OverlayForm::Plain;

@@ -1,8 +1,19 @@
-//! Ignore rules: which paths of a context a `.dockerignore` leaves out. They are moby's, which
-//! differ from git's: every pattern starts at the root, the last pattern that matches the path
-//! *or a directory above it* decides, and `!` can bring back what is below an excluded directory.
+//! Ignore rules: which paths of a context a `.dockerignore` leaves out. They differ from git's:
+//! every pattern starts at the root, and `!` can bring back what is below an excluded directory.
 //! Finding and reading the file is the caller's matter, and so is whether the rules apply to the
 //! Dockerfile.
+//!
+//! Of moby patternmatcher's algorithms this is `MatchesUsingParentResults`, because it is
+//! the one by which BuildKit transfers a context and does `COPY --exclude`. It goes down from the
+//! top and asks of every path on the way each pattern in turn, but a pattern that would change
+//! nothing (a `!` on what is not left out, any other on what is) is passed over and counts as not
+//! matched. A pattern that matched a directory matches all that is below it. So `a/b` then `!a`
+//! leaves out `a/b`: when it is `a`'s turn there is nothing to bring back, and `!a` does not
+//! match `a/b` itself. (`MatchesOrParentMatches`, the classic builder's, would keep it.)
+//!
+//! moby carries, for each directory, whether each pattern matched. The last one that did is
+//! enough: it matches everything below as well, and whatever happened before it, it decides what
+//! holds after it. Hence one number for each directory, and only later patterns are ever asked.
 //!
 //! Two oddities of moby are left out on purpose: it turns patterns into regular expressions, so
 //! that `\d` is any digit and `[*]` is not a star; here a `\` always makes the next character
@@ -76,21 +87,44 @@ impl IgnoreRules {
         self.may_include(directory.as_bytes(), self.verdict(directory))
     }
 
-    /// The last rule that matches the path or a directory above it.
+    /// The rule that decides on the path, found from the top component down.
     fn verdict(&self, path: &TreePath) -> Verdict {
         let path = path.as_bytes();
+        if path.is_empty() {
+            return Verdict::default();
+        }
         let slashes = path.iter().enumerate().filter(|(_, byte)| **byte == b'/');
-        let ends: Vec<usize> = slashes.map(|(at, _)| at).chain([path.len()]).collect();
-        let matches = |rule: &Rule| {
-            !path.is_empty() && ends.iter().any(|end| pattern::matches(&rule.tokens, &path[..*end]))
-        };
-        Verdict(self.rules.iter().rposition(matches))
+        let ends = slashes.map(|(at, _)| at).chain([path.len()]);
+        ends.fold(Verdict::default(), |above, end| {
+            self.decide(&path[..end], above, above.next()..self.rules.len())
+        })
+    }
+
+    /// Asks these rules, first one first, about a path whose directory has this verdict.
+    fn decide(
+        &self,
+        path: &[u8],
+        above: Verdict,
+        candidates: impl Iterator<Item = usize>,
+    ) -> Verdict {
+        let mut verdict = above;
+        let mut excluded = self.is_exclusion(above);
+        for index in candidates {
+            let rule = &self.rules[index];
+            if rule.exception == excluded && pattern::matches(&rule.tokens, path) {
+                verdict = Verdict(Some(index));
+                excluded = !excluded;
+            }
+        }
+        verdict
     }
 
     pub(crate) fn is_exclusion(&self, verdict: Verdict) -> bool {
         verdict.0.and_then(|last| self.rules.get(last)).is_some_and(|rule| !rule.exception)
     }
 
+    /// Whether a path below a directory with this verdict may be not left out: while all is left
+    /// out only exceptions are asked, and only those after the one that decided.
     pub(crate) fn may_include(&self, directory: &[u8], verdict: Verdict) -> bool {
         if !self.is_exclusion(verdict) {
             return true;
@@ -102,9 +136,10 @@ impl IgnoreRules {
     /// Prepares for the entries of one directory, whose own verdict is known.
     pub(crate) fn below(&self, directory: &TreePath, inherited: Verdict) -> RulesBelow<'_> {
         let directory = directory.as_bytes();
+        let excluded = self.is_exclusion(inherited);
         let active = (inherited.next()..self.rules.len())
-            .rev()
             .filter(|rule| self.rules[*rule].may_match_below(directory, true))
+            .skip_while(|rule| self.rules[*rule].exception != excluded)
             .collect();
         let mut prefix = directory.to_vec();
         if !prefix.is_empty() {
@@ -114,7 +149,7 @@ impl IgnoreRules {
     }
 }
 
-/// Which rule decided, if any.
+/// The last rule that matched a path or a directory above it, if any did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Verdict(Option<usize>);
 
@@ -125,12 +160,12 @@ impl Verdict {
     }
 }
 
-/// The rules as they concern the entries of one directory: only those that can match there and
-/// come after the one that decided on the directory.
+/// The rules as they concern the entries of one directory: only those that can match there, come
+/// after the one that decided on the directory, and are not sure to be passed over.
 pub(crate) struct RulesBelow<'a> {
     rules: &'a IgnoreRules,
     inherited: Verdict,
-    /// Last first.
+    /// First one first.
     active: Vec<usize>,
     /// The directory's path with a `/` behind it, if it is not the root.
     prefix: Vec<u8>,
@@ -143,11 +178,7 @@ impl RulesBelow<'_> {
             return self.inherited;
         }
         let path = [&self.prefix, name].concat();
-        let last = self.active.iter().find(|rule| {
-            let rule = &self.rules.rules[**rule];
-            pattern::matches(&rule.tokens, &path)
-        });
-        last.map_or(self.inherited, |rule| Verdict(Some(*rule)))
+        self.rules.decide(&path, self.inherited, self.active.iter().copied())
     }
 }
 

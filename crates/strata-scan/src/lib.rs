@@ -11,8 +11,8 @@
 //! 2. **One look for each file.** The stamp file also keeps what directories hold, under the
 //!    directories' own stamps and the same rule, so an unchanged context is not even listed.
 //!
-//! [`IgnoreRules`] are moby's and [`Glob`]s are Go's, both matched here and tested against their
-//! documented cases, since git's rules and Rust's globs answer otherwise.
+//! [`IgnoreRules`] are BuildKit's and [`Glob`]s are Go's, both matched here and tested against
+//! their documented cases, since git's rules and Rust's globs answer otherwise.
 //!
 //! What the crate deliberately does not do: it knows no Dockerfile and no image, makes no tree
 //! (owners are the COPY's decision), looks at no owner and no extended attribute, and keeps no

@@ -7,6 +7,8 @@
 //! The base image `case-base` is made by each builder, of the machine's busybox alone.
 #![expect(clippy::panic, clippy::expect_used, reason = "a test says what is wrong and stops")]
 
+mod world;
+
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs::File;
@@ -152,21 +154,6 @@ fn of_docker(docker: &str, context: &Path, out: &Path) -> String {
     format!("{}\n{}", listing(&tar), config(&config_in(&archive)))
 }
 
-/// The context of the image that the cases are built on: busybox and its names.
-fn base_context(root: &Path) {
-    if !Path::new("/bin/busybox").exists() {
-        run(Command::new("apt-get").args(["install", "-y", "busybox-static"]));
-    }
-    std::fs::create_dir_all(root.join("bin")).expect("a folder");
-    run(Command::new("cp").arg("/bin/busybox").arg(root.join("bin/busybox")));
-    let applets = run(Command::new("/bin/busybox").arg("--list"));
-    for applet in String::from_utf8_lossy(&applets).lines().filter(|name| *name != "busybox") {
-        std::os::unix::fs::symlink("busybox", root.join("bin").join(applet)).expect("a link");
-    }
-    std::fs::write(root.join("Dockerfile"), "FROM scratch\nCOPY bin /bin\nCMD [\"sh\"]\n")
-        .expect("a Dockerfile");
-}
-
 fn strata(store: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_strata"));
     command.arg("--store").arg(store.join("store"));
@@ -193,7 +180,7 @@ fn cases_are_built_as_buildkit_builds_them() {
     let record = std::env::var("STRATA_CASES_RECORD").ok();
     let store = tempfile::tempdir().expect("a folder");
     let base = store.path().join("base");
-    base_context(&base);
+    world::base_context(&base);
     run(strata(store.path()).args(["build", "-q", "-t", "case-base"]).arg(&base));
     if let Some(docker) = &record {
         run(Command::new(docker).args(["buildx", "build", "-t", "case-base"]).arg(&base));

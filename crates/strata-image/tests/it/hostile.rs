@@ -2,40 +2,9 @@
 
 use std::path::Path;
 
-use crate::support::{form, path, temporary};
-use strata_cas::{Action, Item, Layer, Metadata, Time, TreePath};
-use strata_image::{
-    ImageError, Limits, LowerFile, LowerLayers, OverlayForm, UnpackOptions, Unpacked, unpack,
-};
-
-/// One entry: type, name, link, content.
-type Line<'a> = (u8, &'a str, &'a str, &'a [u8]);
-
-fn block(flag: u8, name: &str, link: &str, size: u64) -> tar::Header {
-    let mut header = tar::Header::new_ustar();
-    let old = header.as_old_mut();
-    old.name[..name.len()].copy_from_slice(name.as_bytes());
-    old.linkname[..link.len()].copy_from_slice(link.as_bytes());
-    old.linkflag = [flag];
-    header.set_mode(0o755);
-    header.set_uid(0);
-    header.set_gid(0);
-    header.set_mtime(1);
-    header.set_size(size);
-    header.set_cksum();
-    header
-}
-
-fn tar_of(lines: &[Line<'_>]) -> Vec<u8> {
-    let mut tar = Vec::new();
-    for (flag, name, link, content) in lines {
-        tar.extend_from_slice(block(*flag, name, link, content.len() as u64).as_bytes());
-        tar.extend_from_slice(content);
-        tar.resize(tar.len().next_multiple_of(512), 0);
-    }
-    tar.resize(tar.len() + 1024, 0);
-    tar
-}
+use crate::support::{Line, block, form, path, tar_of, temporary};
+use strata_cas::{Action, Item, Layer};
+use strata_image::{ImageError, Limits, OverlayForm, UnpackOptions, Unpacked, unpack};
 
 /// Unpacks beside files that are then checked.
 fn unpack_with(tar: &[u8], options: &UnpackOptions<'_>) -> Result<(Unpacked, String), ImageError> {
@@ -237,26 +206,4 @@ fn more_than_the_limits() {
     let deep = (0..6).map(|_| deep.clone()).collect::<Vec<_>>().join("/");
     let record = format!("{} path={deep}\n", deep.len() + 10);
     refused(&[(b'x', "p", "", record.as_bytes()), (b'0', "a", "", b"")], "too deep");
-}
-
-struct Lower;
-
-impl LowerLayers for Lower {
-    fn file(&self, path: &TreePath) -> Result<Option<LowerFile>, ImageError> {
-        let (metadata, modified) = (Metadata::root(0o640), Time(7));
-        let content: Box<dyn std::io::Read> = Box::new(&b"lower"[..]);
-        Ok((path.to_string() == "old").then_some(LowerFile { metadata, modified, content }))
-    }
-}
-
-#[test]
-fn a_hard_link_to_a_lower_layers_file_is_a_copy() {
-    let options = UnpackOptions { lower: Some(&Lower), ..options() };
-    let (unpacked, _) =
-        unpack_with(&tar_of(&[(b'1', "new", "old", b"")]), &options).expect("unpack");
-    let item = Item::File { blob: strata_cas::BlobId::of(b"lower"), size: 5 };
-    let expected = Action::Set { item, metadata: Metadata::root(0o640), modified: Time(7) };
-    assert_eq!(unpacked.layer.get(&path("new")), Some(&expected));
-    let missing = unpack_with(&tar_of(&[(b'1', "new", "none", b"")]), &options);
-    assert!(matches!(missing, Err(ImageError::LinkTarget { .. })));
 }

@@ -4,6 +4,7 @@ mod archives;
 mod foreign;
 mod golden;
 mod hostile;
+mod lower;
 mod materialise;
 mod random;
 mod roundtrip;

@@ -66,6 +66,36 @@ pub(crate) fn pack(layer: &Layer, store: &MemoryStore) -> Vec<u8> {
     tar
 }
 
+/// One entry: type, name, link, content.
+pub(crate) type Line<'a> = (u8, &'a str, &'a str, &'a [u8]);
+
+pub(crate) fn block(flag: u8, name: &str, link: &str, size: u64) -> tar::Header {
+    let mut header = tar::Header::new_ustar();
+    let old = header.as_old_mut();
+    old.name[..name.len()].copy_from_slice(name.as_bytes());
+    old.linkname[..link.len()].copy_from_slice(link.as_bytes());
+    old.linkflag = [flag];
+    header.set_mode(0o755);
+    header.set_uid(0);
+    header.set_gid(0);
+    header.set_mtime(1);
+    header.set_size(size);
+    header.set_cksum();
+    header
+}
+
+/// A tar by hand.
+pub(crate) fn tar_of(lines: &[Line<'_>]) -> Vec<u8> {
+    let mut tar = Vec::new();
+    for (flag, name, link, content) in lines {
+        tar.extend_from_slice(block(*flag, name, link, content.len() as u64).as_bytes());
+        tar.extend_from_slice(content);
+        tar.resize(tar.len().next_multiple_of(512), 0);
+    }
+    tar.resize(tar.len() + 1024, 0);
+    tar
+}
+
 /// A layer with one of everything.
 pub(crate) fn sample(store: &MemoryStore) -> Layer {
     let long = format!("d/{}", "n".repeat(120));

@@ -1,0 +1,158 @@
+//! What is timed: the context of each case, and the rounds, in which the builders take turns.
+
+use std::fmt::Write;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::context::{Scratch, seed};
+use crate::options::Options;
+use crate::tool::Tool;
+
+const MANY_FILES: usize = 20_000;
+const COPY_FILES: usize = 64;
+const COPY_FILE_BYTES: usize = 16 << 20;
+const RUNS: usize = 50;
+
+/// One kind of build.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Case {
+    /// The application again, with nothing changed.
+    Noop,
+    /// A context of many files again, with nothing changed.
+    Context,
+    /// One COPY of new bytes.
+    Copy,
+    /// Many RUNs that nobody has run before.
+    Run,
+}
+
+/// What came out: a time for each round, for each tool in its order.
+#[derive(Debug)]
+pub(crate) struct Outcome {
+    pub(crate) times: Vec<Vec<Duration>>,
+    /// strata's greatest resident size in KiB, of one more build of the same kind.
+    pub(crate) peak_memory: Option<u64>,
+}
+
+impl Case {
+    pub(crate) const ALL: [Self; 4] = [Self::Noop, Self::Context, Self::Copy, Self::Run];
+
+    pub(crate) fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|case| case.name() == name)
+    }
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Noop => "noop",
+            Self::Context => "context",
+            Self::Copy => "copy",
+            Self::Run => "run",
+        }
+    }
+
+    pub(crate) fn title(self) -> String {
+        match self {
+            Self::Noop => "The application again, nothing changed".to_owned(),
+            Self::Context => format!("A context of {MANY_FILES} files again, nothing changed"),
+            Self::Copy => "`COPY` of 1 GiB of new bytes (64 files)".to_owned(),
+            Self::Run => format!("{RUNS} × `RUN true`, none of them cached"),
+        }
+    }
+
+    /// Whether every round needs a context that no builder has seen.
+    fn is_cold(self) -> bool {
+        matches!(self, Self::Copy | Self::Run)
+    }
+
+    fn image(self) -> String {
+        format!("strata-bench-{}", self.name())
+    }
+}
+
+/// Runs the rounds of one case.
+pub(crate) fn run(case: Case, tools: &[Tool], options: &Options) -> Result<Outcome, String> {
+    let scratch = Scratch::new(case.name()).map_err(|error| format!("a context: {error}"))?;
+    let context = match case {
+        Case::Noop => PathBuf::from(&options.app),
+        _ => scratch.path().to_path_buf(),
+    };
+    let renew = || {
+        write(case, &scratch, &options.base).map_err(|error| format!("{}: {error}", case.name()))
+    };
+    renew()?;
+    if !case.is_cold() {
+        for tool in tools {
+            tool.build(&case.image(), &context)?;
+        }
+        settle(tools, case, &context)?;
+    }
+    let mut times = vec![Vec::new(); tools.len()];
+    for round in 0..options.rounds {
+        if case.is_cold() && round > 0 {
+            renew()?;
+        }
+        // Who comes first changes, since the first one may find a colder machine.
+        for turn in 0..tools.len() {
+            let at = (turn + round) % tools.len();
+            times[at].push(tools[at].build(&case.image(), &context)?);
+        }
+    }
+    if case.is_cold() {
+        renew()?;
+    }
+    let peak_memory = tools[0].peak_memory(&case.image(), &context);
+    tools.iter().for_each(|tool| tool.remove(&case.image()));
+    Ok(Outcome { times, peak_memory })
+}
+
+/// Files that are younger than a second are read again by a careful builder: wait, and let every
+/// builder see them once more.
+fn settle(tools: &[Tool], case: Case, context: &Path) -> Result<(), String> {
+    std::thread::sleep(Duration::from_secs(2));
+    tools.iter().try_for_each(|tool| tool.build(&case.image(), context).map(drop))
+}
+
+fn write(case: Case, scratch: &Scratch, base: &str) -> std::io::Result<()> {
+    let seed = seed();
+    match case {
+        Case::Noop => Ok(()),
+        Case::Context => {
+            scratch.dockerfile(&format!("FROM {base}\nCOPY data /data\n"))?;
+            scratch.files(MANY_FILES, 1024, seed)
+        }
+        Case::Copy => {
+            scratch.dockerfile(&format!("FROM {base}\nCOPY data /data\n"))?;
+            scratch.files(COPY_FILES, COPY_FILE_BYTES, seed)
+        }
+        Case::Run => scratch.dockerfile(&many_runs(base, seed)),
+    }
+}
+
+/// Each RUN has a text of its own: the same command over the same tree is one step for strata.
+fn many_runs(base: &str, seed: u64) -> String {
+    let mut text = format!("FROM {base}\n");
+    for number in 0..RUNS {
+        // Writing to a string does not fail.
+        let _ = writeln!(text, "RUN true {seed}-{number}");
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_lead_back() {
+        for case in Case::ALL {
+            assert_eq!(Case::named(case.name()), Some(case));
+        }
+    }
+
+    #[test]
+    fn every_run_has_its_own_text() {
+        let text = many_runs("busybox", 7);
+        assert!(text.starts_with("FROM busybox\nRUN true 7-0\nRUN true 7-1\n"));
+        assert_eq!(text.lines().count(), RUNS + 1);
+    }
+}

@@ -1,0 +1,119 @@
+//! A builder: how its build is called, how long one takes, how much memory strata's takes.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// GNU time, which reads the kernel's account of a finished process.
+const TIME: &str = "/usr/bin/time";
+
+/// One builder.
+#[derive(Debug)]
+pub(crate) struct Tool {
+    pub(crate) name: String,
+    command: Vec<String>,
+    build: Vec<String>,
+    remove: Vec<String>,
+    version: Vec<String>,
+}
+
+impl Tool {
+    /// strata itself.
+    pub(crate) fn strata(command: &str, arguments: &str) -> Self {
+        Self::new("strata", command, &format!("build {arguments}"), "rmi", "--version")
+    }
+
+    /// Another builder, with the options that make it do the same: its cache on, the host's
+    /// network as strata has it.
+    pub(crate) fn peer(name: &str, command: &str) -> Self {
+        let (build, version) = match name {
+            "buildah" => ("build --network host --layers -q", "--version"),
+            _ => ("build --network host -q", "buildx version"),
+        };
+        let remove = if name == "buildah" { "rmi" } else { "image rm" };
+        Self::new(name, command, build, remove, version)
+    }
+
+    fn new(name: &str, command: &str, build: &str, remove: &str, version: &str) -> Self {
+        let words = |text: &str| text.split_whitespace().map(str::to_owned).collect();
+        Self {
+            name: name.to_owned(),
+            command: words(command),
+            build: words(build),
+            remove: words(remove),
+            version: words(version),
+        }
+    }
+
+    /// What it calls itself.
+    pub(crate) fn version(&self) -> String {
+        let output = self.call(&self.version).output();
+        let text = output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned());
+        let first = text.unwrap_or_default().lines().next().unwrap_or_default().to_owned();
+        if first.is_empty() { "of an unknown version".to_owned() } else { first }
+    }
+
+    /// Builds the context once.
+    pub(crate) fn build(&self, image: &str, context: &Path) -> Result<Duration, String> {
+        let mut command = self.call(&self.build);
+        command.arg("-t").arg(image).arg(context);
+        self.time(command)
+    }
+
+    /// The greatest resident size in KiB of one build, if GNU time is there to ask.
+    pub(crate) fn peak_memory(&self, image: &str, context: &Path) -> Option<u64> {
+        let mut command = Command::new(TIME);
+        command.args(["-f", "peak %M"]).args(&self.command).args(&self.build);
+        let output = command.arg("-t").arg(image).arg(context).output().ok()?;
+        let text = String::from_utf8_lossy(&output.stderr);
+        text.lines().rev().find_map(|line| line.strip_prefix("peak "))?.parse().ok()
+    }
+
+    /// Forgets the image's name, so that rounds do not fill the disk. What a builder keeps in its
+    /// cache stays: emptying that is for its owner to decide.
+    pub(crate) fn remove(&self, image: &str) {
+        let mut command = self.call(&self.remove);
+        let _ = command.arg(image).stdout(Stdio::null()).stderr(Stdio::null()).status();
+    }
+
+    fn call(&self, arguments: &[String]) -> Command {
+        let [program, options @ ..] = &self.command[..] else { return Command::new("false") };
+        let mut command = Command::new(program);
+        command.args(options).args(arguments).stdin(Stdio::null());
+        command
+    }
+
+    fn time(&self, mut command: Command) -> Result<Duration, String> {
+        let begin = Instant::now();
+        let output = command.stdout(Stdio::null()).stderr(Stdio::piped()).output();
+        let took = begin.elapsed();
+        let output = output.map_err(|error| format!("{}: {error}", self.command.join(" ")))?;
+        if output.status.success() {
+            return Ok(took);
+        }
+        let talk = String::from_utf8_lossy(&output.stderr);
+        let end: Vec<&str> = talk.lines().rev().take(10).collect();
+        let end: Vec<&str> = end.into_iter().rev().collect();
+        Err(format!("{}: {}\n{}", self.name, output.status, end.join("\n")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_build_is_timed_and_its_failure_told() {
+        let took = Tool::new("a", "true", "", "", "").build("i", Path::new("."));
+        assert!(took.expect("true succeeds") > Duration::ZERO);
+        let failed = Tool::new("a", "ls /nowhere-at-all", "", "", "").build("i", Path::new("."));
+        assert!(failed.expect_err("ls fails").contains("nowhere-at-all"));
+        assert!(Tool::new("a", "/no/such", "", "", "").build("i", Path::new(".")).is_err());
+    }
+
+    #[test]
+    fn versions_are_asked_for() {
+        assert_eq!(Tool::new("a", "echo v1", "", "", "").version(), "v1");
+        assert_eq!(Tool::new("a", "true", "", "", "").version(), "of an unknown version");
+    }
+}

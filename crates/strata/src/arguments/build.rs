@@ -1,0 +1,136 @@
+//! The flags of `strata build` and `strata plan`.
+
+use std::path::PathBuf;
+
+use clap::builder::BoolishValueParser;
+use clap::{ArgAction, Args, ValueEnum};
+
+use super::Format;
+
+/// What is built: shared by `build` and `plan`.
+#[derive(Debug, Args)]
+pub(crate) struct SelectionArguments {
+    /// Directory that COPY and ADD read
+    #[arg(value_name = "CONTEXT")]
+    pub(crate) context: PathBuf,
+    /// The Dockerfile, `-` for standard input [default: CONTEXT/Dockerfile]
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) file: Option<PathBuf>,
+    /// Value of an ARG; without a value, it is taken from the environment
+    #[arg(long = "build-arg", value_name = "NAME[=VALUE]")]
+    pub(crate) build_args: Vec<String>,
+    /// The stage to build [default: the last one]
+    #[arg(long, value_name = "STAGE")]
+    pub(crate) target: Option<String>,
+    /// Another context: a directory, an archive, docker-image://REF or oci-layout://PATH
+    #[arg(long = "build-context", value_name = "NAME=VALUE")]
+    pub(crate) build_contexts: Vec<String>,
+    /// Run every step, whatever the cache says
+    #[arg(long, value_name = "BOOL", value_parser = BoolishValueParser::new(),
+        action = ArgAction::Set, num_args = 0..=1, require_equals = true,
+        default_value = "false", default_missing_value = "true", hide_default_value = true,
+        hide_possible_values = true)]
+    pub(crate) no_cache: bool,
+    /// Run every step of these stages, whatever the cache says
+    #[arg(long, value_name = "STAGE,...", value_delimiter = ',')]
+    pub(crate) no_cache_filter: Vec<String>,
+    /// Look base images up in their registries even if the store has them
+    #[arg(long, value_name = "BOOL", value_parser = BoolishValueParser::new(),
+        action = ArgAction::Set, num_args = 0..=1, require_equals = true,
+        default_value = "false", default_missing_value = "true", hide_default_value = true,
+        hide_possible_values = true)]
+    pub(crate) pull: bool,
+    /// What the image is for, such as linux/arm64 [env: DOCKER_DEFAULT_PLATFORM]
+    #[arg(long, value_name = "PLATFORM")]
+    pub(crate) platform: Option<String>,
+    /// A label of the image
+    #[arg(long = "label", value_name = "NAME=VALUE")]
+    pub(crate) labels: Vec<String>,
+    /// Network of RUN instructions: default, none or host
+    #[arg(long, value_name = "MODE")]
+    pub(crate) network: Option<String>,
+    /// Allow what a Dockerfile may only do with your consent: network.host, security.insecure
+    #[arg(long, value_name = "ENTITLEMENT", value_delimiter = ',')]
+    pub(crate) allow: Vec<String>,
+    /// A host's address for RUN instructions
+    #[arg(long = "add-host", value_name = "HOST:IP")]
+    pub(crate) add_hosts: Vec<String>,
+    /// How many steps may run at a time [default: one for each processor]
+    #[arg(long, value_name = "N")]
+    pub(crate) jobs: Option<usize>,
+}
+
+/// `strata build`.
+#[derive(Debug, Args)]
+pub(crate) struct BuildArguments {
+    #[command(flatten)]
+    pub(crate) selection: SelectionArguments,
+    /// A name for the image
+    #[arg(short, long = "tag", value_name = "NAME[:TAG]")]
+    pub(crate) tags: Vec<String>,
+    /// Write the image's id to a file
+    #[arg(long, value_name = "FILE")]
+    pub(crate) iidfile: Option<PathBuf>,
+    /// Write what is to be known of the image to a file, as JSON
+    #[arg(long, value_name = "FILE")]
+    pub(crate) metadata_file: Option<PathBuf>,
+    /// Say nothing and print the image's id
+    #[arg(short, long, value_name = "BOOL", value_parser = BoolishValueParser::new(),
+        action = ArgAction::Set, num_args = 0..=1, require_equals = true,
+        default_value = "false", default_missing_value = "true", hide_default_value = true,
+        hide_possible_values = true)]
+    pub(crate) quiet: bool,
+    /// How progress is shown [env: BUILDKIT_PROGRESS; default: auto]
+    #[arg(long, value_name = "MODE")]
+    pub(crate) progress: Option<ProgressMode>,
+    /// Write the result: `type=oci|docker|local|tar,dest=PATH`, a directory, or `-` for a tar
+    #[arg(short, long = "output", value_name = "OUTPUT")]
+    pub(crate) outputs: Vec<String>,
+    #[command(flatten)]
+    pub(crate) ignored: IgnoredArguments,
+    /// Docker's; not done.
+    #[arg(long, hide = true, value_parser = BoolishValueParser::new(),
+        action = ArgAction::Set, num_args = 0..=1, require_equals = true,
+        default_value = "false", default_missing_value = "true")]
+    pub(crate) squash: bool,
+}
+
+/// Docker's flags without a meaning here: nothing is left behind that they would remove.
+#[derive(Debug, Args)]
+pub(crate) struct IgnoredArguments {
+    #[arg(long, hide = true, num_args = 0..=1, require_equals = true,
+        default_missing_value = "true")]
+    rm: Option<String>,
+    #[arg(long, hide = true, num_args = 0..=1, require_equals = true,
+        default_missing_value = "true")]
+    force_rm: Option<String>,
+    #[arg(long, hide = true, num_args = 0..=1, require_equals = true,
+        default_missing_value = "true")]
+    compress: Option<String>,
+}
+
+/// `strata plan`.
+#[derive(Debug, Args)]
+pub(crate) struct PlanArguments {
+    #[command(flatten)]
+    pub(crate) selection: SelectionArguments,
+    /// How the plan is written
+    #[arg(long, value_name = "FORMAT", default_value = "table")]
+    pub(crate) format: Format,
+}
+
+/// How progress is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ProgressMode {
+    /// `tty` on a terminal, else `plain`.
+    Auto,
+    /// One line after the other.
+    Plain,
+    /// Lines that are drawn anew.
+    Tty,
+    /// Nothing but the image's id.
+    #[value(alias = "none")]
+    Quiet,
+    /// One JSON object for each event.
+    Rawjson,
+}

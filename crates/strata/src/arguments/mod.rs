@@ -1,0 +1,162 @@
+//! What the user typed, with no meaning yet. Names are Docker's wherever Docker has the thing;
+//! the doc comments are the help texts.
+
+mod build;
+mod image;
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+pub(crate) use build::{BuildArguments, PlanArguments, ProgressMode, SelectionArguments};
+pub(crate) use image::{
+    ImagesArguments, ImportArguments, InspectArguments, RmiArguments, RunArguments, TagArguments,
+};
+
+use crate::failure::EXIT_USAGE;
+use crate::printer::Printer;
+
+/// Builds container images from Dockerfiles and never does the same work twice
+#[derive(Debug, Parser)]
+#[command(name = "strata", version, disable_help_subcommand = true, propagate_version = false)]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    pub(crate) global: GlobalArguments,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// What every command takes.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Global options")]
+pub(crate) struct GlobalArguments {
+    /// Directory of the store [env: STRATA_STORE; default: ~/.local/share/strata]
+    #[arg(long, global = true, value_name = "DIR")]
+    pub(crate) store: Option<PathBuf>,
+    /// Configuration file [env: STRATA_CONFIG; default: ~/.config/strata/config.toml]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// What makes sandboxes: `libcontainer`, which is built in, or the path of runc or crun
+    #[arg(long, global = true, value_name = "RUNTIME")]
+    pub(crate) oci_runtime: Option<String>,
+}
+
+/// What is to be done.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Build an image from a Dockerfile
+    Build(Box<BuildArguments>),
+    /// Say what a build would do: what is in the cache, what would run, which layers there will be
+    Plan(Box<PlanArguments>),
+    /// List the images in the store
+    Images(ImagesArguments),
+    /// Show all about images, as JSON
+    Inspect(InspectArguments),
+    /// Give an image another name
+    Tag(TagArguments),
+    /// Forget names of images
+    Rmi(RmiArguments),
+    /// Make an image of a root file system's tar
+    Import(ImportArguments),
+    /// Run a command in an image; what it changes is lost
+    Run(RunArguments),
+    /// Show the version
+    Version,
+}
+
+/// How a listing is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// Columns for people.
+    Table,
+    /// JSON for programs.
+    Json,
+}
+
+/// Flags of `docker build` that mean something here one day, or never.
+const NOT_YET: [&str; 19] = [
+    "--annotation",
+    "--attest",
+    "--builder",
+    "--cache-from",
+    "--cache-to",
+    "--call",
+    "--cgroup-parent",
+    "--check",
+    "--cpu-quota",
+    "--load",
+    "--memory",
+    "--policy",
+    "--provenance",
+    "--push",
+    "--sbom",
+    "--secret",
+    "--shm-size",
+    "--ssh",
+    "--ulimit",
+];
+
+impl Arguments {
+    /// Reads the command line; what is not one is answered here, with an exit code.
+    pub(crate) fn read(arguments: Vec<OsString>, printer: &Printer) -> Result<Self, u8> {
+        Self::try_parse_from(arguments).map_err(|error| answer(&error, printer))
+    }
+}
+
+fn answer(error: &clap::Error, printer: &Printer) -> u8 {
+    let text = error.render();
+    match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
+            printer.data(text.to_string().trim_end());
+            return 0;
+        }
+        _ if printer.colors() => printer.talk(text.ansi().to_string().trim_end()),
+        _ => printer.talk(text.to_string().trim_end()),
+    }
+    if let Some(ContextValue::String(flag)) = error.get(ContextKind::InvalidArg)
+        && NOT_YET.contains(&flag.split('=').next().unwrap_or_default())
+    {
+        let hint = format!("Docker's `{flag}` is not supported yet");
+        printer.labelled(crate::printer::Label::Hint, &hint);
+    }
+    EXIT_USAGE
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_contradicts_itself_nowhere() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn flags_are_dockers() {
+        let line = "strata build -t a -t b:c -f D --build-arg A=b --build-arg C --target s \
+            --build-context n=v --no-cache --no-cache-filter x,y --pull --platform linux/amd64 \
+            --label k=v --network none --allow network.host --add-host h:1.2.3.4 --iidfile i \
+            --metadata-file m -q --progress plain -o type=oci,dest=f -o out --jobs 2 --rm \
+            --force-rm=false --compress --squash --store s .";
+        let read = Arguments::try_parse_from(line.split_whitespace()).expect("arguments");
+        let Command::Build(build) = read.command else { unreachable!() };
+        assert_eq!(build.tags, ["a", "b:c"]);
+        assert_eq!(build.selection.no_cache_filter, ["x", "y"]);
+        assert!(build.selection.no_cache && build.selection.pull && build.quiet && build.squash);
+        assert_eq!(build.selection.context, std::path::Path::new("."));
+        assert_eq!(read.global.store, Some(PathBuf::from("s")));
+    }
+
+    #[test]
+    fn what_follows_the_image_is_the_commands() {
+        let line = ["strata", "run", "-e", "A=b", "img", "sh", "-c", "x", "--store", "y"];
+        let read = Arguments::try_parse_from(line).expect("arguments");
+        let Command::Run(run) = read.command else { unreachable!() };
+        assert_eq!(run.command, ["sh", "-c", "x", "--store", "y"]);
+        assert_eq!(read.global.store, None);
+    }
+}

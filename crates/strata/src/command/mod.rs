@@ -1,0 +1,40 @@
+//! The commands, one file each.
+
+mod build;
+mod images;
+mod import;
+mod inspect;
+mod plan;
+mod rmi;
+mod run;
+mod table;
+mod tag;
+
+use crate::arguments::{Arguments, Command};
+use crate::environment::Environment;
+use crate::failure::Failure;
+use crate::printer::Printer;
+use crate::settings::Settings;
+
+/// Does what was asked; the value is the exit code.
+pub(crate) fn run(
+    arguments: Arguments,
+    environment: &Environment,
+    printer: &Printer,
+) -> Result<u8, Failure> {
+    let settings = || Settings::new(&arguments.global, environment);
+    match &arguments.command {
+        Command::Build(build) => build::run(build, settings()?, environment, printer),
+        Command::Plan(plan) => plan::run(plan, settings()?, environment, printer),
+        Command::Images(images) => images::run(images, settings()?, printer),
+        Command::Inspect(inspect) => inspect::run(inspect, settings()?, environment, printer),
+        Command::Tag(tag) => tag::run(tag, settings()?, environment, printer),
+        Command::Rmi(rmi) => rmi::run(rmi, settings()?, printer),
+        Command::Import(import) => import::run(import, settings()?, environment, printer),
+        Command::Run(run) => run::run(run, settings()?, environment, printer),
+        Command::Version => {
+            printer.data(concat!("strata ", env!("CARGO_PKG_VERSION")));
+            Ok(0)
+        }
+    }
+}

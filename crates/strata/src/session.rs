@@ -1,0 +1,101 @@
+//! The open store, and the builder on it: what commands work with.
+
+use std::cell::Cell;
+use std::time::Duration;
+
+use strata_build::{Builder, Images, Places, Sandbox};
+use strata_exec::{Cancel, ReexecCommand};
+use strata_oci::Platform;
+use strata_remote::RemoteRegistry;
+use strata_store::{DiskStore, OpenOptions};
+
+use crate::failure::Failure;
+use crate::printer::Printer;
+use crate::settings::Settings;
+use crate::words::{build_error, lower_errors};
+
+/// So long nobody is told that we wait.
+const SILENT_WAIT: Duration = Duration::from_secs(1);
+/// So long we wait for another process.
+const LONGEST_WAIT: Duration = Duration::from_secs(600);
+/// So much of a step's output is shown; the log has the same.
+const LOG_LIMIT_BYTES: u64 = 64 << 20;
+
+/// What commands work with.
+pub(crate) struct Session {
+    store: DiskStore,
+    registry: RemoteRegistry,
+    places: Places,
+    sandbox: Sandbox,
+}
+
+impl Session {
+    /// Opens the store, and says so when another process makes us wait.
+    pub(crate) fn open(settings: Settings, printer: &Printer) -> Result<Self, Failure> {
+        let said = Cell::new(false);
+        let on_wait = |waited: Duration| {
+            if waited >= SILENT_WAIT && !said.replace(true) {
+                printer.talk("waiting for another strata process that uses this store");
+            }
+        };
+        let options = OpenOptions { wait_limit: LONGEST_WAIT, on_wait: &on_wait };
+        let store = DiskStore::open(&settings.store, options);
+        let store = store.map_err(|error| lower_errors::open(&error))?;
+        let registry = RemoteRegistry::new(settings.registry);
+        let registry = registry.map_err(|error| Failure::usage(lower_errors::chain(&error)))?;
+        let places = Places {
+            stamps: store.stamps_dir(),
+            caches: store.caches_dir(),
+            logs: store.logs_dir(),
+        };
+        let sandbox = Sandbox {
+            program: ReexecCommand::default(),
+            runtime: settings.runtime,
+            log_limit_bytes: LOG_LIMIT_BYTES,
+        };
+        Ok(Self { store, registry, places, sandbox })
+    }
+
+    /// The images in the store.
+    pub(crate) fn images(&self) -> Images<'_> {
+        Images::new(&self.store)
+    }
+
+    /// What builds and runs, until `cancel` is turned.
+    pub(crate) fn builder<'a>(&'a self, cancel: &'a Cancel) -> Builder<'a> {
+        Builder {
+            store: &self.store,
+            registry: &self.registry,
+            places: &self.places,
+            sandbox: &self.sandbox,
+            cancel,
+        }
+    }
+
+    /// The image with this name or id; none is a failure with the nearest name as a hint.
+    pub(crate) fn image(
+        &self,
+        text: &str,
+        platform: &Platform,
+    ) -> Result<strata_build::StoredImage, Failure> {
+        let images = self.images();
+        let plain = |error| build_error::plain(&error);
+        if let Some(image) = images.find(text, platform).map_err(plain)? {
+            return Ok(image);
+        }
+        let names = images.list().map_err(plain)?;
+        let names: Vec<String> = names.iter().map(|named| named.name.familiar()).collect();
+        Err(no_image(text, &names))
+    }
+}
+
+/// There is no such image.
+pub(crate) fn no_image(text: &str, names: &[String]) -> Failure {
+    let failure = Failure::new(crate::failure::Kind::Build, format!("no such image: `{text}`"));
+    let other_tag = |name: &&String| name.rsplit_once(':').is_some_and(|(name, _)| name == text);
+    let close = strata_dockerfile::suggest(text, names.iter().map(String::as_str));
+    match close.or_else(|| names.iter().find(other_tag).map(String::as_str)) {
+        Some(close) => failure.hint(format!("did you mean `{close}`?")),
+        None => failure.hint("see `strata images` for those in the store"),
+    }
+}

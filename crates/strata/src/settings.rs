@@ -1,0 +1,178 @@
+//! What the arguments, the environment and the configuration file mean together: an argument
+//! beats the environment, which beats the file, which beats the default.
+
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
+
+use strata_exec::Runtime;
+use strata_remote::docker_config::DockerConfig;
+use strata_remote::{AskCredentials, Mirror, ProxySettings, RegistrySettings};
+
+use crate::arguments::GlobalArguments;
+use crate::config_file::ConfigFile;
+use crate::environment::Environment;
+use crate::failure::Failure;
+use crate::printer::Label;
+
+/// What holds for every command.
+pub(crate) struct Settings {
+    /// The store's directory.
+    pub(crate) store: PathBuf,
+    /// Who makes sandboxes.
+    pub(crate) runtime: Runtime,
+    /// How many steps may run at a time, where the configuration says so.
+    pub(crate) jobs: Option<usize>,
+    /// How registries are spoken to.
+    pub(crate) registry: RegistrySettings,
+}
+
+impl Settings {
+    pub(crate) fn new(
+        arguments: &GlobalArguments,
+        environment: &Environment,
+    ) -> Result<Self, Failure> {
+        let config = config(arguments, environment)?;
+        let runtime = arguments.oci_runtime.clone().or_else(|| config.build.oci_runtime.clone());
+        Ok(Self {
+            store: store(arguments, environment)?,
+            runtime: runtime_of(runtime.as_deref())?,
+            jobs: config.build.jobs,
+            registry: registry(&config, environment),
+        })
+    }
+}
+
+fn store(arguments: &GlobalArguments, environment: &Environment) -> Result<PathBuf, Failure> {
+    let named = arguments.store.clone().or_else(|| environment.path("STRATA_STORE"));
+    named.or_else(|| environment.below("XDG_DATA_HOME", ".local/share", "strata")).ok_or_else(
+        || {
+            Failure::usage("there is no place for the store: `HOME` is not set")
+                .hint("name a directory with `--store` or `STRATA_STORE`")
+        },
+    )
+}
+
+/// A file that was named must be there; the default one need not.
+fn config(arguments: &GlobalArguments, environment: &Environment) -> Result<ConfigFile, Failure> {
+    let named = arguments.config.clone().or_else(|| environment.path("STRATA_CONFIG"));
+    let default = || environment.below("XDG_CONFIG_HOME", ".config", "strata/config.toml");
+    let is_named = named.is_some();
+    let Some(path) = named.or_else(default) else { return Ok(ConfigFile::default()) };
+    match std::fs::read_to_string(&path) {
+        Ok(text) => ConfigFile::parse(&text, &path),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound && !is_named => {
+            Ok(ConfigFile::default())
+        }
+        Err(error) => Err(Failure::file("read the configuration", &path, &error)),
+    }
+}
+
+fn runtime_of(text: Option<&str>) -> Result<Runtime, Failure> {
+    match text {
+        None | Some("libcontainer") => Ok(Runtime::Libcontainer),
+        Some(path) if path.contains('/') => Ok(Runtime::Command(PathBuf::from(path))),
+        Some(name) => {
+            Err(Failure::usage(format!("`{name}` is not an OCI runtime that strata knows"))
+                .hint("`libcontainer`, or the path of runc or crun, such as `/usr/bin/crun`"))
+        }
+    }
+}
+
+fn registry(config: &ConfigFile, environment: &Environment) -> RegistrySettings {
+    let mut settings = RegistrySettings::default();
+    let insecure = config.registry.iter().filter(|(_, table)| table.insecure);
+    settings.insecure.extend(insecure.map(|(name, _)| name.clone()));
+    for (name, table) in &config.registry {
+        let mirror = |endpoint: &String| Mirror {
+            endpoint: endpoint.clone(),
+            plain_http: settings.insecure.contains(host_of(endpoint)),
+        };
+        let mirrors: Vec<Mirror> = table.mirrors.iter().map(mirror).collect();
+        if !mirrors.is_empty() {
+            settings.mirrors.insert(name.clone(), mirrors);
+        }
+    }
+    settings.proxy = ProxySettings {
+        http: environment.first_text(&["HTTP_PROXY", "http_proxy"]),
+        https: environment.first_text(&["HTTPS_PROXY", "https_proxy"]),
+        exceptions: environment.first_text(&["NO_PROXY", "no_proxy"]),
+    };
+    settings.credentials = credentials(environment);
+    settings
+}
+
+fn host_of(endpoint: &str) -> &str {
+    let rest = endpoint.split_once("://").map_or(endpoint, |(_, rest)| rest);
+    rest.split('/').next().unwrap_or(rest)
+}
+
+/// Docker's `config.json`, read when a registry first demands a login. Trouble with it is told
+/// and is no reason to stop: the registry may let us in all the same, or says what it wants.
+fn credentials(environment: &Environment) -> AskCredentials {
+    let directory = environment.path("DOCKER_CONFIG");
+    let directory = directory.or_else(|| Some(environment.path("HOME")?.join(".docker")));
+    let path = directory.map(|directory| directory.join("config.json"));
+    let printer = crate::printer::Printer::new(environment);
+    let config: OnceLock<DockerConfig> = OnceLock::new();
+    Arc::new(move |host| {
+        let read = || {
+            let path = path.as_ref()?;
+            let text = std::fs::read(path).ok()?;
+            let parsed = DockerConfig::parse(&text);
+            let warn = |error| {
+                let text = format!("`{}` is not used: {error}", path.display());
+                printer.labelled(Label::Warning, &text);
+            };
+            parsed.map_err(warn).ok()
+        };
+        let config = config.get_or_init(|| read().unwrap_or_default());
+        config.credentials(host).unwrap_or_else(|error| {
+            printer.labelled(Label::Warning, &error.to_string());
+            None
+        })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn global(store: Option<&str>) -> GlobalArguments {
+        GlobalArguments { store: store.map(PathBuf::from), config: None, oci_runtime: None }
+    }
+
+    #[test]
+    fn an_argument_beats_the_environment_which_beats_the_home() {
+        let home: Environment = [("HOME", "/h")].into_iter().collect();
+        let both: Environment = [("HOME", "/h"), ("STRATA_STORE", "/e")].into_iter().collect();
+        let check = |argument, environment: &Environment, expected: &str| {
+            let path = store(&global(argument), environment).expect("a path");
+            assert_eq!(path, PathBuf::from(expected));
+        };
+        check(Some("/a"), &both, "/a");
+        check(None, &both, "/e");
+        check(None, &home, "/h/.local/share/strata");
+        assert_eq!(store(&global(None), &Environment::default()).expect_err("none").code(), 2);
+    }
+
+    #[test]
+    fn mirrors_speak_http_where_their_host_is_insecure() {
+        let text = "[registry.\"docker.io\"]\nmirrors = [\"lan:5000/hub\", \"tls.example\"]\n\
+            [registry.\"lan:5000\"]\ninsecure = true\n";
+        let config = ConfigFile::parse(text, std::path::Path::new("c")).expect("a configuration");
+        let proxied: Environment = [("https_proxy", "p:1")].into_iter().collect();
+        let settings = registry(&config, &proxied);
+        let plain: Vec<bool> =
+            settings.mirrors["docker.io"].iter().map(|mirror| mirror.plain_http).collect();
+        assert_eq!(plain, [true, false]);
+        assert!(settings.insecure.contains("lan:5000"));
+        assert_eq!(settings.proxy.https.as_deref(), Some("p:1"));
+    }
+
+    #[test]
+    fn runtimes() {
+        assert_eq!(runtime_of(None).expect("default"), Runtime::Libcontainer);
+        assert_eq!(runtime_of(Some("/x/crun")).expect("path"), Runtime::Command("/x/crun".into()));
+        assert_eq!(runtime_of(Some("crun")).expect_err("no path").code(), 2);
+    }
+}

@@ -1,0 +1,81 @@
+//! SIGINT and SIGTERM: the first one cancels, and so does each that follows. What a run has
+//! mounted and started, the kernel takes away in any case.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::Duration;
+
+use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
+use signal_hook::iterator::Signals;
+use strata_exec::Cancel;
+
+use crate::failure::{Failure, Kind};
+
+/// A network that does not answer keeps a build from ending; it is ended then.
+const GRACE: Duration = Duration::from_secs(10);
+
+/// The switch that signals turn.
+pub(crate) struct Watch {
+    pub(crate) cancel: Arc<Cancel>,
+    received: Arc<AtomicU8>,
+}
+
+impl Watch {
+    /// Turns signals into the end of a build.
+    pub(crate) fn for_build() -> Result<Self, Failure> {
+        let watch = Self::new()?;
+        let mut signals = signals(&[SIGINT, SIGTERM])?;
+        let (cancel, received) = (Arc::clone(&watch.cancel), Arc::clone(&watch.received));
+        spawn(move || {
+            for number in signals.forever() {
+                cancel.cancel();
+                let first = received.swap(u8::try_from(number).unwrap_or(0), Ordering::SeqCst) == 0;
+                if first {
+                    spawn(move || end_at_last(number)).ok();
+                }
+            }
+        })?;
+        Ok(watch)
+    }
+
+    /// Passes signals on to the command that runs.
+    pub(crate) fn for_run() -> Result<Self, Failure> {
+        let watch = Self::new()?;
+        let mut signals = signals(&[SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2])?;
+        let cancel = Arc::clone(&watch.cancel);
+        spawn(move || signals.forever().for_each(|number| cancel.signal(number)))?;
+        Ok(watch)
+    }
+
+    fn new() -> Result<Self, Failure> {
+        let cancel = Cancel::new().map_err(|error| refused(&error))?;
+        Ok(Self { cancel: Arc::new(cancel), received: Arc::default() })
+    }
+
+    /// The failure that a build reports, as the signal's doing if it was.
+    pub(crate) fn blame(&self, failure: Failure) -> Failure {
+        match self.received.load(Ordering::SeqCst) {
+            0 => failure,
+            number => Failure::new(Kind::Signal(number), "cancelled"),
+        }
+    }
+}
+
+fn end_at_last(number: i32) {
+    std::thread::sleep(GRACE);
+    // The store survives it, as it survives a power cut.
+    let _ = signal_hook::low_level::emulate_default_handler(number);
+}
+
+fn signals(numbers: &[i32]) -> Result<Signals, Failure> {
+    Signals::new(numbers).map_err(|error| refused(&error))
+}
+
+fn spawn(work: impl FnOnce() + Send + 'static) -> Result<(), Failure> {
+    let thread = std::thread::Builder::new().name("signals".to_owned()).spawn(work);
+    thread.map(drop).map_err(|error| refused(&error))
+}
+
+fn refused(error: &std::io::Error) -> Failure {
+    Failure::environment(format!("signals can not be handled: {}", crate::failure::plain(error)))
+}

@@ -1,0 +1,9 @@
+//! The program as its user sees it: each test is a session in a home, with a store, of its own.
+//! What needs root, a base image or a registry is tested elsewhere.
+
+mod build;
+mod errors;
+mod images;
+mod plan;
+mod session;
+mod usage;

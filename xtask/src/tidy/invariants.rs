@@ -1,0 +1,48 @@
+//! Each invariant of `docs/architecture.md` names what holds it, and the tests named are there.
+
+use super::markdown::table;
+use super::{ARCHITECTURE, Finding, Text};
+
+/// Looks for every `` `crate::test` `` of the page's table in that crate's sources.
+pub(super) fn check(page: &str, sources: &[&Text]) -> Vec<Finding> {
+    let rows = table(page, &["no", "invariant", "held by"]);
+    let mut findings = Vec::new();
+    if rows.is_empty() {
+        findings.push(Finding::new(ARCHITECTURE, 1, "there is no table of invariants"));
+    }
+    for row in &rows {
+        let held_by = row.cells.get(2).copied().unwrap_or_default();
+        if held_by.is_empty() {
+            findings.push(Finding::new(ARCHITECTURE, row.line, "nothing holds this invariant"));
+        }
+        for test in held_by.split('`').skip(1).step_by(2).filter(|test| !exists(test, sources)) {
+            findings.push(Finding::new(ARCHITECTURE, row.line, format!("no test `{test}`")));
+        }
+    }
+    findings
+}
+
+/// What is not of the form `crate::test`, such as a lint, is not a test.
+fn exists(literal: &str, sources: &[&Text]) -> bool {
+    let Some((member, test)) = literal.split_once("::") else { return true };
+    let (folder, function) = (format!("crates/{member}/"), format!("fn {test}("));
+    let mut inside = sources.iter().filter(|source| source.path.starts_with(&folder));
+    inside.any(|source| source.text.contains(&function))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tests_that_are_not_there() {
+        let path = "crates/strata-a/tests/a.rs".to_owned();
+        let source = Text { path, text: "#[test]\nfn holds() {}\n".to_owned() };
+        let page = "| no | invariant | held by |\n|---|---|---|\n\
+                    | 1 | A. | `strata-a::holds`, `a_lint` |\n| 2 | B. | `strata-a::gone` |\n\
+                    | 3 | C. | `strata-b::holds` |\n| 4 | D. | |\n";
+        let lines: Vec<usize> = check(page, &[&source]).iter().map(|one| one.line).collect();
+        assert_eq!(lines, [4, 5, 6]);
+        assert_eq!(check("", &[]).len(), 1);
+    }
+}
