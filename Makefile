@@ -27,7 +27,8 @@ build: ## Compile strata to target/release/strata
 demo: ## Build and run two applications with strata, and show what it remembers (root)
 	scripts/demo.sh
 
-test: ## All tests
+test: ## All tests, with what they need installed first (Debian, Ubuntu)
+	@scripts/setup.sh test
 	@failed=; \
 	if $(CARGO) nextest --version >/dev/null 2>&1; then \
 	  $(CARGO) nextest run --release --workspace --profile $(PROFILE) || failed=1; \

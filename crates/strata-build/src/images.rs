@@ -218,7 +218,7 @@ impl<'a> Images<'a> {
         // The tar is not kept: what strata writes for this layer is its own tar of it.
         let (diff_id, bytes) = strata_image::describe(&unpacked.layer, self.store)?;
         let layer = ImageLayer { layer: id, diff_id, bytes, blob: None };
-        layers::remember(self.store, &layer)?;
+        layers::remember(self.store, &diff_id, &layer)?;
         Ok(layer)
     }
 

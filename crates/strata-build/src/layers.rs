@@ -47,22 +47,36 @@ pub(crate) struct StackedRoot {
     pub(crate) tree: TreeId,
 }
 
-/// Layers by their tars' digests: which layer value a pulled layer is.
+/// Layers that came in, by what they lie on and their tars' digests.
 const TABLE: &str = "layers-1";
 
-/// The layer with this diff ID, if it is all there.
-pub(crate) fn known(store: &dyn Store, diff_id: &Digest) -> Result<Option<ImageLayer>, BuildError> {
-    let Some(bytes) = store.name(TABLE, &diff_id.to_string())? else { return Ok(None) };
+/// What names a layer together with all below it: OCI's chain ID. A layer's value depends on what
+/// is below it, where its tar takes directories for granted.
+pub(crate) fn chain_of(diff_ids: &[Digest]) -> Digest {
+    let chain = |below: Digest, id: &Digest| Digest::of(format!("{below} {id}").as_bytes());
+    match diff_ids {
+        [] => Digest::of(b""),
+        [lowest, above @ ..] => above.iter().fold(*lowest, chain),
+    }
+}
+
+/// The layer with this chain ID, if it is all there.
+pub(crate) fn known(store: &dyn Store, chain: &Digest) -> Result<Option<ImageLayer>, BuildError> {
+    let Some(bytes) = store.name(TABLE, &chain.to_string())? else { return Ok(None) };
     let layer: ImageLayer =
         serde_json::from_slice(&bytes).map_err(BuildError::damaged("table of layers"))?;
     let is_there = store.has(&layer.layer.blob())?;
     Ok(is_there.then_some(layer))
 }
 
-/// Remembers a layer by its diff ID.
-pub(crate) fn remember(store: &dyn NameStore, layer: &ImageLayer) -> Result<(), BuildError> {
+/// Remembers a layer by its chain ID.
+pub(crate) fn remember(
+    store: &dyn NameStore,
+    chain: &Digest,
+    layer: &ImageLayer,
+) -> Result<(), BuildError> {
     let bytes = serde_json::to_vec(layer).map_err(BuildError::damaged("table of layers"))?;
-    Ok(store.set_name(TABLE, &layer.diff_id.to_string(), Some(&bytes))?)
+    Ok(store.set_name(TABLE, &chain.to_string(), Some(&bytes))?)
 }
 
 /// Reads a layer.

@@ -2,12 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::Read;
-use std::sync::{Condvar, Mutex, PoisonError};
+use std::io::{self, Read};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
-use strata_cas::{Staging, Store};
+use strata_cas::{Directory, Layer, Staging, Store, TreeId, TreePath};
 use strata_dockerfile::Span;
-use strata_image::{Decoder, DockerArchive, ImageSource, OciLayout, Selector, UnpackOptions};
+use strata_image::{
+    Decoder, DockerArchive, ImageError, ImageSource, LowerItem, LowerLayers, OciLayout, Selector,
+    UnpackOptions,
+};
 use strata_oci::{
     Descriptor, Digest, ImageConfig, Index, Manifest, ManifestBytes, Platform, Reference, Registry,
     media_type,
@@ -16,6 +19,7 @@ use strata_plan::{ImageName, ImageNeed, ResolvedImage};
 
 use crate::images::{Images, StoredImage, remember_blob};
 use crate::layers::{self, ImageLayer, overlay_form};
+use crate::view::{Kind, RootView, Seen, View};
 use crate::{BaseImageError, BuildError, Context};
 
 /// How many layers come in at a time.
@@ -196,41 +200,47 @@ fn archive(
 
 impl Base {
     /// Brings the image's layers into the store, where they are not there, and says what they
-    /// are. `progress` gets a name for what comes in, bytes so far and in all.
+    /// are and which tree they give. `progress` gets a name for what comes in, bytes so far and
+    /// in all.
     pub(crate) fn fetch(
         &self,
         store: &dyn Store,
         registry: &dyn Registry,
         span: Span,
         progress: &(dyn Fn(String, u64, u64) + Sync),
-    ) -> Result<Vec<ImageLayer>, BuildError> {
+    ) -> Result<(Vec<ImageLayer>, TreeId), BuildError> {
         let diff_ids = &self.resolved.config.rootfs.diff_ids;
+        let mut incoming = Incoming::new(store)?;
         match &self.from {
-            From::Store(image) => Ok(image.layers.clone()),
+            From::Store(image) => {
+                for layer in &image.layers {
+                    incoming.stack(layer.clone())?;
+                }
+            }
             From::Archive { path, name, platform } => {
                 let bring = |image: &dyn ImageSource, _| {
-                    let mut layers = Vec::new();
                     for (number, descriptor) in image.layers().iter().enumerate() {
                         let open =
                             || Ok(Box::new(image.open_layer(number)?) as Box<dyn Read + Send>);
-                        layers.push(incoming(store, diff_ids[number], descriptor, open)?);
+                        incoming.layer(diff_ids[number], descriptor, open)?;
                     }
-                    Ok(layers)
+                    Ok(())
                 };
-                with_archive(path, name.as_deref(), platform, bring)
+                with_archive(path, name.as_deref(), platform, bring)?;
             }
             From::Registry { reference, layers } => {
                 let download = Download { store, registry, reference, layers, diff_ids, progress };
-                download.run().map_err(|error| match error {
+                download.run(&mut incoming).map_err(|error| match error {
                     DownloadError::Build(error) => error,
                     DownloadError::Registry(source) => BuildError::BaseImage {
                         image: reference.familiar(),
                         span,
                         source: source.into(),
                     },
-                })
+                })?;
             }
         }
+        Ok((incoming.layers, incoming.tree))
     }
 
     /// Remembers the image under its name, once its layers are there.
@@ -268,7 +278,7 @@ struct Download<'a> {
 type Slot = Option<Result<Option<Staging>, DownloadError>>;
 
 impl Download<'_> {
-    fn run(&self) -> Result<Vec<ImageLayer>, DownloadError> {
+    fn run(&self, incoming: &mut Incoming<'_>) -> Result<(), DownloadError> {
         let slots: Mutex<Vec<Slot>> = Mutex::new(self.layers.iter().map(|_| None).collect());
         let (next, arrived) = (Mutex::new(0..self.layers.len()), Condvar::new());
         std::thread::scope(|scope| {
@@ -302,14 +312,16 @@ impl Download<'_> {
                     slots = arrived.wait(slots).unwrap_or_else(PoisonError::into_inner);
                 }
             };
-            (0..self.layers.len()).map(|number| self.unpack(number, take(number)?)).collect()
+            (0..self.layers.len())
+                .try_for_each(|number| self.unpack(number, take(number)?, incoming))
         })
     }
 
     /// Fetches one layer's blob into a file; nothing, if the layer is known.
     fn fetch(&self, number: usize) -> Result<Option<Staging>, DownloadError> {
-        let (diff_id, descriptor) = (&self.diff_ids[number], &self.layers[number]);
-        if layers::known(self.store, diff_id).map_err(DownloadError::Build)?.is_some() {
+        let descriptor = &self.layers[number];
+        let chain = layers::chain_of(&self.diff_ids[..=number]);
+        if layers::known(self.store, &chain).map_err(DownloadError::Build)?.is_some() {
             return Ok(None);
         }
         let store_error = |error| DownloadError::Build(BuildError::Store(error));
@@ -327,7 +339,12 @@ impl Download<'_> {
         Ok(Some(staging))
     }
 
-    fn unpack(&self, number: usize, fetched: Option<Staging>) -> Result<ImageLayer, DownloadError> {
+    fn unpack(
+        &self,
+        number: usize,
+        fetched: Option<Staging>,
+        incoming: &mut Incoming<'_>,
+    ) -> Result<(), DownloadError> {
         let (diff_id, descriptor) = (self.diff_ids[number], &self.layers[number]);
         let open = || {
             let staging = fetched.as_ref().ok_or_else(|| BuildError::Damaged {
@@ -339,38 +356,97 @@ impl Download<'_> {
                 File::open(&path).map_err(BuildError::io(format!("read `{}`", path.display())))?;
             Ok(Box::new(file) as Box<dyn Read + Send>)
         };
-        incoming(self.store, diff_id, descriptor, open).map_err(DownloadError::Build)
+        incoming.layer(diff_id, descriptor, open).map_err(DownloadError::Build)
     }
 }
 
-/// Brings one layer into the store, from its blob, if it is not there.
-fn incoming<'a>(
-    store: &dyn Store,
-    diff_id: Digest,
-    descriptor: &Descriptor,
-    open: impl Fn() -> Result<Box<dyn Read + Send + 'a>, BuildError>,
-) -> Result<ImageLayer, BuildError> {
-    if let Some(layer) = layers::known(store, &diff_id)? {
-        return Ok(layer);
+/// Layers that come into the store one on top of the other.
+struct Incoming<'a> {
+    store: &'a dyn Store,
+    layers: Vec<ImageLayer>,
+    values: Vec<Arc<Layer>>,
+    diff_ids: Vec<Digest>,
+    tree: TreeId,
+}
+
+impl<'a> Incoming<'a> {
+    fn new(store: &'a dyn Store) -> Result<Self, BuildError> {
+        let tree = Directory::empty_root().keep(store)?;
+        let (layers, values, diff_ids) = (Vec::new(), Vec::new(), Vec::new());
+        Ok(Self { store, layers, values, diff_ids, tree })
     }
-    let staging = store.stage()?;
-    let reading = || BuildError::io(format!("read layer {}", descriptor.digest));
-    let mut decoder = Decoder::new(open()?).map_err(reading())?;
-    let options = UnpackOptions::new(overlay_form());
-    let unpacked = strata_image::unpack(&mut decoder, &staging.fs(), &options)?;
-    if unpacked.diff_id != diff_id {
-        return Err(BuildError::Damaged {
-            what: "pulled layer",
-            reason: format!("its tar is {}, the config says {diff_id}", unpacked.diff_id),
-        });
+
+    /// Puts a layer that is in the store on top.
+    fn stack(&mut self, layer: ImageLayer) -> Result<(), BuildError> {
+        let value = layers::load(self.store, &layer.layer)?;
+        self.tree = strata_cas::apply(self.store, Some(&self.tree), &value)?;
+        self.diff_ids.push(layer.diff_id);
+        self.values.push(value);
+        self.layers.push(layer);
+        Ok(())
     }
-    // The blob is kept as it came: an export gives base layers their original bytes.
-    let blob = store.put_from(&mut open()?)?;
-    remember_blob(store, &descriptor.digest, &blob)?;
-    let layer = store.put(&unpacked.layer.encode())?.into();
-    store.commit(staging, &layer, &unpacked.files)?;
-    let blob = Some(Descriptor { annotations: BTreeMap::new(), ..descriptor.clone() });
-    let layer = ImageLayer { layer, diff_id, bytes: unpacked.size, blob };
-    layers::remember(store, &layer)?;
-    Ok(layer)
+
+    /// Brings one layer into the store, from its blob, if it is not there.
+    fn layer<'b>(
+        &mut self,
+        diff_id: Digest,
+        descriptor: &Descriptor,
+        open: impl Fn() -> Result<Box<dyn Read + Send + 'b>, BuildError>,
+    ) -> Result<(), BuildError> {
+        let store = self.store;
+        let chain = layers::chain_of(&[&self.diff_ids[..], &[diff_id]].concat());
+        if let Some(layer) = layers::known(store, &chain)? {
+            return self.stack(layer);
+        }
+        let staging = store.stage()?;
+        let reading = || BuildError::io(format!("read layer {}", descriptor.digest));
+        let mut decoder = Decoder::new(open()?).map_err(reading())?;
+        let below = RootView::new(store, Some(self.tree), self.values.clone());
+        let lower = Lower { store, below };
+        let options = UnpackOptions { lower: Some(&lower), ..UnpackOptions::new(overlay_form()) };
+        let unpacked = strata_image::unpack(&mut decoder, &staging.fs(), &options)?;
+        if unpacked.diff_id != diff_id {
+            return Err(BuildError::Damaged {
+                what: "pulled layer",
+                reason: format!("its tar is {}, the config says {diff_id}", unpacked.diff_id),
+            });
+        }
+        // The blob is kept as it came: an export gives base layers their original bytes.
+        let blob = store.put_from(&mut open()?)?;
+        remember_blob(store, &descriptor.digest, &blob)?;
+        let layer = store.put(&unpacked.layer.encode())?.into();
+        store.commit(staging, &layer, &unpacked.files)?;
+        let blob = Some(Descriptor { annotations: BTreeMap::new(), ..descriptor.clone() });
+        let layer = ImageLayer { layer, diff_id, bytes: unpacked.size, blob };
+        layers::remember(store, &chain, &layer)?;
+        self.stack(layer)
+    }
+}
+
+/// What is below a layer that comes in.
+struct Lower<'a> {
+    store: &'a dyn Store,
+    below: RootView<'a>,
+}
+
+impl LowerLayers for Lower<'_> {
+    fn look(&self, path: &TreePath) -> Result<Option<LowerItem>, ImageError> {
+        let failed = |error: Box<dyn std::error::Error + Send + Sync>| {
+            let action = format!("look for `/{path}` in the layers below");
+            ImageError::io(action)(io::Error::other(error))
+        };
+        let seen = self.below.get(path).map_err(|error| failed(error.into()))?;
+        let Some(Seen { kind, metadata, modified }) = seen else { return Ok(None) };
+        Ok(Some(match kind {
+            Kind::Directory => LowerItem::Directory { metadata, modified },
+            Kind::Symlink { target } => LowerItem::Symlink { target },
+            Kind::Device(_) => LowerItem::Other,
+            Kind::File { blob, .. } => {
+                let found = self.store.open(&blob).map_err(|error| failed(error.into()))?;
+                let found = found.ok_or_else(|| failed("its bytes are gone".into()))?;
+                let content = Box::new(found.reader(blob));
+                LowerItem::File { metadata, modified, content }
+            }
+        }))
+    }
 }

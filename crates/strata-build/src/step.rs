@@ -4,7 +4,7 @@ use strata_cas::{Fact, Layer, Record, Slot, TreeId};
 use strata_engine::{Definition, Outcome, Produced};
 use strata_plan::{Op, Source, StepIndex};
 
-use crate::layers::{self, ImageLayer, Payload, StackedRoot};
+use crate::layers::{ImageLayer, Payload, StackedRoot};
 use crate::session::{Session, sources};
 use crate::view::View;
 use crate::{BuildError, Event};
@@ -76,15 +76,9 @@ impl BuildStep<'_> {
         let (need, base) = base
             .ok_or_else(|| BuildError::copy(self.planned().span, "this image was not looked up"))?;
         let registry = self.session.builder.registry;
-        let layers = base.fetch(store, registry, need.span, &progress)?;
+        let (layers, tree) = base.fetch(store, registry, need.span, &progress)?;
         base.keep(store, need, &layers)?;
-        let mut tree = self.session.root(None)?.tree;
-        let mut bytes = 0;
-        for layer in &layers {
-            let value = layers::load(store, &layer.layer)?;
-            tree = strata_cas::apply(store, Some(&tree), &value)?;
-            bytes += layer.bytes;
-        }
+        let bytes = layers.iter().map(|layer| layer.bytes).sum();
         Ok(Produced { tree, payload: Payload { layers }.encode()?, bytes })
     }
 }
@@ -97,7 +91,7 @@ impl strata_engine::Step for BuildStep<'_> {
         let mut facts = match &step.op {
             Op::Image(op) => vec![
                 Fact::text("kind", "image"),
-                Fact::text(format!("image {}", op.name()), op.image.digest.to_string()),
+                Fact::text("image", op.image.digest.to_string()),
                 Fact::text("platform", op.need.platform.to_string()),
             ],
             Op::Copy(op) => op.facts(),

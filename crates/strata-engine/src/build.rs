@@ -6,7 +6,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use strata_cas::{
-    BlobStore, Cost, DefinitionKey, Record, RecordKey, RecordStore, StoreError, TreeId,
+    BlobStore, Cost, DefinitionKey, Record, RecordKey, RecordStore, Slot, StoreError, TreeId,
 };
 
 use crate::keys::{InputKey, Seen, input_keys, keys_of};
@@ -223,7 +223,7 @@ impl<T: RecordStore + BlobStore, S: Step> Evaluation<'_, T, S> {
 
         let _flight = self.fly(keys.definition);
         let forced = definition.forced && !self.state().ran.contains(&keys.definition);
-        if !forced && let Some(outcome) = self.look_up(id, &keys)? {
+        if !forced && let Some(outcome) = self.look_up(id, &keys, &definition.slot)? {
             return Ok(outcome);
         }
         let reason = if forced {
@@ -272,7 +272,12 @@ impl<T: RecordStore + BlobStore, S: Step> Evaluation<'_, T, S> {
         Flight { key, state: &self.state, changed: &self.changed }
     }
 
-    fn look_up(&self, id: StepId, keys: &Keys) -> Result<Option<Outcome>, StepError<S::Error>> {
+    fn look_up(
+        &self,
+        id: StepId,
+        keys: &Keys,
+        slot: &Slot,
+    ) -> Result<Option<Outcome>, StepError<S::Error>> {
         let lookups = [
             (RecordKey::Definition(keys.definition), Found::ByDefinition),
             (RecordKey::Content(keys.content), Found::ByContent),
@@ -282,7 +287,10 @@ impl<T: RecordStore + BlobStore, S: Step> Evaluation<'_, T, S> {
             if !self.graph.step(id).usable(&record).map_err(StepError::Step)? {
                 continue;
             }
-            if found == Found::ByContent {
+            // Found by content, it is to be found by definition next time; found in another
+            // project, it is this one's too: later misses are explained against it.
+            if found == Found::ByContent || record.slot != *slot {
+                let record = Record { slot: slot.clone(), ..record.clone() };
                 self.store.keep(&record, &[RecordKey::Definition(keys.definition)])?;
             }
             return Ok(Some(Outcome {

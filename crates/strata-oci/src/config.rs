@@ -180,8 +180,8 @@ mod tests {
             "os":"linux","rootfs":{"type":"layers","diff_ids":[]},"moby.buildkit.x":[1]}"#;
         let config: ImageConfig = serde_json::from_str(text).expect("a config");
         let written = serde_json::to_string(&config).expect("serialised");
-        let expected = r#"{"architecture":"amd64","config":{"Env":["A=b"],"ArgsEscaped":true},"os":"linux","rootfs":{"type":"layers","diff_ids":[]},"moby.buildkit.x":[1]}"#;
-        assert_eq!(written, expected);
+        let compact: String = text.split_whitespace().collect();
+        assert_eq!(written, compact);
     }
 
     #[test]

@@ -23,6 +23,7 @@ pub(crate) struct Steps {
     names: Vec<String>,
     variables: Variables,
     copies: BTreeMap<StepIndex, CopyOp>,
+    images: BTreeMap<StepIndex, String>,
     began: BTreeMap<StepIndex, Instant>,
     tails: BTreeMap<StepIndex, VecDeque<String>>,
     unfinished: BTreeMap<(StepIndex, Stream), Vec<u8>>,
@@ -43,6 +44,11 @@ impl Steps {
             _ => None,
         };
         self.copies = plan.steps.iter().enumerate().filter_map(copy).collect();
+        let image = |(index, step): (usize, &Step)| match &step.op {
+            Op::Image(image) => Some((index, image.name().to_string())),
+            _ => None,
+        };
+        self.images = plan.steps.iter().enumerate().filter_map(image).collect();
         for step in &plan.steps {
             let number = seen.entry(&step.stage).or_default();
             *number += 1;
@@ -62,7 +68,11 @@ impl Steps {
 
     /// Why a step runs, in this Dockerfile's words.
     pub(crate) fn why(&self, step: StepIndex, reason: &MissReason) -> String {
-        let wording = Wording { variables: &self.variables, copy: self.copies.get(&step) };
+        let wording = Wording {
+            variables: &self.variables,
+            copy: self.copies.get(&step),
+            image: self.images.get(&step).map(String::as_str),
+        };
         reason::words(reason, wording)
     }
 

@@ -22,6 +22,8 @@ pub(crate) struct Wording<'a> {
     pub(crate) variables: &'a Variables,
     /// The instruction, if it copies.
     pub(crate) copy: Option<&'a CopyOp>,
+    /// The image's name, if the step is a base image.
+    pub(crate) image: Option<&'a str>,
 }
 
 impl Wording<'_> {
@@ -97,11 +99,9 @@ fn change(change: &FactChange, wording: Wording<'_>) -> String {
     match change {
         FactChange::Files { name, paths } if name == "files" => files(paths, wording),
         FactChange::Files { name, paths } => format!("{name}: {}", files(paths, wording)),
-        FactChange::Text { name, old: Some(old), new: Some(new) }
-            if name.starts_with("image ") && old.starts_with("sha256:") =>
-        {
-            let image = fact_name(name, wording);
-            format!("base {image} moved from {} to {}", short_digest(old), short_digest(new))
+        FactChange::Text { name, old: Some(old), new: Some(new) } if name == "image" => {
+            let image = wording.image.map(|name| format!(" `{name}`")).unwrap_or_default();
+            format!("base image{image} moved from {} to {}", short_digest(old), short_digest(new))
         }
         FactChange::Text { name, old, new } => {
             let name = fact_name(name, wording);
@@ -126,7 +126,7 @@ fn fact_name(name: &str, wording: Wording<'_>) -> String {
         Some(("env", variable)) => {
             format!("{} `{variable}`", wording.variables.get(variable).unwrap_or(&"env"))
         }
-        Some((kind @ ("image" | "file"), literal)) => format!("{kind} `{literal}`"),
+        Some(("file", literal)) => format!("file `{literal}`"),
         _ => name.to_owned(),
     }
 }
@@ -191,7 +191,8 @@ mod tests {
     fn check(reason: &MissReason, expected: &str) {
         let variables = [("REV".to_owned(), "ARG"), ("MODE".to_owned(), "ENV")];
         let variables = variables.into_iter().collect();
-        assert_eq!(words(reason, Wording { variables: &variables, copy: None }), expected);
+        let wording = Wording { variables: &variables, copy: None, image: Some("node:18") };
+        assert_eq!(words(reason, wording), expected);
     }
 
     fn text(name: &str, old: Option<&str>, new: Option<&str>) -> MissReason {
@@ -228,7 +229,7 @@ mod tests {
     #[test]
     fn a_tag_that_points_elsewhere() {
         let digest = |digit: &str| format!("sha256:{}", digit.repeat(64));
-        let moved = text("image node:18", Some(&digest("a")), Some(&digest("b")));
+        let moved = text("image", Some(&digest("a")), Some(&digest("b")));
         let expected = "base image `node:18` moved from sha256:aaaaaaaaaaaa to sha256:bbbbbbbbbbbb";
         check(&moved, expected);
     }
@@ -266,7 +267,7 @@ mod tests {
             let plan = strata_plan::plan(&strata_plan::Request::new(&parse.tree), &|_| None);
             let plan = plan.expect("a plan");
             let strata_plan::Op::Copy(copy) = &plan.steps[0].op else { unreachable!() };
-            let wording = Wording { variables: &Variables::new(), copy: Some(copy) };
+            let wording = Wording { variables: &Variables::new(), copy: Some(copy), image: None };
             assert_eq!(wording.path(&TreePath::new(path).expect("a path")), expected);
         };
         check("COPY src /app", "00000000/contents/a.js", "src/a.js");

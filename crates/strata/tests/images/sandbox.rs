@@ -1,16 +1,14 @@
 //! Builds with commands in them, as a user sees them: what runs, what does not, and what is left
 //! when something goes wrong.
-#![expect(clippy::expect_used, reason = "a test says what is wrong and stops")]
-
-mod world;
 
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use world::{Said, World};
+use crate::world::{Said, World};
 
-const DOCKERFILE: &str = "FROM case-base\nCOPY package.txt /app/\nRUN cat /app/package.txt > /deps\n\
-                          COPY . /app\nRUN cp /app/main.txt /built\nCMD [\"cat\", \"/built\"]\n";
+const DOCKERFILE: &str = "FROM case-base\nCOPY package.txt /app/\n\
+    RUN cat /app/package.txt > /deps\nCOPY . /app\nRUN cp /app/main.txt /built\n\
+    CMD [\"cat\", \"/built\"]\n";
 
 fn project(world: &World) {
     world.write("app/Dockerfile", DOCKERFILE);
@@ -189,7 +187,8 @@ fn stages_of_which_one_is_used_by_another_run_once_each() {
         "FROM case-base AS base\nRUN echo base > /base\n\
          FROM base AS left\nRUN echo left > /left\n\
          FROM base AS right\nRUN echo right > /right\n\
-         FROM base\nCOPY --from=left /left /\nCOPY --from=right /right /\nRUN cat /left /right > /all\n\
+         FROM base\nCOPY --from=left /left /\nCOPY --from=right /right /\n\
+         RUN cat /left /right > /all\n\
          CMD [\"cat\", \"/all\"]\n",
     );
     let first = world.run(&["build", "-t", "app", "app"]).ok();
@@ -236,7 +235,8 @@ fn running_an_image_passes_arguments_environment_and_exit_code() {
     let world = World::with_base();
     world.write(
         "app/Dockerfile",
-        "FROM case-base\nENV A=1\nWORKDIR /w\nENTRYPOINT [\"sh\", \"-c\"]\nCMD [\"pwd; echo $A\"]\n",
+        "FROM case-base\nENV A=1\nWORKDIR /w\n\
+         ENTRYPOINT [\"sh\", \"-c\"]\nCMD [\"pwd; echo $A\"]\n",
     );
     world.run(&["build", "-t", "app", "app"]).ok();
     assert_eq!(world.run(&["run", "app"]).ok().out, "/w\n1\n");

@@ -5,9 +5,6 @@
 //! So the comparison needs no other builder; to write the files anew, say where docker is:
 //! `STRATA_CASES_RECORD=docker cargo nextest run --release --workspace -E 'test(cases)'`.
 //! The base image `case-base` is made by each builder, of the machine's busybox alone.
-#![expect(clippy::panic, clippy::expect_used, reason = "a test says what is wrong and stops")]
-
-mod world;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -180,7 +177,7 @@ fn cases_are_built_as_buildkit_builds_them() {
     let record = std::env::var("STRATA_CASES_RECORD").ok();
     let store = tempfile::tempdir().expect("a folder");
     let base = store.path().join("base");
-    world::base_context(&base);
+    crate::world::base_context(&base);
     run(strata(store.path()).args(["build", "-q", "-t", "case-base"]).arg(&base));
     if let Some(docker) = &record {
         run(Command::new(docker).args(["buildx", "build", "-t", "case-base"]).arg(&base));

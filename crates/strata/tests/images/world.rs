@@ -1,6 +1,4 @@
 //! A test's own machine: its home, its store, its files, and a base image of busybox alone.
-#![expect(clippy::expect_used, reason = "a test says what is wrong and stops")]
-#![expect(dead_code, reason = "each test file uses a part of it")]
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};

@@ -1,0 +1,6 @@
+//! Whole builds with commands in them. They need root and busybox, which is installed if missing.
+#![expect(clippy::panic, clippy::expect_used, reason = "a test says what is wrong and stops")]
+
+mod cases;
+mod sandbox;
+mod world;
