@@ -111,7 +111,7 @@ struct State<E> {
     waiting_for: Vec<usize>,
     outcomes: Vec<Option<Outcome>>,
     unfinished: usize,
-    in_flight: HashSet<DefinitionKey>,
+    in_flight: HashSet<RecordKey>,
     /// Keys that ran in this evaluation: an equal step is not forced a second time.
     ran: HashSet<DefinitionKey>,
     failed: Option<Failed<E>>,
@@ -221,7 +221,7 @@ impl<T: RecordStore + BlobStore, S: Step> Evaluation<'_, T, S> {
         let keys = keys_of(&definition.facts, &input_keys);
         let trees: Vec<TreeId> = input_keys.iter().map(|input| input.tree()).collect();
 
-        let _flight = self.fly(keys.definition);
+        let _flight = self.fly(&keys);
         let forced = definition.forced && !self.state().ran.contains(&keys.definition);
         if !forced && let Some(outcome) = self.look_up(id, &keys, &definition.slot)? {
             return Ok(outcome);
@@ -263,13 +263,15 @@ impl<T: RecordStore + BlobStore, S: Step> Evaluation<'_, T, S> {
         input_keys(step, inputs, &seen).map_err(StepError::Step)
     }
 
-    /// Waits until no other worker is at a step with this key: equal steps run once.
-    fn fly(&self, key: DefinitionKey) -> Flight<'_, S::Error> {
+    /// Waits until no other worker is at a step with one of these keys: equal steps run once.
+    fn fly(&self, keys: &Keys) -> Flight<'_, S::Error> {
+        let keys = [RecordKey::Definition(keys.definition), RecordKey::Content(keys.content)];
         let mut state = self.state();
-        while !state.in_flight.insert(key) {
+        while keys.iter().any(|key| state.in_flight.contains(key)) {
             state = self.wait(state);
         }
-        Flight { key, state: &self.state, changed: &self.changed }
+        state.in_flight.extend(keys);
+        Flight { keys, state: &self.state, changed: &self.changed }
     }
 
     fn look_up(
@@ -330,16 +332,20 @@ impl<T: RecordStore + BlobStore, S: Step> Evaluation<'_, T, S> {
     }
 }
 
-/// A key that one worker is at; given free when dropped.
+/// Keys that one worker is at; given free when dropped.
 struct Flight<'a, E> {
-    key: DefinitionKey,
+    keys: [RecordKey; 2],
     state: &'a Mutex<State<E>>,
     changed: &'a Condvar,
 }
 
 impl<E> Drop for Flight<'_, E> {
     fn drop(&mut self) {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner).in_flight.remove(&self.key);
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        for key in &self.keys {
+            state.in_flight.remove(key);
+        }
+        drop(state);
         self.changed.notify_all();
     }
 }

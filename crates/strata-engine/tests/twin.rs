@@ -292,6 +292,27 @@ fn equal_steps_run_once_even_side_by_side() {
     assert_eq!(runs.load(Ordering::Relaxed), 1);
 }
 
+/// Found by the twin: steps whose parents came about differently and hold the same were both at
+/// work at the same time.
+#[test]
+fn steps_that_are_equal_by_content_run_once_even_side_by_side() {
+    for _ in 0..50 {
+        let store = MemoryStore::default();
+        let (runs, ran) = (AtomicUsize::new(0), Mutex::default());
+        let mut graph = Graph::default();
+        let mut add = |sum: Sum, inputs: Vec<Input>| {
+            graph.add(Counted { sum, store: &store, runs: &runs, ran: &ran }, inputs)
+        };
+        let one = add(step(0, 8, 2, &[]), vec![]);
+        let other = add(step(1, 4, 1, &[]), vec![]);
+        add(step(2, 5, 1, &[(0, true)]), vec![Input::Whole(one)]);
+        add(step(3, 5, 1, &[(1, true)]), vec![Input::Whole(other)]);
+        let jobs = NonZeroUsize::new(4).expect("not zero");
+        Build::new(&store).with_jobs(jobs).run(&graph, &|_| {}).expect("built");
+        assert_eq!(runs.load(Ordering::Relaxed), 3);
+    }
+}
+
 /// Keys are part of the format of a store: a change here must come with a new schema version.
 #[test]
 fn keys_do_not_drift() {
