@@ -9,9 +9,9 @@ set -euo pipefail
 
 build=(g++ make pkg-config libclang-dev curl ca-certificates xz-utils)
 demo=(mmdebstrap debian-archive-keyring)
-tests=(skopeo umoci busybox-static jq tar attr libcap2-bin git)
+tests=(skopeo umoci podman runc busybox-static jq tar attr libcap2-bin git)
 # Other readers of what strata writes: used where the distribution has them.
-readers=(podman crun)
+readers=(crun)
 
 say() { echo "setup: $*" >&2; }
 die() { say "$*"; exit 1; }

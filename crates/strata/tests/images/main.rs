@@ -2,5 +2,6 @@
 #![expect(clippy::panic, clippy::expect_used, reason = "a test says what is wrong and stops")]
 
 mod cases;
+mod independent;
 mod sandbox;
 mod world;

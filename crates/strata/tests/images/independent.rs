@@ -1,0 +1,119 @@
+//! What other tools say of the images that strata writes: skopeo, umoci, podman.
+
+use std::path::Path;
+use std::process::Command;
+
+use serde_json::Value;
+
+use crate::world::{Said, World};
+
+/// Runs a tool, which is installed first if it is missing.
+fn tool(package: &str, name: &str, arguments: &[&str]) -> Command {
+    let is_there = Command::new(name).arg("--version").output().is_ok();
+    if !is_there {
+        let install = Command::new("apt-get").args(["install", "-y", package]).status();
+        assert!(install.expect("apt-get").success(), "{package} can not be installed");
+    }
+    let mut command = Command::new(name);
+    command.args(arguments);
+    command
+}
+
+fn said(command: &mut Command) -> Said {
+    Said::of(&command.output().expect("the tool starts")).ok()
+}
+
+/// An application, exported in every form that holds an image.
+fn exported() -> World {
+    let world = World::with_base();
+    world.write("app/file.txt", "content\n");
+    world.write(
+        "app/Dockerfile",
+        "FROM case-base\nLABEL made=here\nENV WORD=hello\nWORKDIR /app\nCOPY file.txt .\n\
+         RUN echo $WORD > /said && ln file.txt linked && ln -s /said soft && chmod 2751 /app\n\
+         EXPOSE 80\nCMD [\"cat\", \"/said\", \"file.txt\"]\n",
+    );
+    let outputs = ["type=oci,dest=oci.tar", "type=docker,dest=docker.tar"];
+    let layout = "type=oci,tar=false,dest=layout";
+    world
+        .run(&["build", "-t", "app:1", "-o", outputs[0], "-o", outputs[1], "-o", layout, "app"])
+        .ok();
+    world
+}
+
+#[test]
+fn skopeo_describes_all_forms_alike_and_as_strata_does() {
+    let world = exported();
+    let inspect = |name: &str| {
+        let place = format!(
+            "{name}:{}",
+            world
+                .path(match name {
+                    "oci-archive" => "oci.tar",
+                    "docker-archive" => "docker.tar",
+                    _ => "layout",
+                })
+                .display()
+        );
+        let place = if name == "oci" { format!("{place}:1") } else { place };
+        let text = said(&mut tool("skopeo", "skopeo", &["inspect", "--config", &place])).out;
+        serde_json::from_str::<Value>(&text).expect("JSON")
+    };
+    let configs = ["oci-archive", "docker-archive", "oci"].map(inspect);
+    assert_eq!(configs[0], configs[1]);
+    assert_eq!(configs[0], configs[2]);
+    let own = world.run(&["inspect", "app:1"]).ok().out;
+    let own: Value = serde_json::from_str(&own).expect("JSON");
+    assert_eq!(own[0]["RootFS"]["Layers"], configs[0]["rootfs"]["diff_ids"]);
+    for field in ["Env", "Cmd", "Labels", "WorkingDir", "ExposedPorts"] {
+        assert_eq!(own[0]["Config"][field], configs[0]["config"][field], "{field}");
+        assert_ne!(configs[0]["config"][field], Value::Null, "{field}");
+    }
+}
+
+/// Every path below a folder with type, mode and content, as `find` and `sha256sum` see it.
+fn files(root: &Path) -> String {
+    let script = "find . -mindepth 1 -printf '%P %y %m %U:%G %n %l\\n' | sort; \
+                  find . -type f ! -path './bin/*' -exec sha256sum {} + | sort";
+    said(Command::new("sh").args(["-ec", script]).current_dir(root)).out
+}
+
+#[test]
+fn umoci_unpacks_what_strata_lays_out() {
+    let world = exported();
+    let image = format!("{}:1", world.path("layout").display());
+    let bundle = world.path("bundle");
+    let arguments = ["unpack", "--image", &image, &bundle.to_string_lossy()];
+    said(&mut tool("umoci", "umoci", &arguments));
+    world.run(&["build", "-o", "plain", "app"]).ok();
+    assert_eq!(files(&bundle.join("rootfs")), files(&world.path("plain")));
+}
+
+#[test]
+fn podman_loads_and_runs_it() {
+    let world = exported();
+    let [root, run_root] = ["podman", "podman-run"].map(|name| world.path(name));
+    // runc takes machines with both cgroup versions; limits can not be raised everywhere.
+    let runtime = said(&mut tool("runc", "runc", &["--version"]));
+    assert!(runtime.out.contains("runc"));
+    world.write(
+        "containers.conf",
+        "[containers]\ndefault_ulimits = []\n[engine]\nruntime = \"runc\"\n",
+    );
+    let podman = |arguments: &[&str]| {
+        let mut command = tool("podman", "podman", &[]);
+        command.env("CONTAINERS_CONF", world.path("containers.conf"));
+        command.arg("--root").arg(&root).arg("--runroot").arg(&run_root);
+        command.args(["--cgroup-manager", "cgroupfs"]).args(arguments);
+        said(&mut command).out
+    };
+    let id = world.id("app:1");
+    for archive in ["oci.tar", "docker.tar"] {
+        podman(&["load", "-i", &world.path(archive).to_string_lossy()]);
+        let loaded = podman(&["inspect", "--format", "{{.Id}}", "app:1"]);
+        assert_eq!(format!("sha256:{}", loaded.trim()), id, "{archive}");
+        let out = podman(&["run", "--rm", "--network", "host", "--ulimit", "host", "app:1"]);
+        assert_eq!(out, "hello\ncontent\n", "{archive}");
+        podman(&["rmi", "-f", "app:1"]);
+    }
+}
