@@ -27,6 +27,7 @@
 //! assert_eq!(parse.tree.instructions()[1].original, "RUN npm ci &&     npm test");
 //! ```
 
+mod check;
 mod diagnostic;
 mod duration;
 pub mod expand;
@@ -44,6 +45,9 @@ mod suggest;
 mod tree;
 mod word;
 
+pub use check::{
+    BaseImage, CHECK_ARGUMENT, CheckReport, CheckRequest, INVALID_CHECK_OPTION, Origin, Rule, check,
+};
 pub use diagnostic::{Diagnostic, Severity};
 pub use expand::{ExpandError, Expander, Expansion, Quotes};
 pub use heredoc::Heredoc;

@@ -3,7 +3,9 @@
 use std::time::Instant;
 
 use proptest::prelude::*;
-use strata_dockerfile::{Expander, Instruction, Kind, Parse, Quotes, Span, parse, parse_trigger};
+use strata_dockerfile::{
+    CheckRequest, Expander, Instruction, Kind, Parse, Quotes, Span, parse, parse_trigger,
+};
 
 /// Pieces that Dockerfiles are made of, so that random ones get somewhere.
 const PIECES: [&str; 48] = [
@@ -63,7 +65,12 @@ fn dockerfiles() -> impl Strategy<Value = String> {
 }
 
 fn check(source: &[u8]) -> Result<(), TestCaseError> {
-    let Parse { tree, diagnostics } = parse(source);
+    let read = parse(source);
+    let given = std::collections::BTreeMap::new();
+    for finding in strata_dockerfile::check(&read, &CheckRequest::new(&given)).findings {
+        check_span(finding.span, source)?;
+    }
+    let Parse { tree, diagnostics } = read;
     prop_assert_eq!(tree.to_bytes(), source);
     prop_assert_eq!(tree.source(), source);
     for diagnostic in &diagnostics {

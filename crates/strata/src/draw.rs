@@ -11,12 +11,31 @@ use crate::request::Dockerfile;
 /// Message, place, source line with carets, label, and what to write instead. The finding must be
 /// about a place.
 pub(crate) fn diagnostic(source: &Dockerfile, finding: &Diagnostic, colors: bool) -> String {
+    draw(source, finding, None, colors)
+}
+
+/// The same with the finding's code, by which it can be skipped.
+pub(crate) fn with_code(source: &Dockerfile, finding: &Diagnostic, colors: bool) -> String {
+    draw(source, finding, Some(finding.code), colors)
+}
+
+fn draw(
+    source: &Dockerfile,
+    finding: &Diagnostic,
+    code: Option<&'static str>,
+    colors: bool,
+) -> String {
     let level = match finding.severity {
         Severity::Error => Level::ERROR,
         Severity::Warning => Level::WARNING,
     };
     let text = as_text(&source.bytes);
-    let mut group = Group::with_title(level.primary_title(finding.message.as_str()));
+    let title = level.primary_title(finding.message.as_str());
+    let title = match code {
+        Some(code) => title.id(code),
+        None => title,
+    };
+    let mut group = Group::with_title(title);
     let mut carets = AnnotationKind::Primary.span(range(finding.span, &text));
     if let Some(label) = &finding.label {
         carets = carets.label(label.as_str());

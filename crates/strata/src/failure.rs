@@ -73,7 +73,9 @@ impl Failure {
     /// What a plain `io::Error` means for a file that the user named.
     pub(crate) fn file(action: &str, path: &std::path::Path, error: &std::io::Error) -> Self {
         let kind = match error.kind() {
-            std::io::ErrorKind::NotFound => Kind::Usage,
+            std::io::ErrorKind::NotFound
+            | std::io::ErrorKind::NotADirectory
+            | std::io::ErrorKind::IsADirectory => Kind::Usage,
             _ => Kind::Environment,
         };
         Self::new(kind, format!("cannot {action} `{}`: {}", path.display(), plain(error)))

@@ -1,5 +1,5 @@
-//! SIGINT and SIGTERM: the first one cancels, and so does each that follows. What a run has
-//! mounted and started, the kernel takes away in any case.
+//! SIGINT and SIGTERM: the first one cancels a build, the second one ends it on the spot. What a
+//! run has mounted and started, the kernel takes away in any case.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -31,7 +31,9 @@ impl Watch {
                 cancel.cancel();
                 let first = received.swap(u8::try_from(number).unwrap_or(0), Ordering::SeqCst) == 0;
                 if first {
-                    spawn(move || end_at_last(number)).ok();
+                    spawn(move || end_after(GRACE, number)).ok();
+                } else {
+                    end_after(Duration::ZERO, number);
                 }
             }
         })?;
@@ -61,8 +63,8 @@ impl Watch {
     }
 }
 
-fn end_at_last(number: i32) {
-    std::thread::sleep(GRACE);
+fn end_after(grace: Duration, number: i32) {
+    std::thread::sleep(grace);
     // The store survives it, as it survives a power cut.
     let _ = signal_hook::low_level::emulate_default_handler(number);
 }

@@ -86,6 +86,15 @@ pub(crate) struct BuildArguments {
     /// Write the result: `type=oci|docker|local|tar,dest=PATH`, a directory, or `-` for a tar
     #[arg(short, long = "output", value_name = "OUTPUT")]
     pub(crate) outputs: Vec<String>,
+    /// Check the Dockerfile and build nothing, as `strata check` does
+    #[arg(long, value_name = "BOOL", value_parser = BoolishValueParser::new(),
+        action = ArgAction::Set, num_args = 0..=1, require_equals = true,
+        default_value = "false", default_missing_value = "true", hide_default_value = true,
+        hide_possible_values = true)]
+    pub(crate) check: bool,
+    /// What to do: build or check[,format=text|json|sarif][,ignorestatus=true]
+    #[arg(long, value_name = "METHOD")]
+    pub(crate) call: Option<String>,
     #[command(flatten)]
     pub(crate) ignored: IgnoredArguments,
     /// Docker's; not done.

@@ -4,18 +4,22 @@ use std::path::Path;
 use std::time::Instant;
 
 use serde_json::json;
-use strata_build::{BuildError, BuildReport};
+use strata_build::{BuildError, BuildReport, BuildRequest};
+use strata_cas::{StoreError, TreeError};
+use strata_dockerfile::{Diagnostic, INVALID_CHECK_OPTION};
+use strata_image::ImageError;
 use strata_oci::Reference;
 
 use crate::arguments::{BuildArguments, ProgressMode};
 use crate::environment::Environment;
-use crate::failure::Failure;
+use crate::failure::{Failure, Kind};
 use crate::printer::{Label, Printer};
 use crate::progress::{self, Progress, Summary};
 use crate::request::{self, Dockerfile, Output};
 use crate::session::Session;
 use crate::settings::Settings;
 use crate::signals::Watch;
+use crate::words::amount::counted;
 use crate::words::build_error;
 
 pub(super) fn run(
@@ -36,32 +40,92 @@ pub(super) fn run(
     for text in &arguments.tags {
         request.tags.push(request::name(text)?);
     }
+    let findings = check(&request, &selected.dockerfile)?;
+    let mut warnings = 0;
     if mode != ProgressMode::Quiet {
-        warn(arguments, &selected.dockerfile, printer);
+        warnings = warn(arguments, &selected.dockerfile, &findings, printer);
     }
     let session = Session::open(settings, printer)?;
     // From here on; while we wait for the store, a signal just ends the process.
     let watch = Watch::for_build()?;
-    let progress = progress::new(mode, printer);
-    let built = session.builder(&watch.cancel).build(&request, &|event| progress.observe(event));
-    let report = match built {
-        Ok(report) => report,
-        Err(error) => {
-            let failure = failed(&error, &selected.dockerfile, &*progress);
-            return Err(watch.blame(failure));
-        }
-    };
-    let write = || -> Result<(), Failure> {
-        export(&session, &report, &request.tags, &outputs, &request.platform)?;
-        write_files(arguments, &report, &request.tags)
-    };
-    if let Err(failure) = write() {
+    let work = Work { session: &session, watch: &watch, outputs: &outputs };
+    let mut progress = progress::new(mode, printer);
+    let mut made = work.make(&request, &*progress);
+    if let Err(error) = &made
+        && is_loss(error)
+        && !outputs.iter().any(Output::is_stdout)
+        && request.no_cache.insert(String::new())
+    {
         progress.finish(None);
-        return Err(watch.blame(failure));
+        let text = format!("{}: every step is done again", build_error::plain(error).message);
+        printer.labelled(Label::Warning, &text);
+        progress = progress::new(mode, printer);
+        // The failure has cancelled the steps that were running, and all that would follow.
+        let watch = Watch::for_build()?;
+        made = Work { watch: &watch, ..work }.make(&request, &*progress);
     }
+    let written = made
+        .map_err(|error| failed(&error, &selected.dockerfile, &*progress))
+        .and_then(|report| write_files(arguments, &report, &request.tags).map(|()| report));
+    let report = written.map_err(|failure| {
+        progress.finish(None);
+        watch.blame(failure)
+    })?;
     let names = request.tags.iter().map(Reference::familiar).collect();
     progress.finish(Some(&Summary::new(&report, names, began.elapsed())));
+    if warnings > 0 && mode != ProgressMode::Rawjson {
+        printer.talk(&format!("{}: see `strata check`", counted(warnings, "warning")));
+    }
     Ok(0)
+}
+
+/// What a build works with, beside its request.
+#[derive(Clone, Copy)]
+struct Work<'a> {
+    session: &'a Session,
+    watch: &'a Watch,
+    outputs: &'a [Output],
+}
+
+impl Work<'_> {
+    /// Builds the image and writes it where it was asked for.
+    fn make(
+        &self,
+        request: &BuildRequest,
+        progress: &dyn Progress,
+    ) -> Result<BuildReport, BuildError> {
+        let builder = self.session.builder(&self.watch.cancel);
+        let report = builder.build(request, &|event| progress.observe(event))?;
+        if self.outputs.is_empty() {
+            return Ok(report);
+        }
+        let (images, id) = (self.session.images(), report.image.to_string());
+        let image = images.find(&id, &request.platform)?.ok_or_else(|| BuildError::Damaged {
+            what: "image",
+            reason: format!("{id} is gone"),
+        })?;
+        for output in self.outputs {
+            let names: Vec<Reference> = request.tags.iter().chain(&output.name).cloned().collect();
+            images.export(&image, &names, &output.export)?;
+        }
+        Ok(report)
+    }
+}
+
+/// Whether the store does not have what it should: doing every step again puts it there.
+fn is_loss(error: &BuildError) -> bool {
+    match error {
+        BuildError::Damaged { .. } => true,
+        BuildError::Tree(error) => matches!(error, TreeError::Missing(_) | TreeError::Damaged(_)),
+        BuildError::Image(ImageError::MissingBlob { .. })
+        | BuildError::Image(ImageError::Store(StoreError::Damaged { .. }))
+        | BuildError::Store(StoreError::Damaged { .. }) => true,
+        // A blob that is read as a stream finds out at its end that it is not what it was.
+        BuildError::Image(ImageError::Io { source, .. }) | BuildError::Io { source, .. } => {
+            source.kind() == std::io::ErrorKind::InvalidData
+        }
+        _ => false,
+    }
 }
 
 fn mode(arguments: &BuildArguments, environment: &Environment) -> Result<ProgressMode, Failure> {
@@ -80,14 +144,40 @@ fn mode(arguments: &BuildArguments, environment: &Environment) -> Result<Progres
     }
 }
 
-/// What can be built, but may not mean what its author thinks.
-fn warn(arguments: &BuildArguments, dockerfile: &Dockerfile, printer: &Printer) {
+/// What the checks find, and whether the file wants that to stop the build.
+fn check(request: &BuildRequest, dockerfile: &Dockerfile) -> Result<Vec<Diagnostic>, Failure> {
+    // What is wrong with the ignore file is the build's to say.
+    let Ok(report) = request::check_build(request) else { return Ok(Vec::new()) };
+    let violated = report.violated();
+    let stops = |finding: &Diagnostic| {
+        finding.code == INVALID_CHECK_OPTION || violated.contains(&finding.code)
+    };
+    let findings = report.findings;
+    let stopping: Vec<Diagnostic> = findings.iter().filter(|each| stops(each)).cloned().collect();
+    let Some(first) = stopping.first() else { return Ok(findings) };
+    let mut failure = Failure::new(Kind::Build, first.message.clone());
+    if !violated.is_empty() {
+        failure.notes.push("`check=error=true` makes these warnings stop the build".to_owned());
+    }
+    Err(failure.at(dockerfile, stopping))
+}
+
+/// What can be built, but may not mean what its author thinks: shows what the parser found, and
+/// gives how many other warnings there are.
+fn warn(
+    arguments: &BuildArguments,
+    dockerfile: &Dockerfile,
+    findings: &[Diagnostic],
+    printer: &Printer,
+) -> usize {
     if arguments.squash {
         printer.labelled(Label::Warning, "`--squash` is not done: layers are kept as they are");
     }
-    for warning in strata_dockerfile::parse(&dockerfile.bytes).diagnostics {
-        printer.finding(dockerfile, &warning);
-    }
+    let parsed = strata_dockerfile::parse(&dockerfile.bytes).diagnostics;
+    let warnings = findings.iter().filter(|finding| !finding.is_error());
+    let (shown, others): (Vec<_>, Vec<_>) = warnings.partition(|each| parsed.contains(each));
+    shown.into_iter().for_each(|warning| printer.finding(dockerfile, warning));
+    others.len()
 }
 
 /// The failure with what the user has not seen of it.
@@ -98,25 +188,6 @@ fn failed(error: &BuildError, dockerfile: &Dockerfile, progress: &dyn Progress) 
         failure.before = progress.unseen_output(*step);
     }
     failure
-}
-
-fn export(
-    session: &Session,
-    report: &BuildReport,
-    tags: &[Reference],
-    outputs: &[Output],
-    platform: &strata_oci::Platform,
-) -> Result<(), Failure> {
-    if outputs.is_empty() {
-        return Ok(());
-    }
-    let image = session.image(&report.image.to_string(), platform)?;
-    for output in outputs {
-        let names: Vec<Reference> = tags.iter().chain(&output.name).cloned().collect();
-        let exported = session.images().export(&image, &names, &output.export);
-        exported.map_err(|error| build_error::plain(&error))?;
-    }
-    Ok(())
 }
 
 /// `--iidfile` and `--metadata-file`, as Docker writes them.

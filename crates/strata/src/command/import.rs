@@ -24,11 +24,21 @@ pub(super) fn run(
     let epoch = request::epoch(environment)?;
     let mut tar: Box<dyn Read + Send> = match &arguments.file {
         file if file == Path::new("-") => Box::new(std::io::stdin()),
-        file => Box::new(File::open(file).map_err(|error| Failure::file("open", file, &error))?),
+        file => Box::new(open(file)?),
     };
     let session = Session::open(settings, printer)?;
     let image = session.images().import(&mut tar, &name, &platform, epoch);
     let image = image.map_err(|error| build_error::plain(&error))?;
     printer.data(&image.id.to_string());
     Ok(0)
+}
+
+fn open(path: &Path) -> Result<File, Failure> {
+    let file = File::open(path).map_err(|error| Failure::file("open", path, &error))?;
+    if file.metadata().is_ok_and(|metadata| metadata.is_dir()) {
+        let hint =
+            format!("give its tar: `tar -C {0} -c . | strata import - NAME`", path.display());
+        return Err(Failure::usage(format!("`{}` is a directory", path.display())).hint(hint));
+    }
+    Ok(file)
 }

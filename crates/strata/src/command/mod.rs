@@ -1,12 +1,14 @@
 //! The commands, one file each.
 
 mod build;
+mod check;
 mod images;
 mod import;
 mod inspect;
 mod plan;
 mod rmi;
 mod run;
+mod sarif;
 mod table;
 mod tag;
 
@@ -24,7 +26,11 @@ pub(crate) fn run(
 ) -> Result<u8, Failure> {
     let settings = || Settings::new(&arguments.global, environment);
     match &arguments.command {
-        Command::Build(build) => build::run(build, settings()?, environment, printer),
+        Command::Build(build) => match check::asked(build)? {
+            Some(check) => check::run(&check, environment, printer),
+            None => build::run(build, settings()?, environment, printer),
+        },
+        Command::Check(check) => check::run(check, environment, printer),
         Command::Plan(plan) => plan::run(plan, settings()?, environment, printer),
         Command::Images(images) => images::run(images, settings()?, printer),
         Command::Inspect(inspect) => inspect::run(inspect, settings()?, environment, printer),

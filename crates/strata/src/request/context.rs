@@ -95,7 +95,10 @@ fn default_file(context: &Path) -> Result<(Dockerfile, Option<PathBuf>), Failure
                 return Ok((checked(shown(&path), bytes)?, std::fs::canonicalize(&path).ok()));
             }
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-            Err(error) => return Err(Failure::file("read the Dockerfile", &path, &error)),
+            Err(error) => {
+                let path = PathBuf::from(shown(&path));
+                return Err(Failure::file("read the Dockerfile", &path, &error));
+            }
         }
     }
     let path = context.join(DEFAULT_NAME);

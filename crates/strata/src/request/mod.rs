@@ -2,6 +2,7 @@
 //! found here, and all texts in it are understood here, so that wrong usage fails before the store
 //! is opened or anything runs.
 
+mod check;
 mod context;
 mod options;
 mod output;
@@ -11,6 +12,7 @@ use std::path::PathBuf;
 use strata_build::BuildRequest;
 use strata_oci::{Platform, Reference};
 
+pub(crate) use check::{Checked, check, check_build};
 pub(crate) use options::unknown;
 pub(crate) use output::{Output, outputs};
 

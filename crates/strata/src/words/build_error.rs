@@ -1,7 +1,7 @@
 //! Words, hint, place and exit code for each way in which a build fails.
 
 use strata_build::{BaseImageError, BuildError};
-use strata_dockerfile::{Diagnostic, Span};
+use strata_dockerfile::{Diagnostic, Instruction, Span};
 
 use super::lower_errors::{self, chain};
 use crate::failure::{Failure, Kind};
@@ -13,6 +13,7 @@ pub(crate) fn in_dockerfile(error: &BuildError, source: &Dockerfile) -> Failure 
     if let BuildError::Dockerfile(found) = error {
         return failure.at(source, wrong(found));
     }
+    let failure = failure.hint_if(stage_hint(error, source));
     match place(error) {
         Some(span) => {
             let place = Diagnostic::error("build", span, failure.message.clone());
@@ -20,6 +21,26 @@ pub(crate) fn in_dockerfile(error: &BuildError, source: &Dockerfile) -> Failure 
             failure.at(source, vec![place])
         }
         None => failure,
+    }
+}
+
+/// The stage that an image's name may have meant, where it is used as a stage's.
+fn stage_hint(error: &BuildError, source: &Dockerfile) -> Option<String> {
+    let BuildError::BaseImage { span, source: BaseImageError::Registry(_), .. } = error else {
+        return None;
+    };
+    let named = source.bytes.get(span.range())?;
+    let named = String::from_utf8_lossy(named);
+    let parse = strata_dockerfile::parse(&source.bytes);
+    let stages: Vec<&str> = parse.tree.instructions().iter().filter_map(stage_name).collect();
+    let close = strata_dockerfile::suggest(&named, stages)?;
+    Some(format!("no stage is called `{named}`; did you mean `{close}`?"))
+}
+
+fn stage_name(instruction: &Instruction) -> Option<&str> {
+    match &instruction.kind {
+        strata_dockerfile::Kind::From(from) => from.alias.as_ref().map(|alias| &*alias.value),
+        _ => None,
     }
 }
 
@@ -153,6 +174,18 @@ mod tests {
         check(base(malformed), 1, "image `a`: its config is not understood: x");
         let layout = ImageError::Layout { path: "l".into(), reason: "x".to_owned() };
         check(base(layout.into()), 1, "image `a`: `l` is not a readable image archive: x");
+    }
+
+    #[test]
+    fn an_image_that_was_meant_to_be_a_stage() {
+        let bytes = b"FROM a AS builder\nCOPY --from=bilder /b /\n".to_vec();
+        let source = Dockerfile { shown: "Dockerfile".to_owned(), bytes };
+        let (reference, registry) = ("bilder".to_owned(), "r".to_owned());
+        let missing = RegistryError::NotFound { reference, registry };
+        let (image, span) = ("bilder:latest".to_owned(), Span::new(30, 36));
+        let error = BuildError::BaseImage { image, span, source: missing.into() };
+        let hint = in_dockerfile(&error, &source).hint.expect("a hint");
+        assert_eq!(hint, "no stage is called `bilder`; did you mean `builder`?");
     }
 
     #[test]

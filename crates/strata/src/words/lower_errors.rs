@@ -52,7 +52,12 @@ fn io_hint(error: &io::Error) -> Option<String> {
 
 /// A refusal of the system, in the words of an error that holds it.
 pub(crate) fn io(error: &dyn Error, cause: &io::Error) -> Failure {
-    Failure::environment(chain(error)).hint_if(io_hint(cause))
+    let kind = match cause.kind() {
+        // The system is in order: the bytes that were given are not.
+        io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof => Kind::Build,
+        _ => Kind::Environment,
+    };
+    Failure::new(kind, chain(error)).hint_if(io_hint(cause))
 }
 
 pub(crate) fn open(error: &OpenError) -> Failure {
@@ -64,9 +69,10 @@ pub(crate) fn store(error: &StoreError) -> Failure {
         StoreError::Io { source, .. } => io(error, source),
         StoreError::Damaged { .. } => Failure::environment(chain(error))
             .hint("build again: what is damaged is a miss, and is made anew"),
-        StoreError::Database { .. } => {
-            Failure::environment(chain(error)).hint("see whether the disk is full, then try again")
-        }
+        StoreError::Database { .. } => Failure::environment(chain(error)).hint(
+            "see whether the disk is full; if not, the store is damaged: \
+                 name another one with `--store`",
+        ),
     }
 }
 

@@ -162,3 +162,19 @@ fn flags_of_docker_that_mean_nothing_here() {
     let talk = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(talk.starts_with("warning: `--squash` is not done"), "{talk}");
 }
+
+#[test]
+fn a_pipe_is_written_to_and_not_replaced() {
+    use std::os::unix::fs::FileTypeExt;
+    let session = project();
+    let pipe = session.path("pipe");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().expect("mkfifo").success());
+    let reader = std::thread::spawn({
+        let pipe = pipe.clone();
+        move || std::fs::read(pipe).expect("a tar")
+    });
+    session.stdout("build -q -o type=tar,dest=pipe .");
+    let is_pipe = std::fs::metadata(&pipe).expect("it is there").file_type().is_fifo();
+    assert!(is_pipe);
+    assert_eq!(files_in(&reader.join().expect("it ends"))[0].0, "a");
+}

@@ -116,3 +116,11 @@ hint: name an empty or new directory with `--store` or `STRATA_STORE`
     let session = session.variable("STRATA_STORE", "");
     session.check(&format!("images --store {}", session.path("dir").display()), expected);
 }
+
+#[test]
+fn a_dockerfile_that_is_a_directory() {
+    let session = Session::with(&[("Dockerfile/a", "")]);
+    let expected = "exit code 2\n--- stderr\n\
+        error: cannot read the Dockerfile `Dockerfile`: is a directory\n";
+    session.check("build .", expected);
+}

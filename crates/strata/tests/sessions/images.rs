@@ -70,6 +70,10 @@ fn what_can_not_be_imported() {
     let session = Session::with(&[("file", "this is no tar\n")]);
     let gone = "exit code 2\n--- stderr\nerror: cannot open `gone`: no such file or directory\n";
     session.check("import gone a", gone);
+    session.write("folder/file", "");
+    let folder = "exit code 2\n--- stderr\nerror: `folder` is a directory\n\
+        hint: give its tar: `tar -C folder -c . | strata import - NAME`\n";
+    session.check("import folder a", folder);
     let output = session.command("import file a").output().expect("it runs");
     assert_eq!(output.status.code(), Some(1));
     assert_eq!(session.stdout_text("images").lines().count(), 1);

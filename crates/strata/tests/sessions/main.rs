@@ -2,6 +2,7 @@
 //! What needs root, a base image or a registry is tested elsewhere.
 
 mod build;
+mod check;
 mod errors;
 mod images;
 mod plan;

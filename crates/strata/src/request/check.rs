@@ -1,0 +1,90 @@
+//! What the checks of a Dockerfile need from outside: the context's ignore file, the names of
+//! images, the arguments. No image and no store is looked at.
+
+use std::collections::BTreeMap;
+
+use strata_build::{BuildRequest, Context};
+use strata_cas::TreePath;
+use strata_dockerfile::{CheckReport, CheckRequest, Parse};
+use strata_oci::{Platform, Reference};
+use strata_scan::IgnoreRules;
+
+use super::{Dockerfile, context, options, platform};
+use crate::arguments::CheckArguments;
+use crate::environment::Environment;
+use crate::failure::Failure;
+
+/// A Dockerfile that was checked.
+pub(crate) struct Checked {
+    pub(crate) dockerfile: Dockerfile,
+    pub(crate) parse: Parse,
+    pub(crate) report: CheckReport,
+}
+
+/// Finds the files and checks all stages, or those that the target needs.
+pub(crate) fn check(
+    arguments: &CheckArguments,
+    environment: &Environment,
+) -> Result<Checked, Failure> {
+    let found = context::find(&arguments.context, arguments.file.as_deref())?;
+    let subject = Subject {
+        ignore: ignore_file(&found.main),
+        build_args: &options::build_args(&arguments.build_args, environment)?,
+        target: arguments.target.as_deref(),
+        platform: &platform(arguments.platform.as_deref(), environment)?,
+        all_stages: arguments.target.is_none(),
+    };
+    let parse = strata_dockerfile::parse(&found.dockerfile.bytes);
+    let report = subject.check(&parse)?;
+    Ok(Checked { dockerfile: found.dockerfile, parse, report })
+}
+
+/// Checks the stages that a build needs.
+pub(crate) fn check_build(request: &BuildRequest) -> Result<CheckReport, Failure> {
+    let subject = Subject {
+        ignore: request.contexts.get("").map_or(&[], ignore_file),
+        build_args: &request.build_args,
+        target: request.target.as_deref(),
+        platform: &request.platform,
+        all_stages: false,
+    };
+    subject.check(&strata_dockerfile::parse(&request.dockerfile))
+}
+
+struct Subject<'a> {
+    ignore: &'a [u8],
+    build_args: &'a BTreeMap<String, String>,
+    target: Option<&'a str>,
+    platform: &'a Platform,
+    all_stages: bool,
+}
+
+impl Subject<'_> {
+    fn check(&self, parse: &Parse) -> Result<CheckReport, Failure> {
+        let rules = IgnoreRules::parse(self.ignore)
+            .map_err(|error| Failure::usage(format!("the ignore file: {error}")))?;
+        let is_ignored = |path: &str| rules.excludes(&TreePath::normalise(path.as_bytes()));
+        let brings_back =
+            |line: &[u8]| line.trim_ascii_start().first().is_some_and(|first| *first == b'!');
+        let is_certain =
+            !rules.is_empty() && !self.ignore.split(|byte| *byte == b'\n').any(brings_back);
+        let request = CheckRequest {
+            build_args: self.build_args,
+            target: self.target,
+            all_stages: self.all_stages,
+            platform: &self.platform.to_string(),
+            build_platform: &Platform::native().to_string(),
+            is_ignored: if is_certain { Some(&is_ignored) } else { None },
+            is_image_name: &|text| text.parse::<Reference>().is_ok(),
+            base_image: &|_| None,
+        };
+        Ok(strata_dockerfile::check(parse, &request))
+    }
+}
+
+fn ignore_file(context: &Context) -> &[u8] {
+    match context {
+        Context::Directory { ignore, .. } => ignore,
+        _ => &[],
+    }
+}
