@@ -9,7 +9,7 @@ use strata_cas::{BlobId, BlobStore, Layer, Time, TreePath};
 use strata_engine::Produced;
 use strata_exec::{View as Users, passwd};
 use strata_image::{Decoder, OverlayForm, UnpackOptions};
-use strata_plan::{CopyOp, MakeDirectoryOp, Source};
+use strata_plan::{Chmod, CopyOp, MakeDirectoryOp, Source};
 
 use crate::BuildError;
 use crate::lay::{LayError, Laying};
@@ -25,7 +25,11 @@ impl BuildStep<'_> {
         let selection = self.selection(op)?;
         let owner = self.owner(op.chown.as_deref(), &parent)?;
         let now = self.made_at(selection.newest());
-        let mode = op.chmod.as_ref().map_or(0o755, |chmod| chmod.apply(0o755, true));
+        // As BuildKit's mkdir with its umask: no write for others, nothing but permissions.
+        let mode = match op.chmod {
+            Some(Chmod::Octal(mode)) => mode & 0o755,
+            _ => 0o755,
+        };
         let mut laying = Laying::new(&target, owner, now).with_directory_mode(mode);
         if op.unpack {
             self.add(op, &selection, &mut laying)?;

@@ -4,14 +4,14 @@ use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
-use strata_cas::{BlobId, Layer, Store};
+use strata_cas::{BlobId, Layer, Store, StoreError};
 use strata_image::{
     Encoder, ImageError, LayerSource, ManifestFlavour, OutgoingImage, OutgoingLayer, OverlayForm,
 };
 use strata_oci::{Compression, Descriptor, DigestHasher, Reference};
 
 use crate::BuildError;
-use crate::images::{Images, StoredImage, known_blob, remember_blob};
+use crate::images::{Images, StoredImage, forget_blob, known_blob, remember_blob};
 use crate::layers::{self, ImageLayer};
 
 /// What an image is written as, and where to.
@@ -174,6 +174,9 @@ impl<'a> LayerBlob<'a> {
             let (descriptor, content) = (descriptor.clone(), Content::Kept(id));
             return Ok(Self { store, descriptor, content });
         }
+        if layer.blob.is_some() {
+            check_own_tar(store, layer)?;
+        }
         let media_type = export.compression.layer_media_type();
         if export.compression == Compression::None {
             let descriptor = Descriptor {
@@ -198,6 +201,17 @@ impl<'a> LayerBlob<'a> {
         store.set_name(TABLE, &name, Some(&bytes))?;
         Ok(Self { store, descriptor, content: Content::Kept(id) })
     }
+}
+
+/// A layer that came from outside and whose blob is lost can go out as strata's own tar of it,
+/// but only where that is the tar that the image's config names.
+fn check_own_tar(store: &dyn Store, layer: &ImageLayer) -> Result<(), BuildError> {
+    let (own, _) = strata_image::describe(&*layers::load(store, &layer.layer)?, store)?;
+    if own == layer.diff_id {
+        return Ok(());
+    }
+    let reason = format!("the bytes of {} are gone", layer.diff_id);
+    Err(BuildError::Damaged { what: "pulled layer", reason })
 }
 
 /// Compresses a layer's tar into the store.
@@ -252,11 +266,19 @@ impl LayerSource for LayerBlob<'_> {
             let blob = self.store.open(id).map_err(io::Error::other)?.ok_or_else(missing)?;
             io::copy(&mut blob.reader(*id), out).map(drop)
         };
-        read().map_err(ImageError::io(format!("read layer {}", self.descriptor.digest)))
+        let digest = &self.descriptor.digest;
+        read().map_err(|error| match error.kind() {
+            io::ErrorKind::InvalidData | io::ErrorKind::NotFound => {
+                drop(forget_blob(self.store, digest));
+                ImageError::from(StoreError::Damaged { what: format!("layer {digest}") })
+            }
+            _ => ImageError::io(format!("read layer {digest}"))(error),
+        })
     }
 }
 
-/// Writes a file that has its name only when it is complete.
+/// Writes a file that has its name only when it is complete; what is no file is written to as it
+/// is.
 fn into_file(
     path: &Path,
     write: impl FnOnce(&mut dyn Write) -> Result<(), BuildError>,
@@ -266,6 +288,13 @@ fn into_file(
     let name = name.unwrap_or_default();
     if path.is_dir() {
         return Err(action()(io::ErrorKind::IsADirectory.into()));
+    }
+    let metadata = std::fs::metadata(path);
+    if metadata.is_ok_and(|metadata| !metadata.is_file()) {
+        // A device or a pipe is written to: nothing may take its place.
+        let file = File::options().write(true).open(path).map_err(action())?;
+        let mut out = BufWriter::with_capacity(1 << 18, file);
+        return write(&mut out).and_then(|()| out.flush().map_err(action()));
     }
     let partial = path.with_file_name(format!(".{name}.{}.part", std::process::id()));
     let file = File::create(&partial).map_err(action())?;

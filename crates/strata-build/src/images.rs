@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io::Read;
 
 use serde::{Deserialize, Serialize};
-use strata_cas::{BlobId, Layer, NameStore, Store};
+use strata_cas::{Action, BlobId, Layer, NameStore, Store, StoreError};
 use strata_image::{Decoder, UnpackOptions};
 use strata_oci::{Digest, History, ImageConfig, Platform, Reference};
 
@@ -145,7 +145,9 @@ impl<'a> Images<'a> {
         let row = Row { config: BlobId::of(&config), layers: layers.clone(), manifest };
         let value = serde_json::to_vec(&row).map_err(BuildError::damaged("image"))?;
         // A build that finds everything writes nothing.
-        if self.store.name(IMAGES, &id.to_string())?.as_deref() != Some(&value[..]) {
+        if self.store.name(IMAGES, &id.to_string())?.as_deref() != Some(&value[..])
+            || self.store.get(&row.config)?.is_none()
+        {
             self.store.put(&config)?;
             self.store.set_name(IMAGES, &id.to_string(), Some(&value))?;
         }
@@ -186,8 +188,8 @@ impl<'a> Images<'a> {
         platform: &Platform,
         epoch: Option<i64>,
     ) -> Result<StoredImage, BuildError> {
-        let layer = self.import_layer(tar)?;
-        let created = Some(rfc3339(epoch.unwrap_or_default()));
+        let (layer, newest) = self.import_layer(tar)?;
+        let created = Some(rfc3339(epoch.unwrap_or(newest)));
         let mut config = ImageConfig {
             architecture: platform.architecture.clone(),
             os: platform.os.clone(),
@@ -207,7 +209,8 @@ impl<'a> Images<'a> {
         Ok(image)
     }
 
-    fn import_layer(&self, tar: &mut (dyn Read + Send)) -> Result<ImageLayer, BuildError> {
+    /// Brings the tar in as a layer; the second value is the newest time in it.
+    fn import_layer(&self, tar: &mut (dyn Read + Send)) -> Result<(ImageLayer, i64), BuildError> {
         let staging = self.store.stage()?;
         let mut decoder =
             Decoder::new(tar).map_err(BuildError::io("read the root file system's tar"))?;
@@ -219,7 +222,11 @@ impl<'a> Images<'a> {
         let (diff_id, bytes) = strata_image::describe(&unpacked.layer, self.store)?;
         let layer = ImageLayer { layer: id, diff_id, bytes, blob: None };
         layers::remember(self.store, &diff_id, &layer)?;
-        Ok(layer)
+        let times = unpacked.layer.changes().iter().filter_map(|change| match change.action {
+            Action::Set { modified, .. } => Some(modified.0),
+            Action::Remove => None,
+        });
+        Ok((layer, times.max().unwrap_or_default()))
     }
 
     /// The layers of an image as values, lowest first.
@@ -249,6 +256,11 @@ pub(crate) fn remember_blob(
     blob: &BlobId,
 ) -> Result<(), BuildError> {
     Ok(store.set_name(BLOBS, &digest.to_string(), Some(blob.to_string().as_bytes()))?)
+}
+
+/// Forgets where an OCI blob lies, since it is not what it was: it is fetched or made again.
+pub(crate) fn forget_blob(store: &dyn NameStore, digest: &Digest) -> Result<(), StoreError> {
+    store.set_name(BLOBS, &digest.to_string(), None)
 }
 
 /// The blob with this SHA-256, if the store has it.

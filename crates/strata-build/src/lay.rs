@@ -2,8 +2,8 @@
 //!
 //! A directory's contents go into the destination, which is made when it is missing and keeps its
 //! own mode when it is there. A file goes to the destination, or into it when that is a directory
-//! or ends with a slash. Directories that are made on the way are `0o755`, or what `--chmod` says,
-//! and the new owner's.
+//! or ends with a slash. Directories that are made on the way are `0o755`, or less where `--chmod`
+//! says an octal number with less, and the new owner's.
 
 use std::collections::BTreeMap;
 
@@ -51,7 +51,7 @@ impl<'a> Laying<'a> {
         Self { target, owner, now, directory_mode: 0o755, placed, blobs, inline }
     }
 
-    /// Directories that are made get this mode: `--chmod` counts for them too.
+    /// Directories that are made get this mode: an octal `--chmod` counts for them too.
     pub(crate) fn with_directory_mode(self, directory_mode: u32) -> Self {
         Self { directory_mode, ..self }
     }
@@ -97,6 +97,15 @@ impl<'a> Laying<'a> {
 
     /// Makes a directory with its parents, where they are missing.
     pub(crate) fn make_directory(&mut self, path: &TreePath) -> Result<(), LayError> {
+        self.make_directory_as(path, self.made())
+    }
+
+    /// What a directory gets that is made on the way.
+    fn made(&self) -> Metadata {
+        self.owned(Metadata::root(self.directory_mode))
+    }
+
+    fn make_directory_as(&mut self, path: &TreePath, metadata: Metadata) -> Result<(), LayError> {
         match self.at(path)? {
             Some(seen) if seen.kind == Kind::Directory => return Ok(()),
             Some(_) => {
@@ -106,11 +115,7 @@ impl<'a> Laying<'a> {
             None => {}
         }
         if let Some(parent) = path.parent() {
-            self.make_directory(&parent)?;
-        }
-        let mut metadata = Metadata::root(self.directory_mode);
-        if let Some((uid, gid)) = self.owner {
-            (metadata.uid, metadata.gid) = (uid, gid);
+            self.make_directory_as(&parent, metadata.clone())?;
         }
         self.set(path.clone(), Item::Directory { opaque: false }, metadata, self.now);
         Ok(())
@@ -164,9 +169,10 @@ impl<'a> Laying<'a> {
         Ok(())
     }
 
-    /// Lays the contents of an archive, as a layer of its own, below a directory.
+    /// Lays the contents of an archive, as a layer of its own, below a directory. `--chmod` does
+    /// not count here.
     pub(crate) fn archive(&mut self, layer: &Layer, below: &TreePath) -> Result<(), LayError> {
-        self.make_directory(below)?;
+        self.make_directory_as(below, Metadata { mode: 0o755, ..self.made() })?;
         for change in layer.changes() {
             let Action::Set { item, metadata, modified } = &change.action else { continue };
             let Ok(path) = below.join(&change.path) else { continue };

@@ -9,6 +9,7 @@ use strata_image::OverlayForm;
 use strata_oci::{Descriptor, Digest};
 
 use crate::BuildError;
+use crate::images::known_blob;
 
 /// One layer of an image.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -60,13 +61,40 @@ pub(crate) fn chain_of(diff_ids: &[Digest]) -> Digest {
     }
 }
 
-/// The layer with this chain ID, if it is all there.
+/// The layer with this chain ID, if it is there.
 pub(crate) fn known(store: &dyn Store, chain: &Digest) -> Result<Option<ImageLayer>, BuildError> {
     let Some(bytes) = store.name(TABLE, &chain.to_string())? else { return Ok(None) };
     let layer: ImageLayer =
         serde_json::from_slice(&bytes).map_err(BuildError::damaged("table of layers"))?;
-    let is_there = store.has(&layer.layer.blob())?;
-    Ok(is_there.then_some(layer))
+    Ok(is_there(store, &layer)?.then_some(layer))
+}
+
+/// Whether what a layer consists of is there: its value, and for one that came from outside its
+/// blob and its files. No bytes are read: what is damaged is found out when it is used.
+pub(crate) fn is_there(store: &dyn Store, layer: &ImageLayer) -> Result<bool, BuildError> {
+    if !store.has(&layer.layer.blob())? {
+        return Ok(false);
+    }
+    match &layer.blob {
+        Some(blob) if known_blob(store, &blob.digest)?.is_none() => Ok(false),
+        Some(_) => files_are_there(store, &layer.layer),
+        None => Ok(true),
+    }
+}
+
+/// Whether a layer's files are there: all at once in its snapshot, or else one by one.
+pub(crate) fn files_are_there(store: &dyn Store, id: &LayerId) -> Result<bool, BuildError> {
+    if store.snapshot(id)?.is_some() {
+        return Ok(true);
+    }
+    let Some(bytes) = store.get(&id.blob())? else { return Ok(false) };
+    let Ok(layer) = Layer::decode(&bytes) else { return Ok(false) };
+    for (blob, _) in layer.blobs() {
+        if !store.has(&blob)? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// Remembers a layer by its chain ID.
@@ -99,6 +127,9 @@ fn is_superuser() -> bool {
 }
 
 /// The directories that show a stack of layers, lowest first; missing ones are made.
+///
+/// A layer that comes twice counts where it is highest: it sets and removes there whatever it
+/// did below, and overlayfs refuses a directory that it is given twice.
 pub(crate) fn snapshots(
     store: &dyn Store,
     layers: &[ImageLayer],
@@ -106,6 +137,7 @@ pub(crate) fn snapshots(
     let mut paths = Vec::new();
     for layer in layers {
         if let Some(path) = snapshot(store, &layer.layer)? {
+            paths.retain(|lower| *lower != path);
             paths.push(path);
         }
     }

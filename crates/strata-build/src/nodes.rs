@@ -26,10 +26,12 @@ impl<'a> Nodes<'a> {
 
     /// Moves all nodes into the store: a record that refers to them is about to be written.
     pub(crate) fn settle(&self) -> Result<(), StoreError> {
-        let nodes = std::mem::take(&mut *self.near.lock().unwrap_or_else(PoisonError::into_inner));
-        for bytes in nodes.values() {
+        let mut near = self.near.lock().unwrap_or_else(PoisonError::into_inner);
+        for bytes in near.values() {
             self.far.put(bytes)?;
         }
+        // Only now: another step may look for one of them at any moment.
+        near.clear();
         Ok(())
     }
 }

@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
 use strata_cas::{Directory, Layer, Staging, Store, TreeId, TreePath};
 use strata_dockerfile::Span;
+use strata_exec::Cancel;
 use strata_image::{
     Decoder, DockerArchive, ImageError, ImageSource, LowerItem, LowerLayers, OciLayout, Selector,
     UnpackOptions,
@@ -80,7 +81,7 @@ impl Resolver<'_> {
             return Ok(None);
         };
         for layer in &image.layers {
-            if !self.store.has(&layer.layer.blob())? {
+            if !layers::is_there(self.store, layer)? {
                 return Ok(None);
             }
         }
@@ -206,11 +207,12 @@ impl Base {
         &self,
         store: &dyn Store,
         registry: &dyn Registry,
+        cancel: &Cancel,
         span: Span,
         progress: &(dyn Fn(String, u64, u64) + Sync),
     ) -> Result<(Vec<ImageLayer>, TreeId), BuildError> {
         let diff_ids = &self.resolved.config.rootfs.diff_ids;
-        let mut incoming = Incoming::new(store)?;
+        let mut incoming = Incoming::new(store, cancel)?;
         match &self.from {
             From::Store(image) => {
                 for layer in &image.layers {
@@ -229,7 +231,8 @@ impl Base {
                 with_archive(path, name.as_deref(), platform, bring)?;
             }
             From::Registry { reference, layers } => {
-                let download = Download { store, registry, reference, layers, diff_ids, progress };
+                let download =
+                    Download { store, registry, cancel, reference, layers, diff_ids, progress };
                 download.run(&mut incoming).map_err(|error| match error {
                     DownloadError::Build(error) => error,
                     DownloadError::Registry(source) => BuildError::BaseImage {
@@ -269,6 +272,7 @@ enum DownloadError {
 struct Download<'a> {
     store: &'a dyn Store,
     registry: &'a dyn Registry,
+    cancel: &'a Cancel,
     reference: &'a Reference,
     layers: &'a [Descriptor],
     diff_ids: &'a [Digest],
@@ -328,8 +332,9 @@ impl Download<'_> {
         let staging = self.store.stage().map_err(store_error)?;
         let path = staging.path().join("blob");
         let action = format!("write `{}`", path.display());
-        let mut file = File::create(&path)
+        let inner = File::create(&path)
             .map_err(|error| DownloadError::Build(BuildError::io(action)(error)))?;
+        let mut file = UntilCancelled { inner, cancel: self.cancel };
         let (name, total) = (descriptor.digest.short(), descriptor.size);
         self.registry
             .blob(self.reference, descriptor, &mut file, &mut |done| {
@@ -363,6 +368,7 @@ impl Download<'_> {
 /// Layers that come into the store one on top of the other.
 struct Incoming<'a> {
     store: &'a dyn Store,
+    cancel: &'a Cancel,
     layers: Vec<ImageLayer>,
     values: Vec<Arc<Layer>>,
     diff_ids: Vec<Digest>,
@@ -370,10 +376,10 @@ struct Incoming<'a> {
 }
 
 impl<'a> Incoming<'a> {
-    fn new(store: &'a dyn Store) -> Result<Self, BuildError> {
+    fn new(store: &'a dyn Store, cancel: &'a Cancel) -> Result<Self, BuildError> {
         let tree = Directory::empty_root().keep(store)?;
         let (layers, values, diff_ids) = (Vec::new(), Vec::new(), Vec::new());
-        Ok(Self { store, layers, values, diff_ids, tree })
+        Ok(Self { store, cancel, layers, values, diff_ids, tree })
     }
 
     /// Puts a layer that is in the store on top.
@@ -398,6 +404,8 @@ impl<'a> Incoming<'a> {
         if let Some(layer) = layers::known(store, &chain)? {
             return self.stack(layer);
         }
+        let cancel = self.cancel;
+        let open = || open().map(|inner| UntilCancelled { inner, cancel });
         let staging = store.stage()?;
         let reading = || BuildError::io(format!("read layer {}", descriptor.digest));
         let mut decoder = Decoder::new(open()?).map_err(reading())?;
@@ -420,6 +428,36 @@ impl<'a> Incoming<'a> {
         let layer = ImageLayer { layer, diff_id, bytes: unpacked.size, blob };
         layers::remember(store, &chain, &layer)?;
         self.stack(layer)
+    }
+}
+
+/// A file or stream that ends with an error as soon as the build is cancelled.
+struct UntilCancelled<'a, T> {
+    inner: T,
+    cancel: &'a Cancel,
+}
+
+impl<T> UntilCancelled<'_, T> {
+    fn check(&self) -> io::Result<()> {
+        if self.cancel.is_cancelled() { Err(io::Error::other("cancelled")) } else { Ok(()) }
+    }
+}
+
+impl<T: Read> Read for UntilCancelled<'_, T> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.check()?;
+        self.inner.read(buffer)
+    }
+}
+
+impl<T: Write> Write for UntilCancelled<'_, T> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.check()?;
+        self.inner.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.inner.flush()
     }
 }
 
@@ -448,5 +486,20 @@ impl LowerLayers for Lower<'_> {
                 LowerItem::File { metadata, modified, content }
             }
         }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stream_ends_when_the_build_is_cancelled() {
+        let cancel = Cancel::new().expect("a switch");
+        let mut stream = UntilCancelled { inner: io::Cursor::new(vec![1; 8]), cancel: &cancel };
+        assert_eq!(stream.read(&mut [0; 4]).expect("bytes"), 4);
+        assert_eq!(stream.write(&[2; 2]).expect("written"), 2);
+        cancel.cancel();
+        assert!(stream.read(&mut [0; 4]).is_err() && stream.write(&[2]).is_err());
     }
 }

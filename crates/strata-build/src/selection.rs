@@ -72,7 +72,9 @@ impl From<TreeError> for SelectError {
 /// Selects what a COPY or ADD copies.
 pub(crate) fn select(op: &CopyOp, view: &dyn View) -> Result<Selection, SelectError> {
     let bad = |source, reason: String| SelectError::BadPattern { source, reason };
-    let exclude = IgnoreRules::new(&op.exclude).map_err(|error| bad(0, error.to_string()))?;
+    // No path begins with a slash, so a pattern that does matches none.
+    let patterns = op.exclude.iter().filter(|pattern| !pattern.starts_with(['/']));
+    let exclude = IgnoreRules::new(patterns).map_err(|error| bad(0, error.to_string()))?;
     let picking = Picking { op, view, exclude };
     let mut matches = Vec::new();
     for (number, source) in op.sources.iter().enumerate() {
@@ -140,10 +142,12 @@ struct Picking<'a> {
 }
 
 impl Picking<'_> {
-    /// Matches of a pattern with where they lead; links that lead nowhere are left out.
+    /// Matches of a pattern with where they lead; links that lead nowhere are left out. Links
+    /// above the first wildcard are followed.
     fn wildcard(&self, glob: &Glob) -> Result<Vec<(TreePath, TreePath)>, TreeError> {
         let mut paths = Vec::new();
-        for path in self.view.matches(glob)? {
+        let Some(prefix) = self.view.resolve(&glob.literal_prefix())? else { return Ok(paths) };
+        for path in self.view.matches(&glob.moved(&prefix))? {
             if let Some(found) = self.view.resolve(&path)? {
                 paths.push((path, found));
             }
@@ -155,12 +159,8 @@ impl Picking<'_> {
         let name = path.name().to_vec();
         let is_directory =
             matches!(self.view.get(found)?, Some(seen) if seen.kind == Kind::Directory);
-        // What is excluded is told by the path below the source; a file's own is its name.
-        let relative = match TreePath::new(name.clone()) {
-            Ok(name) if !is_directory => name,
-            _ => TreePath::ROOT,
-        };
-        let Some(mut picked) = self.pick(found, &relative)? else { return Ok(None) };
+        // What is excluded is told by the path below the source: never the source itself.
+        let Some(mut picked) = self.pick(found, &TreePath::ROOT)? else { return Ok(None) };
         if is_directory {
             // Only the contents are copied.
             picked.metadata = Metadata::root(0o755);

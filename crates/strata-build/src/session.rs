@@ -1,14 +1,14 @@
 //! One build at work: what its steps share.
 
 use std::collections::{BTreeMap, HashMap};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use strata_cas::{Directory, Layer, LayerId, TreeId, TreePath};
 use strata_dockerfile::Span;
 use strata_engine::Outcome;
 use strata_plan::{Op, Plan, RunMount, Source, StepIndex};
-use strata_scan::{IgnoreRules, Scan, ScanRequest, scan};
+use strata_scan::{IgnoreRules, ScanRequest, scan};
 
 use crate::layers::{self, ImageLayer, Payload, StackedRoot};
 use crate::nodes::Nodes;
@@ -89,9 +89,8 @@ impl<'a> Session<'a> {
                 Op::Copy(copy) => select(copy, &view),
                 op => select_path(&view, &mount_source(op, *mount).unwrap_or_default()),
             };
-            let selected = selected.map_err(|error| {
-                self.not_selected(*step, *mount, error, Some((&rules, &scanned)))
-            })?;
+            let selected = selected
+                .map_err(|error| self.not_selected(*step, *mount, error, Some((&rules, &path))))?;
             self.selections.insert((*step, *mount), selected);
         }
         Ok(())
@@ -112,7 +111,7 @@ impl<'a> Session<'a> {
     }
 
     /// Where a context lies on this machine.
-    pub(crate) fn context_path(&self, name: &str) -> Option<&std::path::Path> {
+    pub(crate) fn context_path(&self, name: &str) -> Option<&Path> {
         match self.request.contexts.get(name) {
             Some(Context::Directory { path, .. }) => Some(path),
             _ => None,
@@ -125,7 +124,7 @@ impl<'a> Session<'a> {
         step: StepIndex,
         mount: usize,
         error: SelectError,
-        context: Option<(&IgnoreRules, &Scan)>,
+        context: Option<(&IgnoreRules, &Path)>,
     ) -> BuildError {
         let step = &self.plan.steps[step];
         let span_of = |source: usize| match &step.op {
@@ -138,7 +137,7 @@ impl<'a> Session<'a> {
             SelectError::NotFound { source, path } => {
                 let what = if mount > 0 { "mount source" } else { "source" };
                 let (place, hint) = match context {
-                    Some((rules, scanned)) => ("the build context", why_not(rules, scanned, &path)),
+                    Some((rules, root)) => ("the build context", why_not(rules, root, &path)),
                     None => ("that stage", None),
                 };
                 let message = format!("{what} `/{path}` is not in {place}");
@@ -255,14 +254,17 @@ fn mount_source(op: &Op, mount: usize) -> Option<TreePath> {
 }
 
 /// Why a path is not in a context, if that can be told.
-fn why_not(rules: &IgnoreRules, scanned: &Scan, path: &TreePath) -> Option<String> {
+fn why_not(rules: &IgnoreRules, root: &Path, path: &TreePath) -> Option<String> {
     if rules.excludes(path) {
         return Some(format!("the ignore file leaves `{path}` out"));
     }
     let parent = path.parent().unwrap_or_default();
-    let names: Vec<String> = scanned
-        .children(&parent)
-        .map(|(path, _)| String::from_utf8_lossy(path.name()).into_owned())
+    // The scan has seen only what is wanted; what is beside it is asked of the disk.
+    let directory = root.join(parent.to_string());
+    let names: Vec<String> = std::fs::read_dir(directory)
+        .into_iter()
+        .flatten()
+        .filter_map(|entry| Some(entry.ok()?.file_name().to_string_lossy().into_owned()))
         .collect();
     let wanted = String::from_utf8_lossy(path.name()).into_owned();
     let close = strata_dockerfile::suggest(&wanted, names.iter().map(String::as_str));

@@ -65,6 +65,7 @@ impl Builder<'_> {
             env,
             cwd: if cwd.is_empty() { "/".to_owned() } else { cwd },
             user,
+            tells_hostname: true,
             hostname: options.hostname.clone().unwrap_or_else(|| image.id.short()),
             network: options.network,
             stdio: Stdio::Inherit,

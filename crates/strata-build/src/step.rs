@@ -4,7 +4,7 @@ use strata_cas::{Fact, Layer, Record, Slot, TreeId};
 use strata_engine::{Definition, Outcome, Produced};
 use strata_plan::{Op, Source, StepIndex};
 
-use crate::layers::{ImageLayer, Payload, StackedRoot};
+use crate::layers::{self, ImageLayer, Payload, StackedRoot};
 use crate::session::{Session, sources};
 use crate::view::View;
 use crate::{BuildError, Event};
@@ -76,7 +76,12 @@ impl BuildStep<'_> {
         let (need, base) = base
             .ok_or_else(|| BuildError::copy(self.planned().span, "this image was not looked up"))?;
         let registry = self.session.builder.registry;
-        let (layers, tree) = base.fetch(store, registry, need.span, &progress)?;
+        let cancel = self.session.builder.cancel;
+        let fetched = base.fetch(store, registry, cancel, need.span, &progress);
+        let (layers, tree) = match fetched {
+            Err(_) if cancel.is_cancelled() => return Err(BuildError::Cancelled),
+            fetched => fetched?,
+        };
         base.keep(store, need, &layers)?;
         let bytes = layers.iter().map(|layer| layer.bytes).sum();
         Ok(Produced { tree, payload: Payload { layers }.encode()?, bytes })
@@ -145,7 +150,11 @@ impl strata_engine::Step for BuildStep<'_> {
         }
         let Ok(payload) = Payload::decode(&record.payload) else { return Ok(false) };
         for layer in &payload.layers {
-            if !store.has(&layer.layer.blob())? {
+            // What a command made lies in its snapshot alone; what is copied is somewhere else, too.
+            let is_made = matches!(self.planned().op, Op::Run(_));
+            if !layers::is_there(store, layer)?
+                || (is_made && !layers::files_are_there(store, &layer.layer)?)
+            {
                 return Ok(false);
             }
         }

@@ -159,13 +159,18 @@ impl<T: RecordStore + BlobStore, S: Step> Evaluation<'_, T, S> {
     fn work(&self) {
         let _release = ReleaseOnPanic { state: &self.state, changed: &self.changed };
         while let Some(step) = self.next() {
-            let answer = self.answer(step);
-            let event = match &answer {
-                Ok(outcome) => Event::Done(StepId(step), outcome),
-                Err(_) => Event::Failed(StepId(step)),
-            };
-            (self.observe)(event);
-            self.settle(step, answer);
+            match self.answer(step) {
+                Ok(outcome) => {
+                    // Steps that build on it may start once it is settled: it is told before.
+                    (self.observe)(Event::Done(StepId(step), &outcome));
+                    self.settle(step, Ok(outcome));
+                }
+                Err(error) => {
+                    // Whoever hears of it may cancel the others: theirs is not the first failure.
+                    self.settle(step, Err(error));
+                    (self.observe)(Event::Failed(StepId(step)));
+                }
+            }
         }
     }
 

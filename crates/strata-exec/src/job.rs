@@ -11,7 +11,7 @@ use crate::ExecError;
 pub struct Job {
     /// The program and its arguments. A name without `/` is looked up in the job's own `PATH`.
     pub argv: Vec<String>,
-    /// The environment, in order. `PATH`, `HOME` and `HOSTNAME` are added when missing.
+    /// The environment, in order. `PATH` and `HOME` are added when missing.
     pub env: Vec<(String, String)>,
     /// Working directory, absolute. It is created when missing, and stays in the layer then.
     pub cwd: String,
@@ -19,6 +19,9 @@ pub struct Job {
     pub user: User,
     /// The name of the machine as the process sees it.
     pub hostname: String,
+    /// Whether `HOSTNAME` and `/etc/hostname` tell that name too: Docker's containers have them,
+    /// BuildKit's runs have not.
+    pub tells_hostname: bool,
     /// Which network it has.
     pub network: Network,
     /// How much it may do.
@@ -48,6 +51,7 @@ impl Default for Job {
             cwd: "/".to_owned(),
             user: User::default(),
             hostname: "buildkitsandbox".to_owned(),
+            tells_hostname: false,
             network: Network::Host,
             security: Security::Sandbox,
             mounts: Vec::new(),

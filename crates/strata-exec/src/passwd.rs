@@ -103,7 +103,7 @@ impl<'a> Account<'a> {
         let name = fields.next().filter(|name| !name.is_empty())?;
         let uid = fields.nth(1)?.parse().ok()?;
         let gid = fields.next()?.parse().ok()?;
-        let home = fields.nth(1).filter(|home| !home.is_empty()).unwrap_or("/");
+        let home = fields.nth(1).unwrap_or_default();
         Some(Self { name, uid, gid, home })
     }
 
@@ -154,7 +154,7 @@ mod tests {
         check("root", "0 0 [] /root");
         check("node", "1000 1000 [50] /home/node");
         check("1000", "1000 1000 [50] /home/node");
-        check("www", "33 33 [50] /");
+        check("www", "33 33 [50] ");
         check("node:audio", "1000 29 [] /home/node");
         check("node:77", "1000 77 [] /home/node");
         check("1234:4321", "1234 4321 [] /");

@@ -109,12 +109,13 @@ fn place(job: &Job, view: View, files: &Files) -> Result<Vec<Placed>, ExecError>
         points.add(target, PointKind::Directory)?;
     }
     let mut placed = Vec::new();
+    let hostname =
+        job.tells_hostname.then(|| ("/etc/hostname", format!("{}\n", job.hostname).into_bytes()));
     let contents = [
         ("/etc/hosts", etc::hosts(job).into_bytes()),
-        ("/etc/hostname", format!("{}\n", job.hostname).into_bytes()),
         ("/etc/resolv.conf", etc::resolv_conf().map_err(ExecError::io("read `/etc/resolv.conf`"))?),
     ];
-    for (target, content) in contents {
+    for (target, content) in contents.into_iter().chain(hostname) {
         let name = target.trim_start_matches("/etc/");
         let source = files.etc.join(name);
         std::fs::write(&source, content).map_err(ExecError::io(format!("write `{target}`")))?;

@@ -7,7 +7,7 @@ use oci_spec::runtime::Spec;
 use rustix::thread::CapabilitySet;
 use serde_json::{Value, json};
 
-use crate::{Job, Network, Runtime, Security, seccomp};
+use crate::{Job, Network, Runtime, Security, User, seccomp};
 
 /// Docker's default for images that set none.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -139,18 +139,24 @@ pub(crate) fn spec(
 fn process(job: &Job, terminal: bool) -> Value {
     let mut env: Vec<String> =
         job.env.iter().map(|(name, value)| format!("{name}={value}")).collect();
-    for (name, value) in [("PATH", PATH), ("HOME", &job.user.home), ("HOSTNAME", &job.hostname)] {
+    let hostname = job.tells_hostname.then_some(("HOSTNAME", &*job.hostname));
+    for (name, value) in [("PATH", PATH), ("HOME", &job.user.home)].into_iter().chain(hostname) {
         if !job.env.iter().any(|(given, _)| given == name) {
             env.push(format!("{name}={value}"));
         }
     }
+    // As Docker does it, the main group is one of the additional ones too: a process that leaves
+    // it can not get out of what the group may not do.
+    let User { uid, gid, additional_gids, .. } = &job.user;
+    let main = (!additional_gids.contains(gid)).then_some(gid);
+    let groups: Vec<&u32> = additional_gids.iter().chain(main).collect();
     let capabilities = capabilities(job);
     json!({
         "terminal": terminal,
         "user": {
-            "uid": job.user.uid,
-            "gid": job.user.gid,
-            "additionalGids": job.user.additional_gids,
+            "uid": uid,
+            "gid": gid,
+            "additionalGids": groups,
         },
         "args": job.argv,
         "env": env,

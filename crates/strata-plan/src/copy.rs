@@ -210,7 +210,7 @@ fn chmod(text: &str, span: Span) -> Result<Chmod, Wrong> {
         let rest = clause.trim_start_matches(['u', 'g', 'o', 'a']);
         let mut actions = rest.split(['+', '-', '=']);
         actions.next() == Some("")
-            && rest.len() > 1
+            && !rest.is_empty()
             && actions
                 .all(|permissions| permissions.bytes().all(|byte| b"rwxXstugo".contains(&byte)))
     };

@@ -17,6 +17,9 @@ use crate::{
 /// What stands in for a PATH that the base image does not have.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
+/// What helps when a FROM has a variable without a value.
+const DECLARE_GLOBALLY: &str = "declare the `ARG` before the first `FROM`, with a default";
+
 /// One thing wrong, with its place.
 pub(crate) type Wrong = Box<Diagnostic>;
 
@@ -212,13 +215,11 @@ impl<'a> Evaluation<'a> {
         instruction: &Instruction,
         stage_name: &str,
     ) -> Result<(State, Vec<(String, Span)>), Wrong> {
-        let name = self.expand_in(&from.image, &self.globals)?.text;
+        let Expansion { text: name, unset, .. } = self.expand_in(&from.image, &self.globals)?;
         if name.is_empty() {
             let message = format!("`{}` is blank: no such image", from.image);
-            return Err(Box::new(
-                Diagnostic::error("blank-base", from.image.span, message)
-                    .hint("declare the `ARG` before the first `FROM`, with a default"),
-            ));
+            let blank = Diagnostic::error("blank-base", from.image.span, message);
+            return Err(Box::new(blank.hint(DECLARE_GLOBALLY)));
         }
         let platform = match &from.platform {
             Some(word) => self.platform(word)?,
@@ -233,6 +234,8 @@ impl<'a> Evaluation<'a> {
             let triggers = std::mem::take(&mut state.triggers);
             state.config.on_build = None;
             state.has_cmd = false;
+            // An ARG that came after an ENV of its name has no say here.
+            state.take_image_env();
             self.entry(stage_name, instruction, instruction.span, None);
             return Ok((state, triggers.into_iter().map(|(t, _)| (t, instruction.span)).collect()));
         }
@@ -243,7 +246,12 @@ impl<'a> Evaluation<'a> {
         if let Some((name, kind)) = self.context_for_image(&name) {
             return self.context_stage(&name, kind, &platform, instruction, stage_name);
         }
-        let reference = self.reference(&name, from.image.span)?;
+        let reference = self.reference(&name, from.image.span).map_err(|mut wrong| {
+            if !unset.is_empty() {
+                wrong.hint = Some(DECLARE_GLOBALLY.to_owned());
+            }
+            wrong
+        })?;
         let name = ImageName::Reference(reference);
         self.image_stage(name, platform, instruction, stage_name)
     }
@@ -327,10 +335,7 @@ impl<'a> Evaluation<'a> {
         state.config = image.config.config.clone();
         state.author = image.config.author.clone();
         let triggers = state.config.on_build.take().unwrap_or_default();
-        for variable in state.config.env.iter().flatten() {
-            let (name, value) = variable.split_once('=').unwrap_or((variable, ""));
-            state.env.insert(name.to_owned(), value.to_owned());
-        }
+        state.take_image_env();
         if !state.config.working_dir.is_empty() {
             state.config.working_dir = clean_path(&state.config.working_dir);
         }

@@ -161,13 +161,16 @@ fn apply_clause(clause: &str, mode: u32, is_directory: bool) -> u32 {
     let mut mode = mode;
     while let Some(operator) = rest.chars().next() {
         let end = rest[1..].find(['+', '-', '=']).map_or(rest.len(), |at| at + 1);
-        let bits = permission_bits(&rest[1..end], mode, is_directory);
-        let special = special_bits(&rest[1..end], who);
+        let permissions = &rest[1..end];
+        let bits = permission_bits(permissions, mode, is_directory);
+        let special = special_bits(permissions, who);
         let wanted = (bits & who) | special;
         mode = match operator {
             '+' => mode | wanted,
             '-' => mode & !wanted,
-            _ => (mode & !who) | wanted,
+            // As BSD's chmod: what is copied leaves the set-id bits, what is written clears them.
+            _ if permissions.contains(['u', 'g', 'o']) => (mode & !who) | wanted,
+            _ => (mode & !who & !set_id_bits(who)) | wanted,
         };
         rest = &rest[end..];
     }
@@ -192,10 +195,14 @@ fn permission_bits(permissions: &str, mode: u32, is_directory: bool) -> u32 {
 }
 
 fn special_bits(permissions: &str, who: u32) -> u32 {
-    let set_id = (who & 0o100) << 5 | (who & 0o010) << 7;
-    let set_id = if permissions.contains('s') { set_id } else { 0 };
-    let sticky = if permissions.contains('t') { 0o1000 } else { 0 };
+    let set_id = if permissions.contains('s') { set_id_bits(who) } else { 0 };
+    // For others alone, there is no such thing.
+    let sticky = if permissions.contains('t') && who != 0o007 { 0o1000 } else { 0 };
     set_id | sticky
+}
+
+fn set_id_bits(who: u32) -> u32 {
+    (who & 0o100) << 5 | (who & 0o010) << 7
 }
 
 impl MakeDirectoryOp {

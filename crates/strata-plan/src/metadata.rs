@@ -160,6 +160,9 @@ impl Evaluation<'_> {
 
     fn expose(&self, state: &mut State, words: &[Word]) -> Result<(), Wrong> {
         let mut ports = Vec::new();
+        // BuildKit sorts what is written, not what it stands for.
+        let mut words: Vec<&Word> = words.iter().collect();
+        words.sort_by_key(|word| &word.raw);
         for word in words {
             for text in self.expand_in(word, &state.env)?.words {
                 let parsed = ports::parse(&text).map_err(|error| {
@@ -171,8 +174,6 @@ impl Evaluation<'_> {
                 ports.extend(parsed);
             }
         }
-        ports.sort();
-        ports.dedup();
         state.commit(format!("EXPOSE [{}]", ports.join(" ")), None);
         let exposed = state.config.exposed_ports.get_or_insert_default();
         exposed.extend(ports.into_iter().map(|port| (port, Map::new())));
@@ -232,7 +233,7 @@ pub(crate) fn with_shell(state: &State, form: &CommandForm) -> Vec<String> {
 fn cmd(state: &mut State, form: &CommandForm) {
     let argv = with_shell(state, form);
     state.commit(format!("CMD {}", golang::quote_all(&argv)), None);
-    state.config.cmd = Some(argv);
+    state.config.cmd = Some(argv).filter(|argv| !argv.is_empty());
     state.config.other.insert("ArgsEscaped".to_owned(), true.into());
     state.has_cmd = true;
 }
@@ -240,7 +241,7 @@ fn cmd(state: &mut State, form: &CommandForm) {
 fn entrypoint(state: &mut State, form: &CommandForm) {
     let argv = with_shell(state, form);
     state.commit(format!("ENTRYPOINT {}", golang::quote_all(&argv)), None);
-    state.config.entrypoint = Some(argv);
+    state.config.entrypoint = Some(argv).filter(|argv| !argv.is_empty());
     // A CMD that came with the base belongs to the base's entrypoint.
     if !state.has_cmd {
         state.config.cmd = None;

@@ -47,6 +47,14 @@ impl State {
         }
     }
 
+    /// Commands see the image's environment.
+    pub(crate) fn take_image_env(&mut self) {
+        for variable in self.config.env.iter().flatten() {
+            let (name, value) = variable.split_once('=').unwrap_or((variable, ""));
+            self.env.insert(name.to_owned(), value.to_owned());
+        }
+    }
+
     /// Adds a line to the history; with a step, the line stands for that step's layer.
     pub(crate) fn commit(&mut self, text: String, step: Option<StepIndex>) {
         let line = History {

@@ -216,6 +216,9 @@ pub fn hint(error: &RegistryError) -> Option<&'static str> {
         RegistryError::Failed { reason, .. } if reason.contains("(429)") => {
             Some("wait, log in for a higher limit, or use a mirror")
         }
+        RegistryError::Failed { reason, .. } if reason.contains("No space left") => {
+            Some("the disk is full: make room, or name another store with `--store`")
+        }
         RegistryError::Wrong { .. } => {
             Some("does a proxy or a login page between here and the registry change its answers?")
         }
@@ -248,6 +251,13 @@ mod tests {
         check(429, "limits how often");
         check(500, "it answers 500");
         check(418, "it answers 418");
+    }
+
+    #[test]
+    fn a_full_disk_is_not_the_registrys_matter() {
+        let full = Failure::Sink("its bytes can not be kept: No space left on device".to_owned());
+        let hint = hint(&full.into_error("r", "n".into(), &[])).expect("a hint");
+        assert!(hint.starts_with("the disk is full"), "{hint}");
     }
 
     #[test]

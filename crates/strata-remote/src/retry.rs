@@ -1,7 +1,7 @@
 //! When to try again: a bounded number of times, after pauses that double. It waits on the
 //! caller's thread.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::failure::Failure;
 use crate::settings::Retries;
@@ -10,16 +10,18 @@ use crate::settings::Retries;
 pub(crate) struct Patience {
     retries: Retries,
     used: u32,
+    since: Instant,
 }
 
 impl Patience {
     pub(crate) fn new(retries: Retries) -> Self {
-        Self { retries, used: 0 }
+        Self { retries, used: 0, since: Instant::now() }
     }
 
     /// Starts counting afresh, since there was progress.
     pub(crate) fn renew(&mut self) {
         self.used = 0;
+        self.since = Instant::now();
     }
 
     /// Waits before the next try; gives the failure back when there shall be none.
@@ -40,7 +42,7 @@ impl Patience {
             Failure::Busy { wait, .. } | Failure::Limited { wait, .. } => *wait,
             _ => return None,
         };
-        if self.used >= self.retries.count {
+        if self.used >= self.retries.count || self.since.elapsed() >= self.retries.in_all {
             return None;
         }
         let longest = self.retries.longest_pause;
@@ -59,8 +61,9 @@ mod tests {
 
     fn patience(used: u32) -> Patience {
         let pause = Duration::from_secs(1);
-        let retries = Retries { count: 4, pause, longest_pause: Duration::from_secs(5) };
-        Patience { retries, used }
+        let longest_pause = Duration::from_secs(5);
+        let retries = Retries { count: 4, pause, longest_pause, ..Retries::default() };
+        Patience { retries, used, since: Instant::now() }
     }
 
     #[test]
@@ -80,6 +83,14 @@ mod tests {
         assert_eq!(patience(0).pause(&limited(3)), Some(Duration::from_secs(3)));
         assert_eq!(patience(1).pause(&limited(0)), Some(Duration::from_secs(2)));
         assert_eq!(patience(0).pause(&limited(3600)), None);
+    }
+
+    #[test]
+    fn who_was_silent_for_long_is_not_asked_again() {
+        let silent = Failure::Unreachable(String::new());
+        let retries = Retries { in_all: Duration::ZERO, ..Retries::default() };
+        assert_eq!(Patience::new(retries).pause(&silent), None);
+        assert!(Patience::new(Retries::default()).pause(&silent).is_some());
     }
 
     #[test]

@@ -74,12 +74,16 @@ pub struct Retries {
     pub pause: Duration,
     /// The longest pause. A registry that asks for a longer one (`Retry-After`) has refused.
     pub longest_pause: Duration,
+    /// After so much time without progress there is no other try: who does not answer at all
+    /// costs whole timeouts.
+    pub in_all: Duration,
 }
 
 impl Default for Retries {
     fn default() -> Self {
         let pause = Duration::from_millis(250);
-        Self { count: 4, pause, longest_pause: Duration::from_secs(20) }
+        let longest_pause = Duration::from_secs(20);
+        Self { count: 4, pause, longest_pause, in_all: Duration::from_secs(30) }
     }
 }
 

@@ -128,6 +128,15 @@ impl Glob {
         TreePath::normalise(&names.join(&b'/'))
     }
 
+    /// The same wildcards below another path than the literal prefix: where that leads.
+    #[must_use]
+    pub fn moved(&self, prefix: &TreePath) -> Self {
+        let Self { mut components } = Self::literal(prefix);
+        let is_literal = |component: &&Component| matches!(component, Component::Literal(_));
+        components.extend(self.components.iter().skip_while(is_literal).cloned());
+        Self { components }
+    }
+
     pub(crate) fn components(&self) -> &[Component] {
         &self.components
     }

@@ -30,7 +30,7 @@ pub enum OpenError {
         user: u32,
     },
     /// The directory can not be written to.
-    #[error("the store `{}` is not writable: {source}", .path.display())]
+    #[error("the store can not be written to: `{}`: {source}", .path.display())]
     NotWritable {
         /// The store's path, or what is in it.
         path: PathBuf,
@@ -109,6 +109,11 @@ impl OpenError {
             Self::NotDirectory { .. } | Self::NotAStore { .. } => {
                 "name an empty or new directory with `--store` or `STRATA_STORE`"
             }
+            Self::NotWritable { source, .. }
+                if source.kind() == io::ErrorKind::ReadOnlyFilesystem =>
+            {
+                "its file system is mounted read-only: name another store with `--store`"
+            }
             Self::WrongOwner { .. } | Self::NotWritable { .. } => {
                 "every user has their own store: name one with `--store` or `STRATA_STORE`"
             }
@@ -118,6 +123,9 @@ impl OpenError {
             Self::Busy { .. } => "wait for the other strata process, or end it",
             Self::Damaged { .. } => {
                 "move the directory away: what was in it is built or pulled again when needed"
+            }
+            Self::Io { source, .. } if source.kind() == io::ErrorKind::NotFound => {
+                "name a directory that can be made with `--store` or `STRATA_STORE`"
             }
             Self::Database { .. } | Self::Io { .. } => {
                 "see whether the disk is full, then try again"

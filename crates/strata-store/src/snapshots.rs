@@ -54,15 +54,17 @@ impl SnapshotStore for DiskStore {
     ) -> Result<PathBuf, StoreError> {
         // Staging can not remove it where overlayfs has left a directory of mode 0 in it.
         remove_tree(&staging.work())?;
-        if let Some(path) = self.snapshot(layer)? {
+        let places = places(&staging.fs(), files)?;
+        let there = self.snapshot(layer)?;
+        let is_damaged = there.is_some() && !self.is_intact(layer, &places)?;
+        if let Some(path) = there.filter(|_| !is_damaged) {
             remove_tree(staging.path())?;
             return Ok(path);
         }
-        let places = places(&staging.fs(), files)?;
         self.files.settle()?;
         sync::filesystem(self.layout.root())?;
         let _one = hold(&self.commits);
-        if let Some(path) = self.snapshot(layer)? {
+        if let Some(path) = self.snapshot(layer)?.filter(|_| !is_damaged) {
             remove_tree(staging.path())?;
             return Ok(path);
         }
@@ -85,6 +87,20 @@ impl DiskStore {
         rename(staging.path(), &directory)?;
         sync::paths(&[self.layout.part(Part::Snapshots)], self.layout.root())?;
         Ok(directory.join(FS))
+    }
+
+    /// Whether a snapshot's files are what they are to be. They are read for this: making a layer
+    /// that is there already is rare, and the one chance to heal it.
+    fn is_intact(&self, layer: &LayerId, places: &[(BlobId, Place)]) -> Result<bool, StoreError> {
+        for (id, place) in places {
+            let Some(blob) = self.open_place(layer, place)? else { return Ok(false) };
+            match io::copy(&mut blob.reader(*id), &mut io::sink()) {
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::InvalidData => return Ok(false),
+                Err(error) => return Err(StoreError::io(format!("read blob {id}"))(error)),
+            }
+        }
+        Ok(true)
     }
 
     fn record_snapshot(

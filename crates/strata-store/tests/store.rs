@@ -147,6 +147,31 @@ fn a_snapshot_that_was_not_committed_is_replaced() {
 }
 
 #[test]
+fn a_damaged_snapshot_is_replaced_when_its_layer_is_made_again() {
+    let home = tempfile::tempdir().expect("a directory");
+    let store = open(home.path());
+    let (layer, content) = (LayerId::from_bytes([5; 32]), vec![7; 50_000]);
+    let id = BlobId::of(&content);
+    let commit = || {
+        let staging = store.stage().expect("stage");
+        fs::write(staging.fs().join("f"), &content).expect("write");
+        store.commit(staging, &layer, &[(id, path("f"))]).expect("commit")
+    };
+    let at = commit();
+    fs::write(at.join("mark"), "the old one").expect("write");
+    commit();
+    assert!(at.join("mark").exists(), "a sound one is kept");
+    for damage in [flip_a_bit, |file: &Path| fs::remove_file(file).expect("remove")] {
+        damage(&at.join("f"));
+        assert_eq!(store.get(&id).expect("get"), None);
+        assert_eq!(commit(), at);
+        assert_eq!(store.get(&id).expect("get").as_ref(), Some(&content));
+    }
+    assert!(!at.join("mark").exists());
+    assert_eq!(left_in(&home.path().join("staging")), 0);
+}
+
+#[test]
 fn what_a_killed_process_left_is_removed() {
     let home = tempfile::tempdir().expect("a directory");
     drop(open(home.path()));

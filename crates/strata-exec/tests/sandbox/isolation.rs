@@ -134,6 +134,7 @@ fn the_program_cannot_be_overwritten() {
 fn etc_comes_from_strata() {
     let mut place = Place::new();
     place.job.hostname = "box".to_owned();
+    place.job.tells_hostname = true;
     place.job.extra_hosts = vec![("db".to_owned(), "10.0.0.7".to_owned())];
     let out = place.script("cat /etc/hosts /etc/hostname; cat /etc/resolv.conf > /dev/null");
     assert!(out.contains("10.0.0.7\tdb\n") && out.ends_with("box\n"), "{out}");

@@ -195,7 +195,12 @@ pub(crate) fn settings() -> RegistrySettings {
     let milliseconds = Duration::from_millis;
     RegistrySettings {
         timeouts: Timeouts { connect: milliseconds(2000), idle: milliseconds(400) },
-        retries: Retries { count: 3, pause: milliseconds(2), longest_pause: milliseconds(1500) },
+        retries: Retries {
+            count: 3,
+            pause: milliseconds(2),
+            longest_pause: milliseconds(1500),
+            ..Retries::default()
+        },
         ..RegistrySettings::default()
     }
 }

@@ -249,3 +249,44 @@ fn running_an_image_passes_arguments_environment_and_exit_code() {
     let said = Said::of(&child.wait_with_output().expect("it ends"));
     assert_eq!(said.out, "typed\n");
 }
+
+#[test]
+fn what_the_store_has_lost_is_made_again() {
+    let world = World::with_base();
+    world.write("app/big", &"big ".repeat(50_000));
+    let dockerfile = "FROM case-base\nCOPY big /\nRUN seq 30000 > /made\nRUN cp /made /copy\n";
+    world.write("app/Dockerfile", dockerfile);
+    world.run(&["build", "app"]).ok();
+    let check = |what: &str| {
+        let said = world.run(&["build", "-o", "out", "app"]).ok();
+        let made = std::fs::read(world.path("out/copy")).expect("a file");
+        assert!(made.ends_with(b"\n30000\n") && made.starts_with(b"1\n2\n"), "{what}");
+        let big = std::fs::read(world.path("out/big")).expect("a file");
+        assert_eq!(big.len(), 200_000, "{what}");
+        said
+    };
+    assert_eq!(check("nothing is lost").ran(), [""; 0]);
+
+    std::fs::remove_dir_all(world.path("store/snapshots-1")).expect("removed");
+    let ran = check("layers as directories").ran();
+    assert_eq!(ran, ["RUN seq 30000 > /made"], "which is all that the copy was made of");
+
+    std::fs::remove_dir_all(world.path("store/blobs-1")).expect("removed");
+    std::fs::remove_dir_all(world.path("store/snapshots-1")).expect("removed");
+    // An image that was built and lost is nowhere else.
+    world.run(&["build", "-q", "-t", "case-base", "base"]).ok();
+    let said = check("everything that is a file");
+    assert!(said.err.contains("every step is done again"), "{}", said.err);
+
+    let snapshots = std::fs::read_dir(world.path("store/snapshots-1")).expect("snapshots");
+    for snapshot in snapshots {
+        for name in ["made", "copy"] {
+            let path = snapshot.as_ref().expect("one").path().join("fs").join(name);
+            if let Ok(bytes) = std::fs::read(&path) {
+                std::fs::write(&path, [b"X", &bytes[1..]].concat()).expect("damaged");
+            }
+        }
+    }
+    assert!(check("flipped bytes").err.contains("every step is done again"));
+    assert_eq!(check("nothing is lost any more").ran(), [""; 0]);
+}
