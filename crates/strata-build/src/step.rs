@@ -150,7 +150,7 @@ impl strata_engine::Step for BuildStep<'_> {
         }
         let Ok(payload) = Payload::decode(&record.payload) else { return Ok(false) };
         for layer in &payload.layers {
-            // What a command made lies in its snapshot alone; what is copied is somewhere else, too.
+            // What a command made lies in its snapshot alone; what is copied lies elsewhere too.
             let is_made = matches!(self.planned().op, Op::Run(_));
             if !layers::is_there(store, layer)?
                 || (is_made && !layers::files_are_there(store, &layer.layer)?)
