@@ -19,7 +19,10 @@ fn main() -> ExitCode {
 }
 
 fn tidy() -> ExitCode {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("."));
+    // Asked at run time: with a target directory for several checkouts, the program may have been
+    // compiled in another one.
+    let here = std::env::var("CARGO_MANIFEST_DIR").unwrap_or_else(|_| "xtask".to_owned());
+    let root = Path::new(&here).parent().unwrap_or(Path::new("."));
     match tidy::check(root) {
         Ok(findings) if findings.is_empty() => {
             say("tidy: nothing to complain about");

@@ -47,7 +47,8 @@ fn environment_directory_and_user() {
     place.job.user = passwd::resolve(&View::new(&place.lowers), "node").expect("node");
     let out = place.script("pwd; id -u; id -g; id -G; env | sort; hostname; umask; cat | wc -c");
     let expected = "/made/for it\n1000\n1000\n1000 50\nA=1 = x\nHOME=/home/node\n\
-                    PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin\nPWD=/made/for it\nSHLVL=1\nbuildkitsandbox\n0022\n0\n";
+                    PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin\n\
+                    PWD=/made/for it\nSHLVL=1\nbuildkitsandbox\n0022\n0\n";
     assert_eq!(out, expected);
     let paths: Vec<String> =
         place.changed().layer.changes().iter().map(|change| change.path.to_string()).collect();
