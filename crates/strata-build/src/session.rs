@@ -51,10 +51,26 @@ impl<'a> Session<'a> {
             roots: Mutex::default(),
             values: Mutex::default(),
         };
+        session.select_inline()?;
         for (name, users) in users_of_contexts(plan) {
             session.scan(&name, &users)?;
         }
         Ok(session)
+    }
+
+    /// Selects for copies that have nothing but here-documents: no context and no root is needed.
+    fn select_inline(&mut self) -> Result<(), BuildError> {
+        for (index, step) in self.plan.steps.iter().enumerate() {
+            if let Op::Copy(copy) = &step.op
+                && copy.sources.is_empty()
+            {
+                let nothing = RootView::new(self.builder.store, None, Vec::new());
+                let selected = select(copy, &nothing)
+                    .map_err(|error| self.not_selected(index, 0, error, None))?;
+                self.selections.insert((index, 0), selected);
+            }
+        }
+        Ok(())
     }
 
     /// Scans one context and selects what its users want.

@@ -33,7 +33,11 @@ impl BuildStep<'_> {
 
     /// Facts about files that are known before the build begins.
     fn file_facts(&self) -> Vec<Fact> {
-        let selections = sources(&self.planned().op).into_iter().filter_map(|(mount, _)| {
+        let mounts = match &self.planned().op {
+            Op::Run(run) => run.mounts.len(),
+            _ => 0,
+        };
+        let selections = (0..=mounts).filter_map(|mount| {
             let selection = self.session.selections.get(&(self.index, mount))?;
             let name =
                 if mount == 0 { "files".to_owned() } else { format!("mount {} files", mount - 1) };
@@ -104,15 +108,6 @@ impl strata_engine::Step for BuildStep<'_> {
             Op::MakeDirectory(op) => op.facts(),
         };
         facts.extend(self.file_facts());
-        if let Op::Copy(op) = &step.op
-            && let Source::Step(_) = op.from
-        {
-            // With a source in the root of a step, the here-documents are not in a selection yet.
-            let inline = op.inline.iter().enumerate();
-            facts.extend(inline.map(|(number, file)| {
-                Fact::text(format!("file {number} {}", file.name), &file.content)
-            }));
-        }
         let project = &self.session.request.project;
         let slot = Slot(format!("{project}\0{}\0{}", step.stage, step.ordinal));
         Definition { forced: step.forced, ..Definition::new(slot, facts) }

@@ -61,6 +61,29 @@ fn a_command_that_gives_what_it_gave_before_ends_the_rebuild() {
 }
 
 #[test]
+fn what_is_written_out_in_the_dockerfile_is_part_of_the_key() {
+    let world = World::with_base();
+    let build = |copy: &str| {
+        let file = format!("FROM case-base AS other\nFROM case-base\n{copy}\n");
+        world.write("app/Dockerfile", &file);
+        world.run(&["build", "-t", "app", "app"]).ok();
+        world.run(&["run", "app", "sh", "-c", "cat /f/*; stat -c %a /f/a"]).ok().out
+    };
+    // Nothing but here-documents, from nowhere or from a stage, and beside a copied file.
+    world.write("app/plain", "plain\n");
+    for flags in ["", "--from=other "] {
+        assert_eq!(build(&format!("COPY {flags}<<a /f/\none\na")), "one\n644\n");
+        assert_eq!(build(&format!("COPY {flags}<<a /f/\ntwo\na")), "two\n644\n");
+        assert_eq!(build(&format!("COPY {flags}--chmod=o+w <<a /f/\ntwo\na")), "two\n646\n");
+        assert_eq!(build(&format!("COPY {flags}--chmod=g+w <<a /f/\ntwo\na")), "two\n664\n");
+    }
+    assert_eq!(build("COPY plain <<a /f/\none\na"), "one\nplain\n644\n");
+    assert_eq!(build("COPY plain <<a /f/\ntwo\na"), "two\nplain\n644\n");
+    assert_eq!(build("RUN mkdir /f && cat > /f/a <<x\nthree\nx"), "three\n644\n");
+    assert_eq!(build("RUN mkdir /f && cat > /f/a <<x\nfour\nx"), "four\n644\n");
+}
+
+#[test]
 fn metadata_costs_no_command_its_cache() {
     let world = World::with_base();
     let build = |metadata: &str| {
