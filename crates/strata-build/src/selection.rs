@@ -117,19 +117,7 @@ pub(crate) fn wanted(op: &CopyOp) -> Vec<Glob> {
 pub(crate) fn select_path(view: &dyn View, path: &TreePath) -> Result<Selection, SelectError> {
     let not_found = || SelectError::NotFound { source: 0, path: path.clone() };
     let found = view.resolve(path)?.ok_or_else(not_found)?;
-    let op = CopyOp {
-        from: strata_plan::Source::Step(None),
-        sources: Vec::new(),
-        inline: Vec::new(),
-        dest: "/".to_owned(),
-        chown: None,
-        chmod: None,
-        exclude: Vec::new(),
-        parents: false,
-        link: false,
-        unpack: false,
-        is_add: false,
-    };
+    let op = CopyOp::empty();
     let picking = Picking { op: &op, view, exclude: IgnoreRules::default() };
     let picked = picking.pick(&found, &TreePath::ROOT)?.ok_or_else(not_found)?;
     Ok(Selection { matches: vec![Match { name: path.name().to_vec(), picked }] })

@@ -107,6 +107,12 @@ impl strata_engine::Step for BuildStep<'_> {
             Op::Run(op) => op.facts(),
             Op::MakeDirectory(op) => op.facts(),
         };
+        if let (Some(epoch), Op::Copy(_) | Op::MakeDirectory(_)) =
+            (self.session.request.epoch, &step.op)
+        {
+            // The directories that such a step makes get this time.
+            facts.push(Fact::text("epoch", epoch.to_string()));
+        }
         facts.extend(self.file_facts());
         let project = &self.session.request.project;
         let slot = Slot(format!("{project}\0{}\0{}", step.stage, step.ordinal));

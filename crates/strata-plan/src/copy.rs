@@ -9,7 +9,7 @@ use crate::{Chmod, CopyOp, CopySource, InlineFile, Op, Source, StepIndex};
 
 impl CopyOp {
     /// A copy of nothing, for filling in.
-    pub(crate) fn empty() -> Self {
+    pub fn empty() -> Self {
         Self {
             from: Source::Step(None),
             sources: Vec::new(),

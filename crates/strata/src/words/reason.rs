@@ -126,7 +126,6 @@ fn fact_name(name: &str, wording: Wording<'_>) -> String {
         Some(("env", variable)) => {
             format!("{} `{variable}`", wording.variables.get(variable).unwrap_or(&"env"))
         }
-        Some(("file", literal)) => format!("file `{literal}`"),
         _ => name.to_owned(),
     }
 }

@@ -84,6 +84,21 @@ fn what_is_written_out_in_the_dockerfile_is_part_of_the_key() {
 }
 
 #[test]
+fn another_epoch_gives_what_a_fresh_store_gives() {
+    let build = |world: &World, epoch: &str| {
+        world.write("app/Dockerfile", "FROM scratch\nWORKDIR /made\nCOPY <<a /in/it/\nx\na\n");
+        let mut command = world.command(&["build", "-q", "app"]);
+        let output = command.env("SOURCE_DATE_EPOCH", epoch).output().expect("it starts");
+        Said::of(&output).ok().out
+    };
+    let (used, fresh) = (World::new(), World::new());
+    let first = build(&used, "1000000000");
+    let second = build(&used, "1500000000");
+    assert_ne!(first, second);
+    assert_eq!(build(&fresh, "1500000000"), second);
+}
+
+#[test]
 fn metadata_costs_no_command_its_cache() {
     let world = World::with_base();
     let build = |metadata: &str| {
