@@ -130,7 +130,8 @@ impl BuildStep<'_> {
         let mut source = Named { file: open()?, hasher: Default::default() };
         let mut decoder =
             Decoder::new(&mut source).map_err(|error| unreadable(error.to_string()))?;
-        let options = UnpackOptions::new(OverlayForm::Plain);
+        // Only the files' contents are taken from there.
+        let options = UnpackOptions::new(OverlayForm::Mine);
         let unpacked = strata_image::unpack(&mut decoder, &staging.fs(), &options)
             .map_err(|error| unreadable(error.to_string()))?;
         drop(decoder);

@@ -111,7 +111,11 @@ impl Images<'_> {
         std::fs::create_dir_all(path)
             .map_err(BuildError::io(format!("create `{}`", path.display())))?;
         let layer = self.squashed(image)?;
-        Ok(strata_image::materialise(&layer, self.store(), path, OverlayForm::Plain)?)
+        let form = match strata_exec::in_user_namespace() {
+            true => OverlayForm::Mine,
+            false => OverlayForm::Plain,
+        };
+        Ok(strata_image::materialise(&layer, self.store(), path, form)?)
     }
 
     /// Gathers an image with the blobs of its layers, compressing what was never compressed.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use strata_cas::{Layer, LayerId, NameStore, Store, TreeId};
+use strata_exec::Ids;
 use strata_image::OverlayForm;
 use strata_oci::{Descriptor, Digest};
 
@@ -117,13 +118,11 @@ pub(crate) fn load(store: &dyn Store, id: &LayerId) -> Result<Arc<Layer>, BuildE
 
 /// Which form of overlay this process mounts.
 pub(crate) fn overlay_form() -> OverlayForm {
-    if is_superuser() { OverlayForm::Privileged } else { OverlayForm::User }
-}
-
-fn is_superuser() -> bool {
-    // The owner of this process's own entry is its effective user.
-    use std::os::unix::fs::MetadataExt;
-    std::fs::metadata("/proc/self").is_ok_and(|metadata| metadata.uid() == 0)
+    match Ids::of_process() {
+        Ids::Every => OverlayForm::Privileged,
+        Ids::Many => OverlayForm::User,
+        Ids::One => OverlayForm::OneId,
+    }
 }
 
 /// The directories that show a stack of layers, lowest first; missing ones are made.

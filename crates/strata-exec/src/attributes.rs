@@ -6,6 +6,8 @@ use std::path::Path;
 
 use rustix::fs::{FileType, Stat, XattrFlags};
 
+use crate::namespace::in_user_namespace;
+
 /// The prefixes of overlayfs's own attributes, as root and rootless.
 const OVERLAY: [&[u8]; 2] = [b"trusted.overlay.", b"user.overlay."];
 
@@ -89,11 +91,8 @@ pub(crate) fn is_opaque(path: &Path) -> io::Result<bool> {
     has_overlay(path, b"opaque", |value| value == b"y")
 }
 
+/// Only the attributes that overlayfs looks at count: the others a process may have set.
 fn has_overlay(path: &Path, name: &[u8], is: fn(&[u8]) -> bool) -> io::Result<bool> {
-    for prefix in OVERLAY {
-        if get(path, &[prefix, name].concat())?.is_some_and(|value| is(&value)) {
-            return Ok(true);
-        }
-    }
-    Ok(false)
+    let prefix = OVERLAY[usize::from(in_user_namespace())];
+    Ok(get(path, &[prefix, name].concat())?.is_some_and(|value| is(&value)))
 }

@@ -11,19 +11,21 @@
 use std::ffi::OsString;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
 
 use rustix::event::{PollFd, PollFlags, poll};
-use rustix::fs::CWD;
+use rustix::fs::StatVfsMountFlags;
 use rustix::mount::{
-    MountFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags, mount,
-    mount_change, mount_remount, move_mount, open_tree, unmount,
+    MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_bind, mount_change,
+    mount_remount, unmount,
 };
 use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions, pidfd_open, pidfd_send_signal};
 use rustix::thread::UnshareFlags;
 
+use crate::namespace::in_user_namespace;
 use crate::overlay::Stack;
 use crate::wire::{self, Order, Reply};
 use crate::{CHILD, Runtime, Security, Stdio as JobStdio, pass, sandbox};
@@ -32,7 +34,15 @@ const CAGE: &str = "cage";
 
 /// Where the cage, with the built-in runtime, sees an empty file system in memory of its own:
 /// good for the runtime's state, which nobody needs to have on a disk.
-pub(crate) const SCRATCH: &str = "/sys/fs/cgroup";
+pub(crate) const SCRATCH: &str = "/sys/fs/scratch";
+
+/// Where libcontainer looks for cgroups.
+const CGROUPS: &str = "/sys/fs/cgroup";
+
+/// What machines differ in, and what a failure of it begins with.
+pub(crate) const TAKE_NAMESPACES: &str = "take new namespaces";
+pub(crate) const MOUNT_PROC: &str = "mount `/proc`";
+pub(crate) const MOUNT_ROOT: &str = "mount the root file system";
 
 /// What fails, in words: the error crosses a process boundary as text.
 pub(crate) type Failure = String;
@@ -72,17 +82,10 @@ fn guard(program: &Path) -> Result<(), Failure> {
     require_one_thread()?;
     rustix::process::setsid().map_err(failed("start a session"))?;
     die_with_parent()?;
-    // While this process is still where its file is mounted: a copy of that mount, to be attached.
-    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
-    let own = open_tree(CWD, "/proc/self/exe", flags).map_err(failed("open the program"))?;
     take_namespaces()?;
     mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
         .map_err(failed("make all mounts private"))?;
-    move_mount(&own, "", CWD, program, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
-        .map_err(failed("mount the program"))?;
-    drop(own);
-    mount_remount(program, MountFlags::BIND | MountFlags::RDONLY, "")
-        .map_err(failed("make the program read-only"))?;
+    protect_program(program)?;
     let mut cage = Command::new(program)
         .args([CHILD, CAGE])
         .env_clear()
@@ -113,12 +116,46 @@ fn guard(program: &Path) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Shows the program's own file, read-only, at `place`: the file where it is, or a copy where
+/// another one has taken its name since it was started.
+fn protect_program(place: &Path) -> Result<(), Failure> {
+    const OWN: &str = "/proc/self/exe";
+    let is_own = |path: &Path| -> io::Result<bool> {
+        let (own, other) = (std::fs::metadata(OWN)?, std::fs::metadata(path)?);
+        Ok((own.dev(), own.ino()) == (other.dev(), other.ino()))
+    };
+    let named = std::fs::read_link(OWN).map_err(failed("find the program"))?;
+    if is_own(&named).unwrap_or(false) {
+        mount_bind(&named, place).map_err(failed("mount the program"))?;
+    }
+    if !is_own(place).map_err(failed("look at the program"))? {
+        std::fs::copy(OWN, place).map_err(failed("copy the program"))?;
+        mount_bind(place, place).map_err(failed("mount the program"))?;
+    }
+    let flags = MountFlags::BIND | MountFlags::RDONLY | locked_flags(place)?;
+    mount_remount(place, flags, "").map_err(failed("make the program read-only"))
+}
+
+/// What a mount has and, in a user namespace, must keep when it is changed.
+fn locked_flags(place: &Path) -> Result<MountFlags, Failure> {
+    let has = rustix::fs::statvfs(place).map_err(failed("look at a mount"))?.f_flag;
+    let pairs = [
+        (StatVfsMountFlags::RDONLY, MountFlags::RDONLY),
+        (StatVfsMountFlags::NOSUID, MountFlags::NOSUID),
+        (StatVfsMountFlags::NODEV, MountFlags::NODEV),
+        (StatVfsMountFlags::NOEXEC, MountFlags::NOEXEC),
+    ];
+    let kept = pairs.iter().filter(|(flag, _)| has.contains(*flag));
+    Ok(kept.fold(MountFlags::empty(), |flags, (_, flag)| flags | *flag))
+}
+
 #[expect(unsafe_code, reason = "rustix's unshare is unsafe for the sake of one flag")]
 fn take_namespaces() -> Result<(), Failure> {
-    let flags = UnshareFlags::NEWNS | UnshareFlags::NEWPID;
+    // In a user namespace, only who has a cgroup namespace may mount its file system.
+    let flags = UnshareFlags::NEWNS | UnshareFlags::NEWPID | UnshareFlags::NEWCGROUP;
     // SAFETY: the call is unsafe because of `UnshareFlags::FILES`, which is not among the flags;
     // the process has one thread besides.
-    unsafe { rustix::thread::unshare_unsafe(flags) }.map_err(failed("take new namespaces"))
+    unsafe { rustix::thread::unshare_unsafe(flags) }.map_err(failed(TAKE_NAMESPACES))
 }
 
 /// libcontainer clones without exec: with a second thread, a lock could be held forever.
@@ -183,7 +220,7 @@ fn stdin_of(order: &Order, control: &UnixStream) -> Result<Option<OwnedFd>, Fail
 /// Mounts what the runtime must find.
 fn prepare(order: &Order) -> Result<(), Failure> {
     let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
-    mount("proc", "/proc", "proc", flags, None).map_err(failed("mount `/proc`"))?;
+    mount("proc", "/proc", "proc", flags, None).map_err(failed(MOUNT_PROC))?;
     if order.job.runtime == Runtime::Libcontainer {
         hide_cgroups().map_err(failed("hide the machine's cgroups"))?;
     }
@@ -194,25 +231,30 @@ fn prepare(order: &Order) -> Result<(), Failure> {
         user_attributes: order.user_attributes,
         devices: order.job.security == Security::Insecure,
     };
-    stack.mount(&order.root).map_err(failed("mount the root file system"))?;
+    stack.mount(&order.root).map_err(failed(MOUNT_ROOT))?;
     let cwd = order.root.join(&order.cwd);
     std::fs::create_dir_all(cwd)
         .map_err(failed(&format!("make the working directory `{}`", order.job.cwd)))
 }
 
-/// A run has no limits, so it needs no cgroup; libcontainer would insist on making one in every
-/// hierarchy that it finds. It finds none.
+/// The container needs no cgroup; libcontainer would insist on making one in every hierarchy that
+/// it finds. It finds none: they are unmounted, or, where a user namespace keeps them, it sees the
+/// unified one, in which it takes it that it may not write.
 fn hide_cgroups() -> io::Result<()> {
-    match unmount(SCRATCH, UnmountFlags::DETACH) {
-        Ok(()) | Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOENT) => {}
+    let stay = match unmount(CGROUPS, UnmountFlags::DETACH) {
+        Ok(()) | Err(rustix::io::Errno::NOENT) => false,
+        Err(rustix::io::Errno::INVAL) => in_user_namespace(),
         Err(error) => return Err(error.into()),
-    }
+    };
     let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
-    if !Path::new(SCRATCH).exists() {
-        mount("tmpfs", "/sys", "tmpfs", flags, None)?;
-        std::fs::create_dir_all(SCRATCH)?;
+    let place = if Path::new("/sys/fs").exists() { "/sys/fs" } else { "/sys" };
+    mount("tmpfs", place, "tmpfs", flags, None)?;
+    std::fs::create_dir_all(CGROUPS)?;
+    std::fs::create_dir_all(SCRATCH)?;
+    if stay {
+        mount("cgroup", CGROUPS, "cgroup2", flags | MountFlags::RDONLY, None)?;
     }
-    Ok(mount("tmpfs", SCRATCH, "tmpfs", flags, None)?)
+    Ok(())
 }
 
 /// Waits for the container's first process, passing on the signals that the caller sends.

@@ -3,6 +3,7 @@
 
 use std::io;
 
+use crate::namespace::Obstacle;
 use crate::overlay::LOWERS_MAX;
 use crate::passwd::PasswdError;
 
@@ -59,9 +60,19 @@ pub enum ExecError {
     Start {
         /// The sandbox's own words.
         message: String,
+        /// What of this machine is in the way, as far as that can be told.
+        obstacle: Option<Obstacle>,
+    },
+    /// The user namespace does not have the ids that the process is to have.
+    #[error("user {uid} with group {gid} is not among the ids that this user may give away")]
+    NoSuchId {
+        /// The process's user.
+        uid: u32,
+        /// Its main group; a further group may be the one that is missing.
+        gid: u32,
     },
     /// Running needs rights that this process does not have.
-    #[error("running a process in a sandbox needs root")]
+    #[error("running a process in a sandbox needs the right to mount")]
     Unprivileged,
     /// The user is not to be found.
     #[error(transparent)]

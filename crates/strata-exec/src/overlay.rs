@@ -103,7 +103,9 @@ impl Stack<'_> {
 }
 
 /// The upper directory must say all that changed by itself: no redirects, no files without data.
-const OPTIONS: [(&str, &str); 3] = [("redirect_dir", "off"), ("metacopy", "off"), ("index", "off")];
+/// `nofollow` and not `off`, which the kernel refuses in a user namespace.
+const OPTIONS: [(&str, &str); 3] =
+    [("redirect_dir", "nofollow"), ("metacopy", "off"), ("index", "off")];
 
 fn name(directory: &OwnedFd) -> String {
     format!("/proc/self/fd/{}", directory.as_raw_fd())

@@ -4,12 +4,12 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::privilege::Privilege;
+use crate::namespace;
 use crate::root::{MountPoints, PointKind};
 use crate::spec::{KERNEL_MOUNTS, Placed, What, spec};
 use crate::view::{Found, Resolved};
 use crate::wire::Order;
-use crate::{ExecError, Job, Mount, MountKind, Root, View, etc};
+use crate::{ExecError, Job, Mount, MountKind, Root, User, View, etc};
 
 /// The files of a run, in its staging directory.
 pub(crate) struct Files {
@@ -52,8 +52,13 @@ pub(crate) fn prepare(
     terminal: bool,
 ) -> Result<(Files, Order), ExecError> {
     job.check()?;
-    let privilege = Privilege::detect();
-    privilege.require()?;
+    if !namespace::may_mount() {
+        return Err(ExecError::Unprivileged);
+    }
+    let User { uid, gid, additional_gids, .. } = &job.user;
+    if !namespace::has_ids(*uid, &[&[*gid], &additional_gids[..]].concat()) {
+        return Err(ExecError::NoSuchId { uid: *uid, gid: *gid });
+    }
     root.prepare_upper()?;
     let absolute = |path: &Path| {
         std::path::absolute(path).map_err(ExecError::io("find the working directory"))
@@ -81,7 +86,7 @@ pub(crate) fn prepare(
         bundle: files.bundle.clone(),
         state: files.state.clone(),
         cwd,
-        user_attributes: privilege.user_attributes(),
+        user_attributes: namespace::in_user_namespace(),
         terminal,
     };
     Ok((files, order))

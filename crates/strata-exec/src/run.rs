@@ -15,7 +15,7 @@ use rustix::termios::isatty;
 use crate::prepare::{Files, prepare};
 use crate::terminal::Raw;
 use crate::wire::{self, Order, Reply};
-use crate::{CHILD, Cancel, ExecError, Job, Root, Runtime, Stdio, pass};
+use crate::{CHILD, Cancel, ExecError, Job, Root, Runtime, Stdio, namespace, pass};
 
 /// The program that is started as the child: it must call [`child_main`](crate::child_main) when
 /// its first argument is [`CHILD`].
@@ -228,8 +228,14 @@ impl Session<'_> {
                 let seconds = self.job.timeout_millis.unwrap_or_default().div_ceil(1000);
                 Err(ExecError::TimedOut { seconds })
             }
-            (None, Some(Reply::Failed(message))) => Err(ExecError::Start { message }),
-            (None, _) => Err(ExecError::Start { message: "it was killed".to_owned() }),
+            (None, Some(Reply::Failed(message))) => {
+                let obstacle = namespace::obstacle_to(&message);
+                Err(ExecError::Start { message, obstacle })
+            }
+            (None, _) => {
+                let message = "it was killed".to_owned();
+                Err(ExecError::Start { message, obstacle: None })
+            }
         }
     }
 

@@ -7,6 +7,7 @@ use oci_spec::runtime::Spec;
 use rustix::thread::CapabilitySet;
 use serde_json::{Value, json};
 
+use crate::namespace::{Ids, has_ids, in_user_namespace};
 use crate::{Job, Network, Runtime, Security, User, seccomp};
 
 /// Docker's default for images that set none.
@@ -149,7 +150,11 @@ fn process(job: &Job, terminal: bool) -> Value {
     // it can not get out of what the group may not do.
     let User { uid, gid, additional_gids, .. } = &job.user;
     let main = (!additional_gids.contains(gid)).then_some(gid);
-    let groups: Vec<&u32> = additional_gids.iter().chain(main).collect();
+    let mut groups: Vec<&u32> = additional_gids.iter().chain(main).collect();
+    if Ids::of_process() == Ids::One {
+        // The kernel lets nobody change groups there.
+        groups.clear();
+    }
     let capabilities = capabilities(job);
     json!({
         "terminal": terminal,
@@ -193,11 +198,9 @@ fn capabilities(job: &Job) -> Vec<&'static str> {
 fn mounts(job: &Job, placed: &[Placed]) -> Vec<Value> {
     let mut mounts: Vec<Value> = KERNEL_MOUNTS
         .iter()
-        .map(|(target, kind, options)| {
-            let writable = job.security == Security::Insecure && *target == "/sys";
-            let options: Vec<&str> =
-                options.iter().copied().filter(|option| !(writable && *option == "ro")).collect();
-            json!({ "destination": target, "type": kind, "source": kind, "options": options })
+        .flat_map(|(target, kind, options)| match *target {
+            "/sys" if in_user_namespace() && job.network == Network::Host => machines_sys(),
+            _ => vec![kernel_mount(job, target, kind, options)],
         })
         .collect();
     let shm = format!("size={}", job.shm_bytes);
@@ -222,4 +225,31 @@ fn mounts(job: &Job, placed: &[Placed]) -> Vec<Value> {
         }),
     }));
     mounts
+}
+
+fn kernel_mount(job: &Job, target: &str, kind: &str, options: &[&str]) -> Value {
+    let left_out = |option: &str| match target {
+        "/sys" => job.security == Security::Insecure && option == "ro",
+        // Debian's group `tty`, which a namespace of one id has not.
+        "/dev/pts" => option == "gid=5" && !has_ids(0, &[5]),
+        _ => false,
+    };
+    let options: Vec<&str> = options.iter().copied().filter(|option| !left_out(option)).collect();
+    json!({ "destination": target, "type": kind, "source": kind, "options": options })
+}
+
+/// Who does not own the network may not mount its `/sys`: the machine's own is shown, as all
+/// rootless runtimes do, without the cgroups in it.
+fn machines_sys() -> Vec<Value> {
+    let sys = ["rbind", "rro", "nosuid", "noexec", "nodev"];
+    let empty = ["ro", "nosuid", "noexec", "nodev", "mode=755", "size=4k"];
+    vec![
+        json!({ "destination": "/sys", "type": "bind", "source": "/sys", "options": sys }),
+        json!({
+            "destination": "/sys/fs",
+            "type": "tmpfs",
+            "source": "tmpfs",
+            "options": empty,
+        }),
+    ]
 }

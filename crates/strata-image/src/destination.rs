@@ -21,12 +21,30 @@ pub enum OverlayForm {
     /// `trusted.overlay.opaque`. Owners, devices and attributes must succeed.
     Privileged,
     /// For overlayfs mounted in a user namespace (`userxattr`): whiteouts are devices 0/0, which
-    /// Linux lets everybody make, opaque directories carry `user.overlay.opaque`. Owners that
-    /// the namespace does not have, devices and attributes that it may not set are left out.
+    /// Linux lets everybody make, opaque directories carry `user.overlay.opaque`. Devices and
+    /// attributes that the namespace may not set are left out; an owner that it does not have is
+    /// a failure, since commands would see another one.
     User,
+    /// The same in a namespace with one id only: owners are left out.
+    OneId,
     /// For people: no whiteouts. Owners, devices and attributes are left out where the process
     /// may not set them.
     Plain,
+    /// The same in a user namespace, whose other ids mean nothing outside: everything belongs to
+    /// whoever asked for it.
+    Mine,
+}
+
+impl OverlayForm {
+    /// Whether it is for people, not for overlayfs.
+    pub(crate) fn is_plain(self) -> bool {
+        matches!(self, Self::Plain | Self::Mine)
+    }
+
+    /// Whether everything is left to the user that makes it.
+    fn is_ownerless(self) -> bool {
+        matches!(self, Self::OneId | Self::Mine)
+    }
 }
 
 /// The deepest path that is walked.
@@ -158,8 +176,9 @@ impl Destination {
     pub(crate) fn dress(&self, file: impl AsFd, metadata: &Metadata, modified: Time) -> Result<()> {
         let Metadata { mode, uid, gid, xattrs } = metadata;
         let (uid, gid) = (Uid::from_raw(*uid), Gid::from_raw(*gid));
-        let owned = self.owner_result(rustix::fs::fchown(&file, Some(uid), Some(gid)))?;
-        for (name, value) in xattrs {
+        let owned = !self.form.is_ownerless()
+            && self.owner_result(rustix::fs::fchown(&file, Some(uid), Some(gid)))?;
+        for (name, value) in xattrs.iter().filter(|(name, _)| self.takes(name)) {
             let set = rustix::fs::fsetxattr(&file, &name[..], value, XattrFlags::empty());
             self.attribute_result(name, set)?;
         }
@@ -183,8 +202,10 @@ impl Destination {
         if opaque {
             let name = match self.form {
                 OverlayForm::Privileged => "trusted.overlay.opaque",
-                OverlayForm::User => "user.overlay.opaque",
-                OverlayForm::Plain => return self.dress(open, metadata, modified),
+                OverlayForm::User | OverlayForm::OneId => "user.overlay.opaque",
+                OverlayForm::Plain | OverlayForm::Mine => {
+                    return self.dress(open, metadata, modified);
+                }
             };
             rustix::fs::fsetxattr(&open, name, b"y", XattrFlags::empty())?;
         }
@@ -203,9 +224,13 @@ impl Destination {
         let (uid, gid) = (Uid::from_raw(*uid), Gid::from_raw(*gid));
         let flags = AtFlags::SYMLINK_NOFOLLOW;
         let Some((at, name)) = self.parent(path)? else { return Err(Errno::ISDIR) };
-        let changed = rustix::fs::chownat(at, name, Some(uid), Some(gid), flags);
         let directory = at.as_raw_fd();
-        let owned = self.owner_result(changed)?;
+        let owned = if self.form.is_ownerless() {
+            false
+        } else {
+            let changed = rustix::fs::chownat(at, name, Some(uid), Some(gid), flags);
+            self.owner_result(changed)?
+        };
         let Some((at, name)) = self.parent(path)? else { return Err(Errno::ISDIR) };
         if let Some(mode) = mode {
             // Made a moment ago by us and no symbolic link, so there is nothing to follow.
@@ -217,7 +242,7 @@ impl Destination {
             return Ok(());
         }
         let way = [format!("/proc/self/fd/{directory}/").as_bytes(), name.as_bytes()].concat();
-        for (name, value) in xattrs {
+        for (name, value) in xattrs.iter().filter(|(name, _)| self.takes(name)) {
             let set = rustix::fs::lsetxattr(&way[..], &name[..], value, XattrFlags::empty());
             self.attribute_result(name, set)?;
         }
@@ -226,15 +251,15 @@ impl Destination {
 
     fn mode(&self, mode: u32, owned: bool) -> Mode {
         // A set-user-id program of another owner must not become the caller's.
-        let keeps_ids = owned || self.form != OverlayForm::Plain;
+        let keeps_ids = owned || !self.form.is_plain();
         Mode::from_raw_mode(if keeps_ids { mode & 0o7777 } else { mode & 0o1777 })
     }
 
     /// Whether the owner was set.
     fn owner_result(&self, result: Result<()>) -> Result<bool> {
         let may_fail = match self.form {
-            OverlayForm::Privileged => false,
-            OverlayForm::User => true,
+            OverlayForm::Privileged | OverlayForm::User => false,
+            OverlayForm::OneId | OverlayForm::Mine => true,
             OverlayForm::Plain => !self.is_superuser,
         };
         match result {
@@ -242,6 +267,11 @@ impl Destination {
             Err(Errno::PERM | Errno::INVAL) if may_fail => Ok(false),
             Err(error) => Err(error),
         }
+    }
+
+    /// What only the system may set would be bound to the namespace, and mean nothing outside.
+    fn takes(&self, attribute: &[u8]) -> bool {
+        self.form != OverlayForm::Mine || attribute.starts_with(b"user.")
     }
 
     fn attribute_result(&self, name: &[u8], result: Result<()>) -> Result<()> {

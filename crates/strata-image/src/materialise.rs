@@ -59,7 +59,7 @@ fn make_directories(
     for (index, Change { path, .. }) in changes.iter().enumerate() {
         let action = shape::action(changes, index);
         let is_removed = *action == Action::Remove;
-        if is_removed && destination.form() == OverlayForm::Plain {
+        if is_removed && destination.form().is_plain() {
             continue;
         }
         let parent = path.parent().unwrap_or_default();
@@ -94,7 +94,7 @@ fn dress_directories(
             let dressed = destination.dress_directory(directory, &root, Time(0), false);
             dressed.map_err(make_error(directory))?;
         }
-        if path.is_root() && destination.form() == OverlayForm::Plain {
+        if path.is_root() && destination.form().is_plain() {
             continue;
         }
         if let Action::Set { item: Item::Directory { opaque }, metadata, modified } =
@@ -122,7 +122,7 @@ impl Site<'_> {
     fn leaf(&mut self, changes: &[Change], index: usize) -> Result<(), ImageError> {
         let path = &changes[index].path;
         let made = match &*shape::action(changes, index) {
-            Action::Remove if self.destination.form() == OverlayForm::Plain => Ok(()),
+            Action::Remove if self.destination.form().is_plain() => Ok(()),
             Action::Remove => self.destination.make_whiteout(path),
             Action::Set { item, metadata, modified } => match item {
                 Item::Directory { .. } | Item::HardLink { .. } => Ok(()),

@@ -290,7 +290,7 @@ impl<'a> Extraction<'a> {
         if path.components().any(|name| name.starts_with(AUFS_PREFIX)) && name != OPAQUE_MARKER {
             return Ok(());
         }
-        if self.options.form == OverlayForm::Plain {
+        if self.options.form.is_plain() {
             let reason = "names that begin with `.wh.` stand for removed files in images";
             return Err(refuse(entry)(reason));
         }
@@ -470,7 +470,7 @@ impl<'a> Extraction<'a> {
         };
         let (metadata, modified) = (entry.metadata.clone(), entry.modified);
         self.vacate(&path)?;
-        if device == Device::Character(0, 0) && self.options.form != OverlayForm::Plain {
+        if device == Device::Character(0, 0) && !self.options.form.is_plain() {
             // That is what overlayfs takes for a whiteout.
             self.assembly.hide(path);
             return Ok(());
@@ -486,7 +486,7 @@ impl<'a> Extraction<'a> {
     fn finish(self) -> Result<Assembly<'a>, ImageError> {
         let Self { entries, mut destination, assembly, options, .. } = self;
         entries.into_source().drain();
-        let whiteouts = options.form != OverlayForm::Plain;
+        let whiteouts = !options.form.is_plain();
         for (path, node) in assembly.nodes().rev() {
             let made = match node {
                 Node::Removed if whiteouts => destination.make_whiteout(path),

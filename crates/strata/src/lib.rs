@@ -25,6 +25,7 @@ mod failure;
 mod printer;
 mod progress;
 mod request;
+mod rights;
 mod session;
 mod settings;
 mod signals;
@@ -36,6 +37,7 @@ use std::process::ExitCode;
 use crate::arguments::Arguments;
 use crate::environment::Environment;
 use crate::printer::Printer;
+use crate::rights::Rights;
 
 pub use failure::{EXIT_BUG, EXIT_BUILD, EXIT_ENVIRONMENT, EXIT_USAGE};
 
@@ -45,11 +47,16 @@ pub fn main(arguments: Vec<OsString>) -> ExitCode {
     let environment = Environment::of_process();
     let printer = Printer::new(&environment);
     printer::report_bugs();
+    let (rights, arguments) = Rights::of(arguments);
+    let all = arguments.clone();
     let arguments = match Arguments::read(arguments, &printer) {
         Ok(arguments) => arguments,
         Err(code) => return ExitCode::from(code),
     };
-    match command::run(arguments, &environment, &printer) {
+    let done = rights
+        .suffice_for(&arguments.command, &all, &printer)
+        .and_then(|()| command::run(arguments, &environment, &printer));
+    match done {
         Ok(code) => ExitCode::from(code),
         Err(failure) => {
             printer.failure(&failure);

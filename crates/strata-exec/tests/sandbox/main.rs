@@ -1,4 +1,5 @@
-//! Runs real processes in the sandbox, as root, over a root file system made of busybox.
+//! Runs real processes in the sandbox over a root file system made of busybox: as root, and as a
+//! user, who enters a user namespace first as strata does.
 //!
 //! The test program is its own child program, as strata is, so it has its own `main`; that
 //! speaks just as much of libtest's command line as `cargo test` and `cargo nextest` use.
@@ -16,9 +17,15 @@ use std::process::ExitCode;
 type Test = (&'static str, fn());
 
 fn main() -> ExitCode {
-    let arguments: Vec<std::ffi::OsString> = std::env::args_os().skip(1).collect();
+    let all: Vec<std::ffi::OsString> = std::env::args_os().collect();
+    let mut arguments = all[1..].to_vec();
     if arguments.first().is_some_and(|first| first == strata_exec::CHILD) {
         return strata_exec::child_main(&arguments[1..]);
+    }
+    if arguments.first().is_some_and(|first| first == strata_exec::INSIDE) {
+        assert_eq!(arguments.drain(..2).nth(1), Some("".into()), "the user has many ids");
+    } else if !arguments.iter().any(|argument| argument == "--list") {
+        strata_exec::enter(&all).expect("a user namespace");
     }
     let arguments: Vec<&str> = arguments.iter().filter_map(|argument| argument.to_str()).collect();
     if let ["--sleep-in", directory] = arguments[..] {

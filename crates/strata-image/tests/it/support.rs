@@ -46,7 +46,7 @@ pub(crate) fn is_root() -> bool {
 
 /// The overlay form that this process can make.
 pub(crate) fn form() -> OverlayForm {
-    if is_root() { OverlayForm::Privileged } else { OverlayForm::User }
+    if is_root() { OverlayForm::Privileged } else { OverlayForm::OneId }
 }
 
 pub(crate) fn temporary() -> tempfile::TempDir {

@@ -194,7 +194,11 @@ mod tests {
         let root = ScanError::Root { path: "c".into(), source: io_error() };
         let unread = BuildError::Context { context, source: root };
         check(unread, 3, "the context: cannot open the context `c`: permission denied");
-        check(ExecError::Unprivileged.into(), 3, "running a process in a sandbox needs root");
+        check(
+            ExecError::Unprivileged.into(),
+            3,
+            "running a process in a sandbox needs the right to mount",
+        );
         let database = StoreError::Database { action: "get", message: "x".to_owned() };
         check(database.into(), 3, "the store's database failed to get: x");
         let path = TreePath::new("a").expect("a path");

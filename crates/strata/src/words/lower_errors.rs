@@ -5,7 +5,7 @@ use std::error::Error;
 use std::io;
 
 use strata_cas::{StoreError, TreeError};
-use strata_exec::ExecError;
+use strata_exec::{ExecError, NamespaceError, Obstacle};
 use strata_image::ImageError;
 use strata_oci::RegistryError;
 use strata_scan::ScanError;
@@ -106,15 +106,66 @@ pub(crate) fn exec(error: &ExecError) -> Failure {
     match error {
         ExecError::Io { source, .. } => io(error, source),
         ExecError::Cancelled => Failure::new(Kind::Signal(2), "cancelled"),
-        ExecError::Unprivileged => Failure::environment(chain(error)).hint("run strata as root"),
-        ExecError::Start { .. } => Failure::environment(chain(error))
-            .hint("is this a container without the right to mount? see also `--oci-runtime`"),
+        ExecError::Unprivileged => Failure::environment(chain(error))
+            .hint("run strata as root, or where user namespaces may be made: see docs/rootless.md"),
+        ExecError::Start { obstacle, .. } => {
+            Failure::environment(chain(error)).hint(obstacle.map_or(
+                "is this a container without the right to mount? see also `--oci-runtime`",
+                way_around,
+            ))
+        }
+        ExecError::NoSuchId { .. } => {
+            Failure::environment(chain(error)).hint(crate::rights::ONE_ID)
+        }
         ExecError::TimedOut { .. }
         | ExecError::Mount { .. }
         | ExecError::TooManyLayers { .. }
         | ExecError::PathTooLong { .. }
         | ExecError::Job { .. }
         | ExecError::Passwd(_) => Failure::new(Kind::Build, chain(error)),
+    }
+}
+
+/// Why no user namespace could be entered.
+pub(crate) fn namespace(error: &NamespaceError) -> Failure {
+    let failure = Failure::environment(chain(error));
+    match error {
+        NamespaceError::Refused { obstacle, .. } => failure.hint(way_around(*obstacle)),
+        NamespaceError::Io { source, .. } => failure.hint_if(io_hint(source)),
+    }
+}
+
+/// How to get what is missing.
+fn way_around(obstacle: Obstacle) -> &'static str {
+    match obstacle {
+        Obstacle::Clone => {
+            "user namespaces are turned off: `sudo sysctl kernel.unprivileged_userns_clone=1`, or \
+             run strata as root"
+        }
+        Obstacle::Limit => {
+            "user namespaces are turned off: `sudo sysctl user.max_user_namespaces=15000`, or run \
+             strata as root"
+        }
+        Obstacle::AppArmor => {
+            "AppArmor keeps user namespaces from doing anything: \
+             `sudo sysctl kernel.apparmor_restrict_unprivileged_userns=0`, or a profile for \
+             strata with `userns,` in it, or run strata as root"
+        }
+        Obstacle::Filter => {
+            "a filter of system calls forbids it, as containers have one: start the container \
+             with `--security-opt seccomp=unconfined --security-opt apparmor=unconfined`, or with \
+             `--privileged`"
+        }
+        Obstacle::MaskedProc => {
+            "parts of this container's `/proc` are hidden, and no other one may be mounted: start \
+             it with `--security-opt systempaths=unconfined` (docker) or \
+             `--security-opt unmask=ALL` (podman)"
+        }
+        Obstacle::Overlay => {
+            "overlayfs for users needs Linux 5.11 or newer and a store on a local file system: \
+             name another place with `--store`, or run strata as root"
+        }
+        Obstacle::Unknown => "run strata as root, or see docs/rootless.md",
     }
 }
 
