@@ -1,23 +1,25 @@
 //! The other side of a run: the program itself, started again, with one thread.
 //!
-//! Two processes. The **guard** takes private mount and pid namespaces, makes the program's own
-//! file read-only for all that follows (or a process inside could write to it through
-//! `/proc/self/exe`), starts the **cage** as the first process of the new pid namespace, and
-//! kills it when the caller is gone. The cage mounts the root file system and has the runtime
-//! start the container below it. When the cage ends, however that happens, the kernel kills
-//! everything in its pid namespace and drops the mounts with the last of them. The guard ends
-//! only then, so when the guard is gone, everything is.
+//! Three processes. The **keeper** is the program started again, once, with its own file mounted
+//! read-only (or a process inside could write to it through `/proc/self/exe`); it forks the rest,
+//! which is cheap, since it has one thread and little memory. The **guard** takes private mount
+//! and pid namespaces, forks the **cage** as the first process of the new pid namespace, and kills
+//! it when the caller is gone. The cage mounts the root file system and has the runtime start the
+//! container below it. When the cage ends, however that happens, the kernel kills everything in
+//! its pid namespace and drops the mounts with the last of them. The guard ends only then, so when
+//! the guard is gone, everything is.
 
 use std::ffi::OsString;
 use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
-use std::path::Path;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 
 use rustix::event::{PollFd, PollFlags, poll};
-use rustix::fs::StatVfsMountFlags;
+use rustix::fs::{MemfdFlags, SealFlags, StatVfsMountFlags};
 use rustix::mount::{
     MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_bind, mount_change,
     mount_remount, unmount,
@@ -25,12 +27,14 @@ use rustix::mount::{
 use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions, pidfd_open, pidfd_send_signal};
 use rustix::thread::UnshareFlags;
 
+use crate::keeper::KEEPER;
 use crate::namespace::in_user_namespace;
 use crate::overlay::Stack;
 use crate::wire::{self, Order, Reply};
 use crate::{CHILD, Runtime, Security, Stdio as JobStdio, pass, sandbox};
 
-const CAGE: &str = "cage";
+/// What the keeper is when nobody can write to its file any more.
+const PROTECTED: &str = "protected-keeper";
 
 /// Where the cage, with the built-in runtime, sees an empty file system in memory of its own:
 /// good for the runtime's state, which nobody needs to have on a disk.
@@ -55,44 +59,200 @@ pub(crate) fn failed<E: std::fmt::Display>(action: &str) -> impl FnOnce(E) -> Fa
 /// What the program does when its first argument is [`CHILD`], before anything else: before any
 /// thread is started, any file opened or any setting read. `arguments` are those after it.
 pub fn child_main(arguments: &[OsString]) -> ExitCode {
-    let answer = match arguments {
-        [role] if role == CAGE => cage(),
-        [program] => guard(Path::new(program)),
-        _ => Err("it is only for strata to call".to_owned()),
+    let ready = match arguments {
+        [role] if role == KEEPER => start_protected(),
+        [role] if role == PROTECTED => Ok(()),
+        _ => {
+            drop(writeln!(io::stderr(), "{CHILD}: it is only for strata to call"));
+            return ExitCode::FAILURE;
+        }
     };
-    match answer {
+    match keep(ready) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(message) => {
-            // Nobody is left to tell if this fails.
-            if !matches!(arguments, [_]) || tell(&message).is_err() {
-                drop(writeln!(io::stderr(), "{CHILD}: {message}"));
+        // Nobody is left to tell.
+        Err(_) => ExitCode::FAILURE,
+    }
+}
+
+/// Starts the program once more, from a file that nobody can write to; comes back on failure.
+fn start_protected() -> Result<(), Failure> {
+    require_one_thread()?;
+    rustix::process::setsid().map_err(failed("start a session"))?;
+    take_namespaces(UnshareFlags::NEWNS)?;
+    // What the machine mounts and unmounts from now on is to be seen here, and not the reverse.
+    mount_change("/", MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC)
+        .map_err(failed("make all mounts private"))?;
+    let program = protected_program()?;
+    let error = Command::new(program).args([CHILD, PROTECTED]).env_clear().exec();
+    Err(failed("start the program again")(error))
+}
+
+/// The program's own file where it is, read-only, or a sealed copy where another file has taken
+/// its name since it was started.
+fn protected_program() -> Result<PathBuf, Failure> {
+    const OWN: &str = "/proc/self/exe";
+    let is_own = |path: &Path| -> io::Result<bool> {
+        let (own, other) = (std::fs::metadata(OWN)?, std::fs::metadata(path)?);
+        Ok((own.dev(), own.ino()) == (other.dev(), other.ino()))
+    };
+    let named = std::fs::read_link(OWN).map_err(failed("find the program"))?;
+    if is_own(&named).unwrap_or(false) {
+        mount_bind(&named, &named).map_err(failed("mount the program"))?;
+        let flags = MountFlags::BIND | MountFlags::RDONLY | locked_flags(&named)?;
+        mount_remount(&named, flags, "").map_err(failed("make the program read-only"))?;
+        if is_own(&named).unwrap_or(false) {
+            return Ok(named);
+        }
+    }
+    let copy = || -> io::Result<PathBuf> {
+        let flags = MemfdFlags::ALLOW_SEALING | MemfdFlags::CLOEXEC;
+        let memory = rustix::fs::memfd_create("strata", flags)?;
+        let mut copy = std::fs::File::from(memory);
+        io::copy(&mut std::fs::File::open(OWN)?, &mut copy)?;
+        rustix::fs::fcntl_add_seals(&copy, SealFlags::all())?;
+        let path = PathBuf::from(format!("/proc/self/fd/{}", copy.as_raw_fd()));
+        // Open until it is executed.
+        std::mem::forget(copy);
+        Ok(path)
+    };
+    copy().map_err(failed("copy the program"))
+}
+
+/// A guard that was started, and the caller's socket, which stays open until it has ended.
+struct Kept {
+    process: Pid,
+    watch: OwnedFd,
+    _control: OwnedFd,
+}
+
+/// Starts a guard for each run that is asked for, until the caller is gone. Where the keeper
+/// itself could not be set up, each run is told why.
+fn keep(ready: Result<(), Failure>) -> Result<(), Failure> {
+    let caller = io::stdin().as_fd().try_clone_to_owned().map_err(failed("keep the socket"))?;
+    let mut kept: Vec<Kept> = Vec::new();
+    let mut listening = true;
+    while listening || !kept.is_empty() {
+        let mut fds: Vec<PollFd<'_>> = kept
+            .iter()
+            .map(|guard| PollFd::from_borrowed_fd(guard.watch.as_fd(), PollFlags::IN))
+            .collect();
+        if listening {
+            fds.push(PollFd::from_borrowed_fd(caller.as_fd(), PollFlags::IN));
+        }
+        match poll(&mut fds, None) {
+            Ok(_) => {}
+            Err(rustix::io::Errno::INTR) => continue,
+            Err(error) => return Err(format!("wait: {error}")),
+        }
+        let happened: Vec<bool> = fds.iter().map(|fd| !fd.revents().is_empty()).collect();
+        let asked = listening && happened.last() == Some(&true);
+        let mut ended = happened.iter();
+        kept.retain(|guard| {
+            let is_over = ended.next() == Some(&true);
+            if is_over {
+                // Its status says nothing that its caller has not been told.
+                let _ = rustix::process::waitpid(Some(guard.process), WaitOptions::empty());
             }
-            ExitCode::FAILURE
+            !is_over
+        });
+        if asked {
+            match pass::receive(&caller) {
+                Ok(files) => kept = begin(&ready, files, kept),
+                Err(_) => listening = false,
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Forks the guard of a run.
+fn begin(ready: &Result<(), Failure>, files: [OwnedFd; 3], mut kept: Vec<Kept>) -> Vec<Kept> {
+    let refused = |message: Failure| drop(tell(&files[0], &message));
+    if let Err(message) = ready {
+        refused(message.clone());
+        return kept;
+    }
+    match fork() {
+        Ok(None) => {
+            // The sockets of the others would not close while this one has them open.
+            drop(std::mem::take(&mut kept));
+            end(become_guard(files))
+        }
+        Ok(Some(process)) => match pidfd_open(process, PidfdFlags::empty()) {
+            Ok(watch) => {
+                let [control, ..] = files;
+                kept.push(Kept { process, watch, _control: control });
+                kept
+            }
+            Err(error) => {
+                refused(format!("watch the guard: {error}"));
+                kept
+            }
+        },
+        Err(error) => {
+            refused(format!("start the guard: {error}"));
+            kept
         }
     }
 }
 
-/// Tells the caller why there will be no reply from the cage.
-fn tell(message: &str) -> io::Result<()> {
-    let mut control = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
+fn become_guard([control, out, err]: [OwnedFd; 3]) -> Result<(), Failure> {
+    let place = || -> rustix::io::Result<()> {
+        rustix::stdio::dup2_stdin(&control)?;
+        rustix::stdio::dup2_stdout(&out)?;
+        rustix::stdio::dup2_stderr(&err)
+    };
+    place().map_err(failed("take the run's input and output"))?;
+    drop((out, err));
+    let answer = guard();
+    if let Err(message) = &answer {
+        // Nobody is left to tell if this fails.
+        drop(tell(&control, message));
+    }
+    answer
+}
+
+/// Ends a forked process, without what the program would do at its end.
+#[expect(unsafe_code, reason = "std's exit runs handlers, and this is a copy of another process")]
+fn end(answer: Result<(), Failure>) -> ! {
+    // SAFETY: it only ends the process.
+    unsafe { libc::_exit(i32::from(answer.is_err())) }
+}
+
+/// Forks; `None` is the new process.
+#[expect(unsafe_code, reason = "fork(2) has no safe door")]
+fn fork() -> io::Result<Option<Pid>> {
+    // SAFETY: keeper and guard have one thread, so the child finds no lock held by another, and
+    // may do whatever its parent may. It never returns from its caller: see `end`.
+    match unsafe { libc::fork() } {
+        -1 => Err(io::Error::last_os_error()),
+        pid => Ok(Pid::from_raw(pid)),
+    }
+}
+
+/// Tells the caller why there will be no other reply.
+fn tell(control: impl AsFd, message: &str) -> io::Result<()> {
+    let mut control = UnixStream::from(control.as_fd().try_clone_to_owned()?);
     wire::send(&mut control, &Reply::Failed(message.to_owned()))
 }
 
-fn guard(program: &Path) -> Result<(), Failure> {
-    require_one_thread()?;
+fn guard() -> Result<(), Failure> {
     rustix::process::setsid().map_err(failed("start a session"))?;
     die_with_parent()?;
-    take_namespaces()?;
+    take_namespaces(UnshareFlags::NEWNS | UnshareFlags::NEWPID | UnshareFlags::NEWCGROUP)?;
     mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
         .map_err(failed("make all mounts private"))?;
-    protect_program(program)?;
-    let mut cage = Command::new(program)
-        .args([CHILD, CAGE])
-        .env_clear()
-        .spawn()
-        .map_err(failed("start the cage"))?;
-    let pid = Pid::from_child(&cage);
-    let pidfd = pidfd_open(pid, PidfdFlags::empty()).map_err(failed("watch the cage"))?;
+    let cage = match fork().map_err(failed("start the cage"))? {
+        None => {
+            let answer = cage();
+            if let Err(message) = &answer {
+                drop(tell(io::stdin(), message));
+            }
+            end(answer)
+        }
+        Some(cage) => cage,
+    };
+    let pidfd = pidfd_open(cage, PidfdFlags::empty()).map_err(failed("watch the cage"))?;
     let stdin = io::stdin();
     loop {
         let mut fds = [
@@ -106,34 +266,15 @@ fn guard(program: &Path) -> Result<(), Failure> {
         }
         let caller_is_gone = !fds[0].revents().is_empty();
         if caller_is_gone {
-            cage.kill().map_err(failed("kill the cage"))?;
+            pidfd_send_signal(&pidfd, Signal::KILL).map_err(failed("kill the cage"))?;
         }
         if caller_is_gone || !fds[1].revents().is_empty() {
             break;
         }
     }
-    cage.wait().map_err(failed("wait for the cage"))?;
+    rustix::process::waitpid(Some(cage), WaitOptions::empty())
+        .map_err(failed("wait for the cage"))?;
     Ok(())
-}
-
-/// Shows the program's own file, read-only, at `place`: the file where it is, or a copy where
-/// another one has taken its name since it was started.
-fn protect_program(place: &Path) -> Result<(), Failure> {
-    const OWN: &str = "/proc/self/exe";
-    let is_own = |path: &Path| -> io::Result<bool> {
-        let (own, other) = (std::fs::metadata(OWN)?, std::fs::metadata(path)?);
-        Ok((own.dev(), own.ino()) == (other.dev(), other.ino()))
-    };
-    let named = std::fs::read_link(OWN).map_err(failed("find the program"))?;
-    if is_own(&named).unwrap_or(false) {
-        mount_bind(&named, place).map_err(failed("mount the program"))?;
-    }
-    if !is_own(place).map_err(failed("look at the program"))? {
-        std::fs::copy(OWN, place).map_err(failed("copy the program"))?;
-        mount_bind(place, place).map_err(failed("mount the program"))?;
-    }
-    let flags = MountFlags::BIND | MountFlags::RDONLY | locked_flags(place)?;
-    mount_remount(place, flags, "").map_err(failed("make the program read-only"))
 }
 
 /// What a mount has and, in a user namespace, must keep when it is changed.
@@ -150,10 +291,8 @@ fn locked_flags(place: &Path) -> Result<MountFlags, Failure> {
 }
 
 #[expect(unsafe_code, reason = "rustix's unshare is unsafe for the sake of one flag")]
-fn take_namespaces() -> Result<(), Failure> {
-    // In a user namespace, only who has a cgroup namespace may mount its file system.
-    let flags = UnshareFlags::NEWNS | UnshareFlags::NEWPID | UnshareFlags::NEWCGROUP;
-    // SAFETY: the call is unsafe because of `UnshareFlags::FILES`, which is not among the flags;
+fn take_namespaces(flags: UnshareFlags) -> Result<(), Failure> {
+    // SAFETY: the call is unsafe because of `UnshareFlags::FILES`, which is in no caller's flags;
     // the process has one thread besides.
     unsafe { rustix::thread::unshare_unsafe(flags) }.map_err(failed(TAKE_NAMESPACES))
 }
@@ -212,7 +351,7 @@ fn stdin_of(order: &Order, control: &UnixStream) -> Result<Option<OwnedFd>, Fail
     }
     let stdin = match order.job.stdio {
         JobStdio::Capture => std::fs::File::open("/dev/null").map(OwnedFd::from),
-        JobStdio::Inherit => pass::receive(control),
+        JobStdio::Inherit => pass::receive(control).map(|[stdin]| stdin),
     };
     stdin.map(Some).map_err(failed("get the standard input"))
 }

@@ -35,6 +35,7 @@ mod child;
 mod error;
 mod etc;
 mod job;
+mod keeper;
 mod namespace;
 mod overlay;
 mod pass;
@@ -55,9 +56,10 @@ pub use changes::{Changed, changes};
 pub use child::child_main;
 pub use error::ExecError;
 pub use job::{Job, Mount, MountKind, Network, Runtime, Security, Stdio, User};
+pub use keeper::ReexecCommand;
 pub use namespace::{INSIDE, Ids, NamespaceError, Obstacle, enter, in_user_namespace};
 pub use root::Root;
-pub use run::{Finished, ReexecCommand, Status, Stream, run};
+pub use run::{Finished, Status, Stream, run};
 pub use view::View;
 
 /// The first argument that makes the program a run's child.

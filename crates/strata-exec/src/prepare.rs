@@ -12,9 +12,7 @@ use crate::wire::Order;
 use crate::{ExecError, Job, Mount, MountKind, Root, User, View, etc};
 
 /// The files of a run, in its staging directory.
-pub(crate) struct Files {
-    /// What the guard binds the program's own file to.
-    pub(crate) program: PathBuf,
+struct Files {
     points: PathBuf,
     etc: PathBuf,
     root: PathBuf,
@@ -30,10 +28,7 @@ impl Files {
             let path = run.join(name);
             std::fs::create_dir(&path).map(|()| path)
         };
-        let program = run.join("program");
-        std::fs::File::create_new(&program)?;
         Ok(Self {
-            program,
             points: directory("points")?,
             etc: directory("etc")?,
             root: directory("root")?,
@@ -46,11 +41,7 @@ impl Files {
 /// Makes all files of the run and writes down what the child does.
 ///
 /// All paths are made absolute: the child works in `/`.
-pub(crate) fn prepare(
-    job: &Job,
-    root: &Root<'_>,
-    terminal: bool,
-) -> Result<(Files, Order), ExecError> {
+pub(crate) fn prepare(job: &Job, root: &Root<'_>, terminal: bool) -> Result<Order, ExecError> {
     job.check()?;
     if !namespace::may_mount() {
         return Err(ExecError::Unprivileged);
@@ -77,7 +68,7 @@ pub(crate) fn prepare(
     for lower in root.lowers.iter().rev() {
         lowers.push(absolute(lower)?);
     }
-    let order = Order {
+    Ok(Order {
         job: job.clone(),
         lowers,
         upper: absolute(&root.staging.fs())?,
@@ -88,8 +79,7 @@ pub(crate) fn prepare(
         cwd,
         user_attributes: namespace::in_user_namespace(),
         terminal,
-    };
-    Ok((files, order))
+    })
 }
 
 fn working_directory(view: &View, job: &Job) -> Result<PathBuf, ExecError> {

@@ -5,32 +5,16 @@ use std::io::{self, Write};
 use std::net::Shutdown;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
-use std::process::{Child, Command, Stdio as ProcessStdio};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::termios::isatty;
 
-use crate::prepare::{Files, prepare};
+use crate::keeper::{self, ReexecCommand};
+use crate::prepare::prepare;
 use crate::terminal::Raw;
 use crate::wire::{self, Order, Reply};
-use crate::{CHILD, Cancel, ExecError, Job, Root, Runtime, Stdio, namespace, pass};
-
-/// The program that is started as the child: it must call [`child_main`](crate::child_main) when
-/// its first argument is [`CHILD`].
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ReexecCommand {
-    /// Its path.
-    pub program: PathBuf,
-}
-
-impl Default for ReexecCommand {
-    /// The program that runs now, even if its file was replaced meanwhile.
-    fn default() -> Self {
-        Self { program: PathBuf::from("/proc/self/exe") }
-    }
-}
+use crate::{Cancel, ExecError, Job, Root, Runtime, Stdio, namespace, pass};
 
 /// Which output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -90,10 +74,10 @@ pub fn run(
     let terminal = job.stdio == Stdio::Inherit
         && job.runtime == Runtime::Libcontainer
         && isatty(stdin.as_fd());
-    let (files, order) = prepare(job, root, terminal)?;
+    let order = prepare(job, root, terminal)?;
     let raw = terminal.then(|| Raw::enter(stdin.as_fd())).transpose();
     let raw = raw.map_err(ExecError::io("set the terminal up"))?;
-    let child = Running::start(program, &files, &order, stdin.as_fd())
+    let child = Running::start(program, &order, stdin.as_fd())
         .map_err(ExecError::io("start the sandbox"))?;
     let deadline = job.timeout_millis.map(|limit| Instant::now() + Duration::from_millis(limit));
     let session = Session { child, job, cancel, raw, sink, deadline, ended: None };
@@ -102,42 +86,30 @@ pub fn run(
 
 /// The child and what connects it. Dropped early, it is stopped first.
 struct Running {
-    guard: Child,
     control: UnixStream,
     output: [Option<OwnedFd>; 2],
     terminal: Option<OwnedFd>,
 }
 
 impl Running {
-    fn start(
-        program: &ReexecCommand,
-        files: &Files,
-        order: &Order,
-        stdin: BorrowedFd<'_>,
-    ) -> io::Result<Self> {
+    fn start(program: &ReexecCommand, order: &Order, stdin: BorrowedFd<'_>) -> io::Result<Self> {
         let (control, theirs) = UnixStream::pair()?;
-        let capture = || match order.job.stdio {
-            Stdio::Capture => ProcessStdio::piped(),
-            Stdio::Inherit => ProcessStdio::inherit(),
+        let ([out, err], output) = match order.job.stdio {
+            Stdio::Capture => {
+                let ((out, their_out), (err, their_err)) = (keeper::pipe()?, keeper::pipe()?);
+                ([their_out, their_err], [Some(out), Some(err)])
+            }
+            Stdio::Inherit => (keeper::own_output()?, [None, None]),
         };
-        let mut guard = Command::new(std::path::absolute(&program.program)?)
-            .current_dir("/")
-            .arg(CHILD)
-            .arg(&files.program)
-            .env_clear()
-            .stdin(OwnedFd::from(theirs))
-            .stdout(capture())
-            .stderr(capture())
-            .spawn()?;
-        let output =
-            [guard.stdout.take().map(OwnedFd::from), guard.stderr.take().map(OwnedFd::from)];
-        let mut running = Self { guard, control, output, terminal: None };
+        program.begin([theirs.as_fd(), out.as_fd(), err.as_fd()])?;
+        drop((theirs, out, err));
+        let mut running = Self { control, output, terminal: None };
         // If the child is gone already, it has said why, or its silence will be noticed.
         if wire::send(&mut running.control, order).is_ok()
             && order.job.stdio == Stdio::Inherit
             && !order.terminal
         {
-            drop(pass::send(&running.control, stdin));
+            drop(pass::send(&running.control, &[stdin]));
         }
         Ok(running)
     }
@@ -147,12 +119,17 @@ impl Running {
         // Fails only when the guard is gone already.
         drop(self.control.shutdown(Shutdown::Write));
     }
+
+    /// Waits until everything is gone: the keeper holds the socket until the guard has ended.
+    fn wait(&mut self) -> io::Result<()> {
+        std::io::copy(&mut self.control, &mut io::sink()).map(drop)
+    }
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
         self.stop();
-        drop(self.guard.wait());
+        drop(self.wait());
     }
 }
 
@@ -214,7 +191,7 @@ impl Session<'_> {
                 self.handle(source, &mut progress).map_err(ExecError::io("talk to the sandbox"))?;
             }
         }
-        self.child.guard.wait().map_err(ExecError::io("wait for the sandbox"))?;
+        self.child.wait().map_err(ExecError::io("wait for the sandbox"))?;
         let cut_bytes = progress.cut_bytes;
         match (self.ended, progress.reply) {
             (_, Some(Reply::Exited(code))) if self.ended.is_none() => {
@@ -320,7 +297,7 @@ impl Session<'_> {
     fn listen(&mut self, progress: &mut Progress) -> io::Result<()> {
         match wire::receive(&mut self.child.control) {
             Ok(Reply::Terminal) => {
-                let terminal = pass::receive(&self.child.control)?;
+                let [terminal] = pass::receive(&self.child.control)?;
                 if let Some(raw) = &self.raw {
                     raw.copy_size(terminal.as_fd());
                 }

@@ -41,9 +41,9 @@ impl Console {
         let mut control = control;
         let mut deliver = || -> io::Result<()> {
             let (stream, _) = self.listener.accept()?;
-            let terminal = pass::receive(&stream)?;
+            let [terminal] = pass::receive(&stream)?;
             wire::send(&mut control, &Reply::Terminal)?;
-            pass::send(control, terminal.as_fd())
+            pass::send(control, &[terminal.as_fd()])
         };
         deliver().map_err(failed("hand over the terminal"))
     }
