@@ -37,6 +37,7 @@ test: ## All tests, with what they need installed first (Debian, Ubuntu)
 	  $(CARGO) test --release --workspace --all-targets --no-fail-fast || failed=1; \
 	fi; \
 	$(CARGO) test --release --workspace --doc --no-fail-fast || failed=1; \
+	scripts/test-as-user.sh || failed=1; \
 	test -z "$$failed"
 
 lint: lint-fmt lint-tidy lint-clippy lint-doc lint-deny ## Format, house rules, clippy, docs, licences

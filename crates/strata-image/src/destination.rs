@@ -223,9 +223,10 @@ impl Destination {
         let Metadata { mode: _, uid, gid, xattrs } = metadata;
         let (uid, gid) = (Uid::from_raw(*uid), Gid::from_raw(*gid));
         let flags = AtFlags::SYMLINK_NOFOLLOW;
+        let is_ownerless = self.form.is_ownerless();
         let Some((at, name)) = self.parent(path)? else { return Err(Errno::ISDIR) };
         let directory = at.as_raw_fd();
-        let owned = if self.form.is_ownerless() {
+        let owned = if is_ownerless {
             false
         } else {
             let changed = rustix::fs::chownat(at, name, Some(uid), Some(gid), flags);

@@ -5,6 +5,7 @@
 //! speaks just as much of libtest's command line as `cargo test` and `cargo nextest` use.
 #![expect(clippy::print_stdout, reason = "this is a test harness")]
 
+mod escapes;
 mod isolation;
 mod layers;
 mod leftovers;
@@ -34,9 +35,15 @@ fn main() -> ExitCode {
     if arguments == ["--shell"] {
         return terminal::shell();
     }
-    let tests: Vec<Test> =
-        [process::TESTS, isolation::TESTS, layers::TESTS, leftovers::TESTS, terminal::TESTS]
-            .concat();
+    let tests: Vec<Test> = [
+        process::TESTS,
+        isolation::TESTS,
+        escapes::TESTS,
+        layers::TESTS,
+        leftovers::TESTS,
+        terminal::TESTS,
+    ]
+    .concat();
     if arguments.contains(&"--list") {
         if !arguments.contains(&"--ignored") {
             tests.iter().for_each(|(name, _)| println!("{name}: test"));

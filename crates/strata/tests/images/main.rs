@@ -3,5 +3,6 @@
 
 mod cases;
 mod independent;
+mod rootless;
 mod sandbox;
 mod world;
