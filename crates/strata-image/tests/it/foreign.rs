@@ -140,8 +140,8 @@ fn the_rootless_form_uses_the_attributes_of_users() {
     let store = MemoryStore::default();
     let tar = pack(&crate::support::sample(&store), &store);
     let outer = temporary();
-    let form = if is_root() { OverlayForm::User } else { OverlayForm::OneId };
-    unpack(&mut &tar[..], outer.path(), &UnpackOptions::new(form)).expect("unpack");
+    let users = if is_root() { OverlayForm::User } else { OverlayForm::OneId };
+    unpack(&mut &tar[..], outer.path(), &UnpackOptions::new(users)).expect("unpack");
     let opaque = [("user.overlay.opaque".to_owned(), b"y".to_vec())];
     assert_eq!(crate::support::xattrs(&outer.path().join("o")), opaque);
     if is_root() {
