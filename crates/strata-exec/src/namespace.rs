@@ -190,8 +190,8 @@ fn fork_helper(other: &UnixStream, control: UnixStream) -> io::Result<Pid> {
     match unsafe { libc::fork() } {
         -1 => Err(io::Error::last_os_error()),
         0 => {
-            // SAFETY: the child's copy of the other end is used nowhere in the child; open, it would
-            // hide that the parent has closed its own.
+            // SAFETY: the child uses its copy of the other end nowhere; open, it would hide that
+            // the parent has closed its own.
             unsafe { libc::close(other.as_raw_fd()) };
             let (mut control, mut go) = (control, [0]);
             if control.read_exact(&mut go).is_ok() {

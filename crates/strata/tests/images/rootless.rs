@@ -11,7 +11,7 @@ use crate::world::{Said, World, base_context};
 const DOCKERFILE: &str = "FROM base-with-owners\n\
     COPY --chown=7:8 file /copied\n\
     RUN chown 1000:50 /copied && echo more >> /owned/by/others && chmod 4751 /owned/by/others\n\
-    RUN rm /owned/gone && rm -r /owned/hidden && mkdir /owned/hidden && echo x > /owned/hidden/new\n\
+    RUN cd /owned && rm -r gone hidden && mkdir hidden && echo x > hidden/new\n\
     RUN ln /copied /linked && ln -s copied /soft && mkfifo /pipe && chmod 1777 /owned\n\
     RUN setcap cap_net_raw+ep /copied && touch -d @1000000000 /copied /owned/by/others /owned/by\n\
     USER 1000:50\n\
