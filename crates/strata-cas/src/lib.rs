@@ -8,7 +8,8 @@
 //! bytes that do not match their name are never returned.
 //!
 //! What the crate deliberately does not do: it reads no file system, knows no tar, no OCI name
-//! (those are SHA-256 and live in `strata-oci`), no Dockerfile and no policy for what to drop.
+//! (those are SHA-256 and live in `strata-oci`) and no Dockerfile. What a full store drops first
+//! is decided in [`retention`]; dropping it is the store's matter.
 //!
 //! A tree has no times in it and a layer has: two layers that differ only in a file's time give
 //! equal trees, which is what lets a rebuilt step count as unchanged.
@@ -30,6 +31,7 @@ mod layer;
 mod memory;
 mod path;
 mod record;
+pub mod retention;
 mod squash;
 mod store;
 mod tree;

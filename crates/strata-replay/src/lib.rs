@@ -5,3 +5,49 @@
 //! enough to know what a build of it would have found in the cache. What a RUN would have given
 //! is not known, and this crate never pretends that it is: where a figure needs it, the figure
 //! names the model that it was taken from.
+
+mod context;
+mod history;
+mod keys;
+mod model;
+mod prepare;
+mod select;
+
+pub use history::{Commit, History, HistoryError, Order, Range, SharedHistory};
+pub use keys::Scheme;
+pub use model::Class;
+pub use prepare::Asked;
+mod edit;
+mod locate;
+mod replay;
+mod tally;
+mod trace;
+mod what_if;
+
+pub use edit::Edit;
+pub use locate::default_dockerfile;
+pub use replay::{Costs, Progress, Request, replay};
+pub use tally::Tally;
+pub use trace::{Access, Trace};
+pub use what_if::WhatIf;
+mod report;
+mod text;
+
+pub use report::{
+    Builds, CommitReport, FileReport, InstructionReport, Miss, Model, NotBuilt, Report, SCHEMA,
+    SchemeReport, Share, Subject, WhatIfReport,
+};
+pub use text::text;
+mod study;
+pub use study::{Observe, Study};
+mod advise;
+mod chrome;
+mod patch;
+pub use advise::{Advice, advise};
+pub use chrome::trace;
+pub use patch::unified;
+mod policy;
+pub use policy::{Interleaving, Policy, PolicyReport, Requests, policies, simulate};
+mod html;
+mod plots;
+pub use html::html;

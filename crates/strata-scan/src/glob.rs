@@ -137,6 +137,11 @@ impl Glob {
         Self { components }
     }
 
+    /// Whether it has a `**`, so that what lies below a match may match as well.
+    pub fn crosses_directories(&self) -> bool {
+        self.components.contains(&Component::AnyDepth)
+    }
+
     pub(crate) fn components(&self) -> &[Component] {
         &self.components
     }

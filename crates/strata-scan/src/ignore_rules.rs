@@ -119,13 +119,14 @@ impl IgnoreRules {
         verdict
     }
 
-    pub(crate) fn is_exclusion(&self, verdict: Verdict) -> bool {
+    /// Whether what has this verdict is left out.
+    pub fn is_exclusion(&self, verdict: Verdict) -> bool {
         verdict.0.and_then(|last| self.rules.get(last)).is_some_and(|rule| !rule.exception)
     }
 
     /// Whether a path below a directory with this verdict may be not left out: while all is left
     /// out only exceptions are asked, and only those after the one that decided.
-    pub(crate) fn may_include(&self, directory: &[u8], verdict: Verdict) -> bool {
+    pub fn may_include(&self, directory: &[u8], verdict: Verdict) -> bool {
         if !self.is_exclusion(verdict) {
             return true;
         }
@@ -134,7 +135,7 @@ impl IgnoreRules {
     }
 
     /// Prepares for the entries of one directory, whose own verdict is known.
-    pub(crate) fn below(&self, directory: &TreePath, inherited: Verdict) -> RulesBelow<'_> {
+    pub fn below(&self, directory: &TreePath, inherited: Verdict) -> RulesBelow<'_> {
         let directory = directory.as_bytes();
         let excluded = self.is_exclusion(inherited);
         let active = (inherited.next()..self.rules.len())
@@ -151,7 +152,7 @@ impl IgnoreRules {
 
 /// The last rule that matched a path or a directory above it, if any did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) struct Verdict(Option<usize>);
+pub struct Verdict(Option<usize>);
 
 impl Verdict {
     /// The first rule that could still overrule it.
@@ -162,7 +163,8 @@ impl Verdict {
 
 /// The rules as they concern the entries of one directory: only those that can match there, come
 /// after the one that decided on the directory, and are not sure to be passed over.
-pub(crate) struct RulesBelow<'a> {
+#[derive(Debug)]
+pub struct RulesBelow<'a> {
     rules: &'a IgnoreRules,
     inherited: Verdict,
     /// First one first.
@@ -173,7 +175,7 @@ pub(crate) struct RulesBelow<'a> {
 
 impl RulesBelow<'_> {
     /// Which rule decides on an entry.
-    pub(crate) fn verdict(&self, name: &[u8]) -> Verdict {
+    pub fn verdict(&self, name: &[u8]) -> Verdict {
         if self.active.is_empty() {
             return self.inherited;
         }

@@ -19,6 +19,9 @@
 //! content. It prints nothing. It asks the clock once, for the first promise, and nothing that
 //! it answers depends on what the clock says.
 //!
+//! The rules do not need a directory on a disk: [`IgnoreRules::below`] and [`Selection`] go down
+//! any tree name by name, which is how `strata replay` reads a context out of git's objects.
+//!
 //! What no stamp can show is a file that a process changes through a mapping which it wrote to
 //! before: the kernel moves the mtime at the first write only, until it wrote the page back.
 //!
@@ -56,6 +59,7 @@ mod stamps;
 mod walk;
 
 pub use glob::{BadPattern, Glob};
-pub use ignore_rules::{IgnoreError, IgnoreRules};
+pub use ignore_rules::{IgnoreError, IgnoreRules, RulesBelow, Verdict};
 pub use scan::{Found, FoundKind, Note, Scan, ScanError, ScanRequest, ScanStats, scan};
+pub use select::Selection;
 pub use stamp::Timestamp;

@@ -5,16 +5,16 @@ use crate::glob::Component;
 
 /// What is wanted of one directory, or of one entry.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Selection {
+pub struct Selection {
     /// A glob matched it or a directory above it: all of it is wanted.
-    pub(crate) everything: bool,
+    pub everything: bool,
     /// Globs, by number, that could match below it, with the component to come next.
     pending: Vec<(usize, usize)>,
 }
 
 impl Selection {
     /// What is wanted of the root.
-    pub(crate) fn of_root(globs: &[Glob]) -> Self {
+    pub fn of_root(globs: &[Glob]) -> Self {
         let mut selection = Self::default();
         for glob in 0..globs.len() {
             selection.add(globs, glob, 0);
@@ -23,7 +23,7 @@ impl Selection {
     }
 
     /// What is wanted of an entry.
-    pub(crate) fn of_entry(&self, globs: &[Glob], name: &[u8]) -> Self {
+    pub fn of_entry(&self, globs: &[Glob], name: &[u8]) -> Self {
         if self.everything {
             return Self { everything: true, pending: Vec::new() };
         }
@@ -41,7 +41,7 @@ impl Selection {
     }
 
     /// Whether nothing is wanted.
-    pub(crate) fn is_empty(&self) -> bool {
+    pub fn is_empty(&self) -> bool {
         !self.everything && self.pending.is_empty()
     }
 

@@ -40,6 +40,16 @@ impl Watch {
         Ok(watch)
     }
 
+    /// Turns the first signal into an early end of a replay, which reports what it has so far.
+    pub(crate) fn for_replay() -> Result<Self, Failure> {
+        Self::for_build()
+    }
+
+    /// The signal that came, if one did; 0 if none.
+    pub(crate) fn signal(&self) -> u8 {
+        self.received.load(Ordering::SeqCst)
+    }
+
     /// Passes signals on to the command that runs.
     pub(crate) fn for_run() -> Result<Self, Failure> {
         let watch = Self::new()?;

@@ -4,6 +4,7 @@
 mod build;
 mod check;
 mod image;
+mod replay;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -15,6 +16,10 @@ pub(crate) use build::{BuildArguments, PlanArguments, ProgressMode, SelectionArg
 pub(crate) use check::{CheckArguments, CheckFormat};
 pub(crate) use image::{
     ImagesArguments, ImportArguments, InspectArguments, RmiArguments, RunArguments, TagArguments,
+};
+
+pub(crate) use replay::{
+    ReplayArguments, ReplayFormat, ReplayInterleaving, ReplayKeys, ReplayOrder,
 };
 
 use crate::failure::EXIT_USAGE;
@@ -54,6 +59,8 @@ pub(crate) enum Command {
     Check(Box<CheckArguments>),
     /// Say what a build would do: what is in the cache, what would run, which layers there will be
     Plan(Box<PlanArguments>),
+    /// Replay a repository's history: how well its Dockerfile caches, and which files break it
+    Replay(Box<ReplayArguments>),
     /// List the images in the store
     Images(ImagesArguments),
     /// Show all about images, as JSON

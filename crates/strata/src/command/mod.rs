@@ -6,6 +6,7 @@ mod images;
 mod import;
 mod inspect;
 mod plan;
+mod replay;
 mod rmi;
 mod run;
 mod sarif;
@@ -32,6 +33,7 @@ pub(crate) fn run(
         },
         Command::Check(check) => check::run(check, environment, printer),
         Command::Plan(plan) => plan::run(plan, settings()?, environment, printer),
+        Command::Replay(replay) => replay::run(replay, environment, printer),
         Command::Images(images) => images::run(images, settings()?, printer),
         Command::Inspect(inspect) => inspect::run(inspect, settings()?, environment, printer),
         Command::Tag(tag) => tag::run(tag, settings()?, environment, printer),

@@ -13,7 +13,7 @@ use strata_build::BuildRequest;
 use strata_oci::{Platform, Reference};
 
 pub(crate) use check::{Checked, check, check_build};
-pub(crate) use options::unknown;
+pub(crate) use options::{build_args, unknown};
 pub(crate) use output::{Output, outputs};
 
 use crate::arguments::SelectionArguments;

@@ -28,7 +28,7 @@ pub(super) fn variable(
 }
 
 /// `--build-arg`; an epoch in the environment is one, too, as for `docker buildx`.
-pub(super) fn build_args(
+pub(crate) fn build_args(
     texts: &[String],
     environment: &Environment,
 ) -> Result<BTreeMap<String, String>, Failure> {
