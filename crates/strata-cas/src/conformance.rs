@@ -3,7 +3,7 @@
 #![expect(clippy::expect_used, clippy::missing_panics_doc, reason = "these are checks")]
 
 use crate::{
-    BlobId, BlobStore, ContentKey, Cost, DefinitionKey, Fact, LayerId, NameStore, Record,
+    BlobId, BlobStore, Claim, ContentKey, Cost, DefinitionKey, Fact, LayerId, NameStore, Record,
     RecordKey, RecordStore, Slot, SnapshotStore, TreeId, TreePath,
 };
 
@@ -65,6 +65,25 @@ pub fn records(store: &dyn RecordStore) {
     let recent = store.recent(&first.slot).expect("recent");
     let order: Vec<u8> = recent.iter().map(|record| record.payload[0]).collect();
     assert_eq!(order, [3, 8, 7, 6, 5, 4, 2, 1]);
+}
+
+/// A key is one caller's at a time; asking for several gives all of them or none.
+pub fn claims(store: &dyn RecordStore) {
+    let definition = |number| RecordKey::Definition(DefinitionKey::from_bytes([number; 32]));
+    let content = RecordKey::Content(ContentKey::from_bytes([1; 32]));
+    let is_held = |claim: &Claim| matches!(claim, Claim::Held(_));
+    let first = store.claim(&[definition(1), content]).expect("claim");
+    assert!(is_held(&first));
+    for keys in [&[definition(1)][..], &[content], &[definition(2), content]] {
+        let claim = store.claim(keys).expect("claim");
+        let own = Some(std::process::id());
+        assert!(matches!(claim, Claim::Taken { pid } if pid == own), "{keys:?}: {claim:?}");
+    }
+    let other = store.claim(&[definition(2)]).expect("nothing of a refused claim stays");
+    assert!(is_held(&other));
+    drop(first);
+    assert!(is_held(&store.claim(&[content, definition(1)]).expect("claim")));
+    assert!(!is_held(&store.claim(&[definition(2)]).expect("claim")));
 }
 
 /// Names are set, replaced, listed by table and forgotten.

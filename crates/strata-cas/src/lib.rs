@@ -25,9 +25,11 @@
 //! ```
 
 pub mod canonical;
+mod claim;
 pub mod conformance;
 mod id;
 mod layer;
+mod links;
 mod memory;
 mod path;
 mod record;
@@ -38,8 +40,10 @@ mod tree;
 mod update;
 
 pub use canonical::{DecodeError, Fingerprint, Writer};
+pub use claim::{Claim, ClaimGuard};
 pub use id::{BlobHasher, BlobId, ContentKey, DefinitionKey, LayerId, ParseIdError, TreeId};
 pub use layer::{Action, Change, Item, Layer, Time};
+pub use links::{BuildUse, Link, Links, Named};
 pub use memory::MemoryStore;
 pub use path::{InvalidPath, TreePath};
 pub use record::{Cost, Fact, FactValue, Record, RecordKey, Slot};

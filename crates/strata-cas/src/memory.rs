@@ -1,15 +1,42 @@
 //! A store that forgets: for tests and for replays. It keeps no snapshots.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io::Read;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::{Blob, BlobId, BlobStore, NameStore, Record, RecordKey, RecordStore, Slot, StoreError};
+use crate::{
+    Blob, BlobId, BlobStore, Claim, ClaimGuard, NameStore, Record, RecordKey, RecordStore, Slot,
+    StoreError,
+};
 
 /// Blobs, records and names in memory.
 #[derive(Debug, Default)]
 pub struct MemoryStore {
     kept: Mutex<Kept>,
+    claims: Arc<Claims>,
+}
+
+/// The keys that somebody is at.
+#[derive(Debug, Default)]
+struct Claims(Mutex<HashSet<RecordKey>>);
+
+impl Claims {
+    fn keys(&self) -> MutexGuard<'_, HashSet<RecordKey>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Some of them, given free when dropped.
+struct Claimed {
+    keys: Vec<RecordKey>,
+    claims: Arc<Claims>,
+}
+
+impl Drop for Claimed {
+    fn drop(&mut self) {
+        let mut claimed = self.claims.keys();
+        claimed.retain(|key| !self.keys.contains(key));
+    }
 }
 
 #[derive(Debug, Default)]
@@ -74,6 +101,16 @@ impl RecordStore for MemoryStore {
     fn recent(&self, slot: &Slot) -> Result<Vec<Record>, StoreError> {
         Ok(self.kept().slots.get(slot).cloned().unwrap_or_default())
     }
+
+    fn claim(&self, keys: &[RecordKey]) -> Result<Claim, StoreError> {
+        let mut claimed = self.claims.keys();
+        if keys.iter().any(|key| claimed.contains(key)) {
+            return Ok(Claim::Taken { pid: Some(std::process::id()) });
+        }
+        claimed.extend(keys);
+        let held = Claimed { keys: keys.to_vec(), claims: self.claims.clone() };
+        Ok(Claim::Held(ClaimGuard::new(held)))
+    }
 }
 
 impl NameStore for MemoryStore {
@@ -104,5 +141,6 @@ mod tests {
         crate::conformance::blobs(&super::MemoryStore::default());
         crate::conformance::records(&super::MemoryStore::default());
         crate::conformance::names(&super::MemoryStore::default());
+        crate::conformance::claims(&super::MemoryStore::default());
     }
 }

@@ -110,6 +110,15 @@ pub enum RecordKey {
 }
 
 impl RecordKey {
+    /// The key whose bytes are `kind` and `id`, as [`RecordKey::to_bytes`] gives them.
+    pub fn from_parts(kind: u8, id: [u8; 32]) -> Option<Self> {
+        match kind {
+            b'd' => Some(Self::Definition(DefinitionKey::from_bytes(id))),
+            b'c' => Some(Self::Content(ContentKey::from_bytes(id))),
+            _ => None,
+        }
+    }
+
     /// The key's bytes, told apart by their first one.
     pub fn to_bytes(self) -> [u8; 33] {
         let (kind, key) = match self {

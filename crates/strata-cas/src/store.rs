@@ -4,7 +4,9 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use crate::{BlobHasher, BlobId, LayerId, Record, RecordKey, Slot, TreePath};
+use crate::{
+    BlobHasher, BlobId, BuildUse, Claim, ClaimGuard, LayerId, Record, RecordKey, Slot, TreePath,
+};
 
 /// Why a store did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
@@ -22,6 +24,19 @@ pub enum StoreError {
     Damaged {
         /// Which object.
         what: String,
+    },
+    /// There is no room left, even without all that nobody uses at this moment.
+    #[error(
+        "the store may take {limit_bytes} bytes and takes {used_bytes}, all of it in use: \
+         {needed_bytes} more do not fit"
+    )]
+    NoRoom {
+        /// What was to be written.
+        needed_bytes: u64,
+        /// What the store takes.
+        used_bytes: u64,
+        /// What it may take.
+        limit_bytes: u64,
     },
     /// The database under the store failed.
     #[error("the store's database failed to {action}: {message}")]
@@ -141,6 +156,22 @@ pub trait RecordStore: Send + Sync {
 
     /// The latest records of a slot, newest first; at least the last eight are remembered.
     fn recent(&self, slot: &Slot) -> Result<Vec<Record>, StoreError>;
+
+    /// Asks for the right to do the step with these keys, which nobody else gets meanwhile,
+    /// in this process or in another one. Never waits. Who holds a key and finds no record under
+    /// it runs the step; a store that several evaluations share must not leave this default, and
+    /// one that stands in front of another passes the question on.
+    fn claim(&self, keys: &[RecordKey]) -> Result<Claim, StoreError> {
+        let _ = keys;
+        Ok(Claim::Held(ClaimGuard::nothing()))
+    }
+
+    /// Remembers what a build has used. Not durable at once, and no reason to fail a build: it
+    /// only says what is dropped first when room is needed.
+    fn finish_build(&self, build: &BuildUse<'_>) -> Result<(), StoreError> {
+        let _ = build;
+        Ok(())
+    }
 }
 
 /// A new private directory on the store's file system, gone when dropped.

@@ -144,6 +144,11 @@ impl Directory {
         to.into_bytes()
     }
 
+    /// Whether bytes begin as a directory's do.
+    pub fn is_begun_by(bytes: &[u8]) -> bool {
+        bytes.strip_prefix(FORMAT.as_bytes()).is_some_and(|rest| rest.starts_with(b"\n"))
+    }
+
     /// Reads canonical bytes.
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
         let mut from = Reader::with_format(FORMAT, bytes)?;

@@ -3,10 +3,11 @@
 use std::collections::{BTreeSet, HashSet};
 use std::num::NonZeroUsize;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use strata_cas::{
-    BlobStore, Cost, DefinitionKey, Record, RecordKey, RecordStore, Slot, StoreError, TreeId,
+    BlobStore, Claim, ClaimGuard, Cost, DefinitionKey, Record, RecordKey, RecordStore, Slot,
+    StoreError, TreeId,
 };
 
 use crate::keys::{InputKey, Seen, input_keys, keys_of};
@@ -33,9 +34,16 @@ pub enum Verdict {
     Miss(MissReason),
 }
 
+/// Another evaluation that is at the same step is asked about this often: how long a step may be
+/// done before those who wait for it know.
+const CLAIM_PAUSE: Duration = Duration::from_millis(10);
+
 /// What happens during an evaluation.
 #[derive(Debug)]
 pub enum Event<'a> {
+    /// Another evaluation, in this process or the one with this id, is at this step: it is
+    /// waited for.
+    Waiting(StepId, Option<u32>),
     /// A step is about to run.
     Running(StepId, &'a MissReason),
     /// A step is done, by running or from the cache.
@@ -53,6 +61,9 @@ pub enum StepError<E> {
     /// The store.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The evaluation was to end while the step waited for another one.
+    #[error("cancelled")]
+    Cancelled,
 }
 
 /// An evaluation that came to no end. What was done before is kept.
@@ -68,17 +79,24 @@ pub struct Failed<E> {
 pub struct Build<'a, T> {
     store: &'a T,
     jobs: NonZeroUsize,
+    is_cancelled: &'a (dyn Fn() -> bool + Sync),
 }
 
 impl<'a, T: RecordStore + BlobStore> Build<'a, T> {
     /// One step at a time.
     pub fn new(store: &'a T) -> Self {
-        Self { store, jobs: NonZeroUsize::MIN }
+        Self { store, jobs: NonZeroUsize::MIN, is_cancelled: &|| false }
     }
 
     /// Up to `jobs` steps at a time.
     pub fn with_jobs(self, jobs: NonZeroUsize) -> Self {
         Self { jobs, ..self }
+    }
+
+    /// Stops waiting for other evaluations once this says so. Steps that run are not its matter:
+    /// they hear of it by their own means, and fail.
+    pub fn until(self, is_cancelled: &'a (dyn Fn() -> bool + Sync)) -> Self {
+        Self { is_cancelled, ..self }
     }
 
     /// Answers every step of the graph; the outcomes are in the graph's order.
@@ -91,6 +109,7 @@ impl<'a, T: RecordStore + BlobStore> Build<'a, T> {
             store: self.store,
             graph,
             observe,
+            is_cancelled: self.is_cancelled,
             state: Mutex::new(State::new(graph)),
             changed: Condvar::new(),
         };
@@ -142,6 +161,7 @@ struct Evaluation<'a, T, S: Step> {
     store: &'a T,
     graph: &'a Graph<S>,
     observe: &'a (dyn Fn(Event<'_>) + Sync),
+    is_cancelled: &'a (dyn Fn() -> bool + Sync),
     state: Mutex<State<S::Error>>,
     changed: Condvar,
 }
@@ -231,6 +251,11 @@ impl<T: RecordStore + BlobStore, S: Step> Evaluation<'_, T, S> {
         if !forced && let Some(outcome) = self.look_up(id, &keys, &definition.slot)? {
             return Ok(outcome);
         }
+        let _claim = if forced { None } else { Some(self.claim(id, &keys)?) };
+        // Whoever had the claim until now may have left a record.
+        if !forced && let Some(outcome) = self.look_up(id, &keys, &definition.slot)? {
+            return Ok(outcome);
+        }
         let reason = if forced {
             MissReason::Forced
         } else {
@@ -277,6 +302,26 @@ impl<T: RecordStore + BlobStore, S: Step> Evaluation<'_, T, S> {
         }
         state.in_flight.extend(keys);
         Flight { keys, state: &self.state, changed: &self.changed }
+    }
+
+    /// Waits until no other evaluation on this store is at a step with one of these keys.
+    fn claim(&self, id: StepId, keys: &Keys) -> Result<ClaimGuard, StepError<S::Error>> {
+        let keys = [RecordKey::Definition(keys.definition), RecordKey::Content(keys.content)];
+        let mut told = None;
+        loop {
+            let pid = match self.store.claim(&keys)? {
+                Claim::Held(guard) => return Ok(guard),
+                Claim::Taken { pid } => pid,
+            };
+            if (self.is_cancelled)() || self.state().failed.is_some() {
+                return Err(StepError::Cancelled);
+            }
+            if told != Some(pid) {
+                (self.observe)(Event::Waiting(id, pid));
+                told = Some(pid);
+            }
+            std::thread::sleep(CLAIM_PAUSE);
+        }
     }
 
     fn look_up(

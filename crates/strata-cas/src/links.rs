@@ -1,0 +1,62 @@
+//! What leads where: told to a store by who knows its values' formats, so that the store can tell
+//! what nothing leads to any more.
+
+use crate::{BlobId, LayerId, Record, TreeId};
+
+/// Something that a value needs in order to be of use.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Link {
+    /// A tree: its nodes, not the contents of its files.
+    Tree(TreeId),
+    /// A layer: its value, its snapshot if there is one, the contents of its files.
+    Layer(LayerId),
+    /// A blob.
+    Blob(BlobId),
+    /// A name in a table, with what its value leads to.
+    Name {
+        /// The table.
+        table: String,
+        /// The name.
+        name: String,
+    },
+}
+
+/// What a name is to the store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Named {
+    /// Somebody has chosen it, or nobody knows what it is: it stays until it is taken back, and
+    /// so does what it leads to.
+    Root(Vec<Link>),
+    /// It can be made again. It stays for as long as something leads to it, or else until
+    /// something that it leads to is gone.
+    Derived(Vec<Link>),
+}
+
+/// Knows what is in the values that a store keeps for others.
+pub trait Links: Send + Sync {
+    /// What a record's payload leads to.
+    fn of_record(&self, record: &Record) -> Vec<Link>;
+
+    /// What a name is, and what its value leads to.
+    fn of_name(&self, table: &str, name: &str, value: &[u8]) -> Named;
+
+    /// The project that a record belongs to, as its user knows it.
+    fn project_of(&self, record: &Record) -> String;
+
+    /// What people call the step that a record is of.
+    fn title_of(&self, record: &Record) -> String;
+}
+
+/// What a build has used, told at its end. What the latest build of a project did not use is the
+/// first to go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BuildUse<'a> {
+    /// The project, as [`Links::project_of`] tells it.
+    pub project: &'a str,
+    /// Which of the images that it can give: each has a latest build of its own.
+    pub target: &'a str,
+    /// The definition keys of its steps.
+    pub steps: &'a [crate::DefinitionKey],
+    /// When it ended, in seconds since 1970.
+    pub ended: u64,
+}
