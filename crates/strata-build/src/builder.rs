@@ -4,7 +4,7 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
-use strata_cas::{RecordKey, RecordStore, Store};
+use strata_cas::{BuildUse, RecordKey, RecordStore, Store};
 use strata_engine::{
     Build, Event as Evaluated, Graph, Input, Outcome, Step as _, StepError, StepId,
 };
@@ -84,10 +84,26 @@ impl Builder<'_> {
         let graph = graph(&session);
         let outcomes = self.evaluate(&session, &graph, observe)?;
         let image = self.assemble(&session, &outcomes)?;
+        self.remember(request, &outcomes);
         for name in &request.tags {
             Images::new(self.store).tag(&image, name)?;
         }
         Ok(report(&plan, &outcomes, &image))
+    }
+
+    /// Tells the store what this build has used: what it did not use is the first to go. That it
+    /// can not be written is no reason to fail.
+    fn remember(&self, request: &BuildRequest, outcomes: &[Outcome]) {
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+        let steps: Vec<_> = outcomes.iter().map(|outcome| outcome.definition).collect();
+        let target = request.target.as_deref().unwrap_or_default();
+        let used = BuildUse {
+            project: &request.project,
+            target: &format!("{target} {}", request.platform),
+            steps: &steps,
+            ended: now.unwrap_or_default().as_secs(),
+        };
+        drop(self.store.finish_build(&used));
     }
 
     /// Says what a build would do, without doing any of it.
@@ -157,6 +173,7 @@ impl Builder<'_> {
     ) -> Result<Vec<Outcome>, BuildError> {
         let broken: Mutex<Option<BuildError>> = Mutex::new(None);
         let watch = |event: Evaluated<'_>| match event {
+            Evaluated::Waiting(StepId(step), pid) => observe(Event::Waiting { step, pid }),
             Evaluated::Running(StepId(step), reason) => observe(Event::Running { step, reason }),
             Evaluated::Done(StepId(step), outcome) => {
                 if let Err(error) = session.done(step, outcome)
@@ -175,13 +192,16 @@ impl Builder<'_> {
         };
         let cores = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
         let jobs = NonZeroUsize::new(session.request.jobs).unwrap_or(cores);
-        let outcomes = Build::new(&session.nodes).with_jobs(jobs).run(graph, &watch);
+        let is_cancelled = || self.cancel.is_cancelled();
+        let build = Build::new(&session.nodes).with_jobs(jobs).until(&is_cancelled);
+        let outcomes = build.run(graph, &watch);
         if let Ok(Some(error)) = broken.into_inner() {
             return Err(error);
         }
         outcomes.map_err(|failed| match failed.error {
             StepError::Step(error) => error,
             StepError::Store(error) => error.into(),
+            StepError::Cancelled => BuildError::Cancelled,
         })
     }
 

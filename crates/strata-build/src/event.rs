@@ -24,6 +24,13 @@ pub enum Event<'a> {
     },
     /// The context has something that was left out, or the like.
     Note(String),
+    /// Another build is at this step: it is waited for.
+    Waiting {
+        /// Which.
+        step: StepIndex,
+        /// The other build's process, where it could be told.
+        pid: Option<u32>,
+    },
     /// A step is about to run.
     Running {
         /// Which.

@@ -168,7 +168,7 @@ enum Content {
 }
 
 /// Compressed layers by diff ID, compression and level: each is compressed once.
-const TABLE: &str = "compressed-1";
+pub(crate) const TABLE: &str = "compressed-1";
 
 impl<'a> LayerBlob<'a> {
     fn of(store: &'a dyn Store, layer: &ImageLayer, export: &Export) -> Result<Self, BuildError> {

@@ -13,9 +13,9 @@ use crate::layers::{self, ImageLayer, overlay_form};
 use crate::time::rfc3339;
 
 /// Ids by name and platform.
-const NAMES: &str = "image-names-1";
+pub(crate) const NAMES: &str = "image-names-1";
 /// Images by id.
-const IMAGES: &str = "images-1";
+pub(crate) const IMAGES: &str = "images-1";
 
 /// An image in the store.
 #[derive(Debug, Clone)]
@@ -45,15 +45,15 @@ pub struct NamedImage {
 
 /// What the table of images keeps.
 #[derive(Serialize, Deserialize)]
-struct Row {
-    config: BlobId,
-    layers: Vec<ImageLayer>,
+pub(crate) struct Row {
+    pub(crate) config: BlobId,
+    pub(crate) layers: Vec<ImageLayer>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     manifest: Option<Digest>,
 }
 
 /// What the table of names keeps: image ids by platform.
-type Ids = BTreeMap<String, Digest>;
+pub(crate) type Ids = BTreeMap<String, Digest>;
 
 /// The images of a store.
 #[derive(Clone, Copy)]
@@ -242,12 +242,17 @@ impl<'a> Images<'a> {
     }
 }
 
-fn ids(value: &[u8]) -> Result<Ids, BuildError> {
+/// What a row of the table of images says.
+pub(crate) fn row_of(value: &[u8]) -> Option<Row> {
+    serde_json::from_slice(value).ok()
+}
+
+pub(crate) fn ids(value: &[u8]) -> Result<Ids, BuildError> {
     serde_json::from_slice(value).map_err(BuildError::damaged("image name"))
 }
 
 /// Where a blob lies that is known by its SHA-256.
-const BLOBS: &str = "oci-blobs-1";
+pub(crate) const BLOBS: &str = "oci-blobs-1";
 
 /// Remembers under which name the store keeps an OCI blob.
 pub(crate) fn remember_blob(

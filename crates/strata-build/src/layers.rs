@@ -50,7 +50,7 @@ pub(crate) struct StackedRoot {
 }
 
 /// Layers that came in, by what they lie on and their tars' digests.
-const TABLE: &str = "layers-1";
+pub(crate) const TABLE: &str = "layers-1";
 
 /// What names a layer together with all below it: OCI's chain ID. A layer's value depends on what
 /// is below it, where its tar takes directories for granted.

@@ -6,7 +6,8 @@ use std::io::Read;
 use std::sync::{Mutex, PoisonError};
 
 use strata_cas::{
-    Blob, BlobId, BlobStore, Record, RecordKey, RecordStore, Slot, Store, StoreError,
+    Blob, BlobId, BlobStore, BuildUse, Claim, Record, RecordKey, RecordStore, Slot, Store,
+    StoreError,
 };
 
 /// The store with new nodes in front of it.
@@ -69,5 +70,13 @@ impl RecordStore for Nodes<'_> {
 
     fn recent(&self, slot: &Slot) -> Result<Vec<Record>, StoreError> {
         self.far.recent(slot)
+    }
+
+    fn claim(&self, keys: &[RecordKey]) -> Result<Claim, StoreError> {
+        self.far.claim(keys)
+    }
+
+    fn finish_build(&self, build: &BuildUse<'_>) -> Result<(), StoreError> {
+        self.far.finish_build(build)
     }
 }

@@ -4,14 +4,17 @@ use std::io::{self, Read};
 
 use strata_cas::{Blob, BlobId, BlobStore, LayerId, StoreError};
 
+use crate::budget::Metered;
 use crate::codec::{self, Inline, Place};
-use crate::database::Table;
+use crate::database::{Pair, Table};
 use crate::files::INLINE_LIMIT_BYTES;
-use crate::{DiskStore, snapshots};
+use crate::lease::Used;
+use crate::{DiskStore, chunks, snapshots};
 
 /// Where a blob was found.
 enum Home {
     Database,
+    Pieces,
     File,
     Snapshot(LayerId),
 }
@@ -28,7 +31,13 @@ impl BlobStore for DiskStore {
         if head.len() <= INLINE_LIMIT_BYTES {
             return self.put_inline(&head);
         }
-        let file = self.files.write(&head, source)?;
+        self.reserve(head.len() as u64)?;
+        let mut source = Metered::new(source, self);
+        let written = self.files.write(&head, &mut source);
+        if let Some(error) = source.failed {
+            return Err(error);
+        }
+        let file = written?;
         let id = file.id;
         if !self.has_whole(&id)? {
             self.files.add(file)?;
@@ -37,7 +46,10 @@ impl BlobStore for DiskStore {
     }
 
     fn has(&self, id: &BlobId) -> Result<bool, StoreError> {
-        Ok(self.database.get(Table::Blobs, id.as_bytes())?.is_some()
+        let _inside = self.using(&[Used::Blob(*id)])?;
+        Ok(self.pending.has(id)
+            || self.tables.get(Table::Blobs, id.as_bytes())?.is_some()
+            || self.tables.get(Table::Chunked, id.as_bytes())?.is_some()
             || self.files.has(id)?
             || self.locate_in_snapshots(id)?.is_some())
     }
@@ -55,11 +67,15 @@ impl BlobStore for DiskStore {
     }
 
     fn put(&self, bytes: &[u8]) -> Result<BlobId, StoreError> {
+        if chunks::is_cut(bytes) {
+            return self.put_chunked(bytes);
+        }
         if bytes.len() <= INLINE_LIMIT_BYTES {
             return self.put_inline(bytes);
         }
         let id = BlobId::of(bytes);
         if !self.has_whole(&id)? {
+            self.reserve(bytes.len() as u64)?;
             self.files.add(self.files.write(bytes, &mut io::empty())?)?;
         }
         Ok(id)
@@ -67,13 +83,11 @@ impl BlobStore for DiskStore {
 }
 
 impl DiskStore {
-    fn put_inline(&self, bytes: &[u8]) -> Result<BlobId, StoreError> {
+    pub(crate) fn put_inline(&self, bytes: &[u8]) -> Result<BlobId, StoreError> {
         let id = BlobId::of(bytes);
-        let value = codec::encode(&Inline { bytes })?;
-        let kept = self.database.get(Table::Blobs, id.as_bytes())?;
-        if kept.is_none_or(|kept| kept[..] != value[..]) {
-            self.database.put(Table::Blobs, id.as_bytes(), &value)?;
-        }
+        // The database writes it twice: to its log, and to its place.
+        self.reserve(2 * (bytes.len() as u64 + 64))?;
+        self.pending.put(id, bytes)?;
         Ok(id)
     }
 
@@ -82,6 +96,9 @@ impl DiskStore {
         if let Some(bytes) = self.get_inline(id)? {
             return Ok(Some((Blob::Bytes(bytes), Home::Database)));
         }
+        if let Some(bytes) = self.get_chunked(id)? {
+            return Ok(Some((Blob::Bytes(bytes), Home::Pieces)));
+        }
         if let Some(blob) = self.files.open(id)? {
             return Ok(Some((blob, Home::File)));
         }
@@ -89,24 +106,27 @@ impl DiskStore {
     }
 
     /// Reads a small blob and compares it with its name.
-    fn get_inline(&self, id: &BlobId) -> Result<Option<Vec<u8>>, StoreError> {
-        let Some(value) = self.database.get(Table::Blobs, id.as_bytes())? else { return Ok(None) };
+    pub(crate) fn get_inline(&self, id: &BlobId) -> Result<Option<Vec<u8>>, StoreError> {
+        if let Some(bytes) = self.pending.get(id) {
+            return Ok(Some(bytes));
+        }
+        let Some(value) = self.tables.get(Table::Blobs, id.as_bytes())? else { return Ok(None) };
         match codec::decode::<Inline<'_>>(&value) {
             Some(Inline { bytes }) if BlobId::of(bytes) == *id => Ok(Some(bytes.to_vec())),
             _ => {
-                self.database.delete(Table::Blobs, id.as_bytes())?;
+                self.tables.delete(Table::Blobs, id.as_bytes())?;
                 Ok(None)
             }
         }
     }
 
     fn locate_in_snapshots(&self, id: &BlobId) -> Result<Option<(Blob, Home)>, StoreError> {
-        for (key, value) in self.database.list(Table::Places, id.as_bytes())? {
+        for Pair { key, value, .. } in self.tables.list(Table::Places, id.as_bytes())? {
             let Some(layer) = snapshots::layer_of(&key) else { continue };
             let place: Option<Place> = codec::decode(&value);
             match place.map_or(Ok(None), |place| self.open_place(&layer, &place)) {
                 Ok(Some(blob)) => return Ok(Some((blob, Home::Snapshot(layer)))),
-                Ok(None) => self.database.delete(Table::Places, &key)?,
+                Ok(None) => self.tables.delete(Table::Places, &key)?,
                 // It is there, but belongs to a user of the namespace that made the layer.
                 Err(StoreError::Io { source, .. })
                     if source.kind() == io::ErrorKind::PermissionDenied => {}
@@ -122,6 +142,12 @@ impl DiskStore {
         if self.files.is_waiting(id) {
             return Ok(true);
         }
+        let noted = self.using(&[Used::Blob(*id)])?;
+        if self.locate(id)?.is_none() {
+            return Ok(false);
+        }
+        // From here on it stays; reading it may take a while.
+        drop(noted);
         while let Some((blob, home)) = self.locate(id)? {
             match io::copy(&mut blob.reader(*id), &mut io::sink()) {
                 Ok(_) => return Ok(true),
@@ -137,10 +163,11 @@ impl DiskStore {
             return Err(StoreError::io(format!("read blob {id}"))(error));
         }
         match home {
-            Home::Database => self.database.delete(Table::Blobs, id.as_bytes()),
+            Home::Database => self.tables.delete(Table::Blobs, id.as_bytes()),
+            Home::Pieces => self.tables.delete(Table::Chunked, id.as_bytes()),
             Home::File => self.files.forget(id),
             Home::Snapshot(layer) => {
-                self.database.delete(Table::Places, &snapshots::place_key(id, layer))
+                self.tables.delete(Table::Places, &snapshots::place_key(id, layer))
             }
         }
     }
@@ -156,12 +183,14 @@ mod tests {
         let home = tempfile::tempdir().expect("a directory");
         let store = DiskStore::open(home.path(), OpenOptions::default()).expect("open");
         let id = store.put(b"right").expect("put");
+        store.settle().expect("settle");
         let wrong = codec::encode(&Inline { bytes: b"wrong" }).expect("encode");
         for damage in [&wrong[..], b"", b"\xff\xff\xff"] {
-            store.database.put(Table::Blobs, id.as_bytes(), damage).expect("damage");
+            store.tables.put(Table::Blobs, id.as_bytes(), damage).expect("damage");
             assert_eq!(store.get(&id).expect("get"), None);
             assert!(!store.has(&id).expect("has"));
             store.put(b"right").expect("put again");
+            store.settle().expect("settle");
             assert_eq!(store.get(&id).expect("get"), Some(b"right".to_vec()));
         }
     }

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize, Serializer};
 use strata_cas::{BlobId, DefinitionKey, StoreError, TreePath};
 
 /// The largest value that is written: far above any real one.
-const LARGEST_BYTES: usize = 64 << 20;
+pub(crate) const LARGEST_BYTES: usize = 64 << 20;
 
 /// What reading a value may allocate, so that damaged lengths are errors and not out-of-memory.
 const READ_LIMIT_BYTES: usize = 2 * LARGEST_BYTES;
@@ -18,6 +18,15 @@ const READ_LIMIT_BYTES: usize = 2 * LARGEST_BYTES;
 pub(crate) struct Inline<'a> {
     #[serde(serialize_with = "as_bytes")]
     pub(crate) bytes: &'a [u8],
+}
+
+/// A tree node or a layer that is kept in pieces.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Chunked {
+    /// Its size in bytes.
+    pub(crate) size: u64,
+    /// Its pieces in order, each a small blob.
+    pub(crate) pieces: Vec<BlobId>,
 }
 
 /// Where in a snapshot a blob is.
@@ -78,6 +87,16 @@ pub(crate) fn encode(value: &impl Serialize) -> Result<Vec<u8>, StoreError> {
     Ok(bytes)
 }
 
+/// Encodes what is said to another process.
+pub(crate) fn encode_frame(message: &impl Serialize) -> Result<Vec<u8>, String> {
+    bincode::serde::encode_to_vec(message, config::standard()).map_err(|error| error.to_string())
+}
+
+/// Decodes what another process has said; `None` for bytes that are not exactly that.
+pub(crate) fn decode_frame<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Option<T> {
+    decode(bytes)
+}
+
 /// Decodes a value; `None` for bytes that are not exactly one.
 pub(crate) fn decode<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Option<T> {
     let config = config::standard().with_limit::<READ_LIMIT_BYTES>();
@@ -94,6 +113,9 @@ mod tests {
     use strata_cas::{ContentKey, Cost, Fact, Record, Slot, TreeId};
 
     use super::*;
+    use crate::builds::ProjectBuilds;
+    use crate::database::Table;
+    use crate::wire::{Op, Request, Response, WirePair};
 
     /// The value must have exactly the golden bytes, and only they must give it back.
     fn check<'a, T>(value: &T, golden: &str, buffer: &'a mut Vec<u8>)
@@ -144,12 +166,57 @@ mod tests {
         check(&Recent { entries }, golden, &mut Vec::new());
         let golden = include_str!("../tests/golden/blobs-1.hex");
         check(&Inline { bytes: b"hello" }, golden, &mut Vec::new());
+        let golden = include_str!("../tests/golden/chunked-1.hex");
+        check(&Chunked { size: 9_000, pieces: vec![id, id] }, golden, &mut Vec::new());
         let golden = include_str!("../tests/golden/places-1.hex");
         check(&Place { size: 70_000, path }, golden, &mut Vec::new());
         let golden = include_str!("../tests/golden/snapshots-1.hex");
         check(&Committed { files: 300 }, golden, &mut Vec::new());
         let golden = include_str!("../tests/golden/names-1.hex");
         check(&Named { value: b"sha256:x" }, golden, &mut Vec::new());
+    }
+
+    #[test]
+    fn what_processes_tell_each_other_does_not_drift() {
+        let (id, table) = (BlobId::from_bytes([7; 32]), Table::Records);
+        let definition = DefinitionKey::from_bytes([8; 32]);
+        let ops = vec![
+            Op::put(Table::Blobs, &b"key"[..], &b"value"[..]),
+            Op::delete(Table::Names, &b"key"[..]),
+            Op::Remember { slot: [9; 32], definition, record: id },
+        ];
+        let (key, prefix, after) = ((&b"k"[..]).into(), (&b"p"[..]).into(), (&b"a"[..]).into());
+        let requests = [
+            Request::Get { table, key },
+            Request::List { table, prefix, after, sizes: true },
+            Request::Apply { ops, sync: true },
+            Request::Compact,
+        ];
+        let pairs = vec![WirePair { key: b"k".into(), value: b"v".into(), size: 1 }];
+        let responses = [
+            Response::Value(Some(b"v".into())),
+            Response::Value(None),
+            Response::Pairs { pairs, more: true },
+            Response::Done,
+            Response::Failed("why".to_owned()),
+        ];
+        let goldens = include_str!("../tests/golden/socket-1.requests.hex");
+        assert_eq!(goldens.lines().count(), requests.len());
+        for (request, golden) in requests.iter().zip(goldens.lines()) {
+            check(request, golden, &mut Vec::new());
+        }
+        let goldens = include_str!("../tests/golden/socket-1.responses.hex");
+        assert_eq!(goldens.lines().count(), responses.len());
+        for (response, golden) in responses.iter().zip(goldens.lines()) {
+            check(response, golden, &mut Vec::new());
+        }
+        let build = ProjectBuilds {
+            project: "/src/app".to_owned(),
+            target: "test linux/amd64".to_owned(),
+            ended: vec![1_700_000_000, 1_600_000_000],
+            steps: vec![definition],
+        };
+        check(&build, include_str!("../tests/golden/builds-1.hex"), &mut Vec::new());
     }
 
     #[test]

@@ -2,16 +2,32 @@
 //! in `codec`; nothing else in the crate knows RocksDB.
 
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError, RwLock, RwLockReadGuard};
 
 use rocksdb::{
-    BlockBasedOptions, ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType,
-    DBPinnableSlice, ErrorKind, FlushOptions, InfoLogger, IteratorMode, LogLevel, Options,
-    PrefixRange, ReadOptions, SliceTransform, WriteBatch,
+    BlockBasedOptions, ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType, Direction,
+    ErrorKind, FlushOptions, InfoLogger, IteratorMode, LogLevel, Options, PrefixRange, ReadOptions,
+    SliceTransform, WriteBatch,
 };
+use serde::{Deserialize, Serialize};
 use strata_cas::StoreError;
 
 use crate::OpenError;
+use crate::codec::{self, Recent, RecentEntry};
 use crate::layout::{Layout, Part};
+use crate::open::hold;
+use crate::wire::{Op, WirePair};
+
+/// What this version reads and writes.
+const KNOWN: &str = "tables of version 1";
+
+/// A page of a listing holds about so much.
+const PAGE_BYTES: usize = 1 << 20;
+
+/// How many records of a slot are remembered: enough to find the nearest one for a miss's
+/// reason. They are one value, so that reading them is one look-up and nothing piles up.
+const REMEMBERED: usize = 8;
 
 /// Blobs from this size on leave the sorted tables for files of their own when they are flushed,
 /// so that compaction moves their names and not their bytes.
@@ -22,10 +38,12 @@ const SEPARATE_FROM_BYTES: u64 = 1 << 10;
 const MEMORY_BYTES: usize = 16 << 20;
 
 /// The tables, each a column family with its format's version in its name.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Table {
     /// Blob id → `Inline`.
     Blobs,
+    /// Blob id → `Chunked`.
+    Chunked,
     /// Blob id, layer id → `Place`.
     Places,
     /// `RecordKey` → `Pointer`; `r`, id of a record's bytes → `Record`.
@@ -39,12 +57,20 @@ pub(crate) enum Table {
 }
 
 impl Table {
-    const ALL: [Self; 6] =
-        [Self::Blobs, Self::Places, Self::Records, Self::Slots, Self::Snapshots, Self::Names];
+    const ALL: [Self; 7] = [
+        Self::Blobs,
+        Self::Chunked,
+        Self::Places,
+        Self::Records,
+        Self::Slots,
+        Self::Snapshots,
+        Self::Names,
+    ];
 
     const fn name(self) -> &'static str {
         match self {
             Self::Blobs => "blobs-1",
+            Self::Chunked => "chunked-1",
             Self::Places => "places-1",
             Self::Records => "records-1",
             Self::Slots => "slots-1",
@@ -74,7 +100,7 @@ impl Table {
                 options.set_memtable_prefix_bloom_ratio(0.05);
                 table.set_whole_key_filtering(false);
             }
-            Self::Records | Self::Slots | Self::Snapshots | Self::Names => {}
+            Self::Chunked | Self::Records | Self::Slots | Self::Snapshots | Self::Names => {}
         }
         options.set_block_based_table_factory(&table);
         options
@@ -103,100 +129,259 @@ fn open_options() -> Options {
     options
 }
 
-/// Changes that become visible, and durable, together.
-pub(crate) struct Batch<'a> {
-    database: &'a Database,
-    writes: WriteBatch,
+/// A key, its value and the value's size; the value is empty where only sizes were asked for.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Pair {
+    pub(crate) key: Box<[u8]>,
+    pub(crate) value: Box<[u8]>,
+    pub(crate) size: u64,
 }
 
-impl Batch<'_> {
-    /// Sets a key.
-    pub(crate) fn put(&mut self, table: Table, key: &[u8], value: &[u8]) {
-        self.writes.put_cf(self.database.handle(table), key, value);
-    }
-
-    /// Applies the changes. They survive this process; [`Database::sync`] makes them survive a
-    /// power cut.
-    pub(crate) fn write(self) -> Result<(), StoreError> {
-        self.database.rocks.write(self.writes).map_err(failed("write"))
+impl From<Pair> for WirePair<'static> {
+    fn from(pair: Pair) -> Self {
+        let Pair { key, value, size } = pair;
+        Self { key: Vec::from(key).into(), value: Vec::from(value).into(), size }
     }
 }
 
-/// A key and its value.
-pub(crate) type Pair = (Box<[u8]>, Box<[u8]>);
+impl From<WirePair<'_>> for Pair {
+    fn from(pair: WirePair<'_>) -> Self {
+        let WirePair { key, value, size } = pair;
+        Self { key: key.into_owned().into(), value: value.into_owned().into(), size }
+    }
+}
 
 /// The open database.
 #[derive(Debug)]
 pub(crate) struct Database {
-    rocks: DB,
+    layout: Layout,
+    /// None after a failed write, until it opens again, and at the end.
+    rocks: RwLock<Option<DB>>,
+    is_closed: AtomicBool,
+    /// Held while a slot's list is read, changed and written.
+    slots: Mutex<()>,
 }
 
 impl Database {
     /// Opens or makes it. The store's lock must be held.
     pub(crate) fn open(layout: &Layout) -> Result<Self, OpenError> {
-        let path = layout.part(Part::Database);
-        let tables =
-            Table::ALL.map(|table| ColumnFamilyDescriptor::new(table.name(), table.options()));
-        let rocks = DB::open_cf_descriptors(&open_options(), &path, tables)
-            .map_err(|error| open_error(layout, &path, &error))?;
-        Ok(Self { rocks })
+        Ok(Self::with(layout, open_rocks(layout)?))
     }
 
-    fn handle(&self, table: Table) -> &ColumnFamily {
-        self.rocks.cf_handle(table.name()).expect("every table was opened")
+    /// Opens what is there, for reading. Writing fails.
+    pub(crate) fn open_to_read(layout: &Layout) -> Result<Self, OpenError> {
+        let path = layout.part(Part::Database);
+        let mut options = open_options();
+        options.create_if_missing(false);
+        let names = DB::list_cf(&options, &path);
+        let names = names.map_err(|error| open_error(layout, &path, &error))?;
+        let is_known = |name: &String| {
+            name == "default" || Table::ALL.iter().any(|table| table.name() == name)
+        };
+        if let Some(found) = names.iter().find(|name| !is_known(name)) {
+            let (path, found) = (layout.root().to_owned(), found.clone());
+            return Err(OpenError::OtherVersion { path, found, known: KNOWN });
+        }
+        let rocks = DB::open_cf_descriptors_read_only(&options, &path, tables(), false)
+            .map_err(|error| open_error(layout, &path, &error))?;
+        Ok(Self::with(layout, rocks))
+    }
+
+    /// Whether all of it can be read.
+    pub(crate) fn is_sound(&self) -> bool {
+        let read = |table| {
+            self.read(|rocks| {
+                let options = ReadOptions::default();
+                let mut all =
+                    rocks.iterator_cf_opt(handle(rocks, table), options, IteratorMode::Start);
+                all.try_for_each(|found| found.map(drop).map_err(failed("read")))
+            })
+        };
+        Table::ALL.into_iter().all(|table| read(table).is_ok())
+    }
+
+    /// Makes of a database that does not open what can be made of its files. The store's lock
+    /// must be held.
+    pub(crate) fn repair(layout: &Layout) -> Result<(), StoreError> {
+        let mut options = open_options();
+        options.create_missing_column_families(true);
+        DB::repair(&options, layout.part(Part::Database)).map_err(failed("repair"))
+    }
+
+    fn with(layout: &Layout, rocks: DB) -> Self {
+        Self {
+            layout: layout.clone(),
+            rocks: RwLock::new(Some(rocks)),
+            is_closed: AtomicBool::new(false),
+            slots: Mutex::default(),
+        }
+    }
+
+    /// The database, opened again if a write has failed.
+    fn rocks(&self) -> Result<RwLockReadGuard<'_, Option<DB>>, StoreError> {
+        loop {
+            let rocks = self.rocks.read().unwrap_or_else(PoisonError::into_inner);
+            if rocks.is_some() {
+                return Ok(rocks);
+            }
+            drop(rocks);
+            let mut rocks = self.rocks.write().unwrap_or_else(PoisonError::into_inner);
+            if self.is_closed.load(Ordering::SeqCst) {
+                let message = "it is closed".to_owned();
+                return Err(StoreError::Database { action: "open again", message });
+            }
+            if rocks.is_none() {
+                let opened = open_rocks(&self.layout).map_err(|error| StoreError::Database {
+                    action: "open again",
+                    message: error.to_string(),
+                })?;
+                *rocks = Some(opened);
+            }
+        }
+    }
+
+    fn read<T>(&self, work: impl FnOnce(&DB) -> Result<T, StoreError>) -> Result<T, StoreError> {
+        work(self.rocks()?.as_ref().expect("it was opened"))
+    }
+
+    /// After a failed write, such as one on a full disk, RocksDB refuses all that follow. What
+    /// it had acknowledged is in its log: it is closed here, and opened when it is needed next.
+    fn write<T>(&self, work: impl FnOnce(&DB) -> Result<T, StoreError>) -> Result<T, StoreError> {
+        let done = self.read(work);
+        if done.is_err() {
+            *self.rocks.write().unwrap_or_else(PoisonError::into_inner) = None;
+        }
+        done
     }
 
     /// The bytes under a key. What RocksDB finds damaged is not there.
-    pub(crate) fn get(
+    pub(crate) fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        self.read(|rocks| get(rocks, table, key))
+    }
+
+    /// As many of the keys that begin with `prefix` and come after `after` as fit on a page, in
+    /// order, and whether there are more. A prefix in [`Table::Places`] must be empty or have at
+    /// least 32 bytes.
+    pub(crate) fn page(
         &self,
         table: Table,
-        key: &[u8],
-    ) -> Result<Option<DBPinnableSlice<'_>>, StoreError> {
-        match self.rocks.get_pinned_cf(self.handle(table), key) {
-            Err(error) if error.kind() == ErrorKind::Corruption => Ok(None),
-            found => found.map_err(failed("read")),
-        }
+        prefix: &[u8],
+        after: &[u8],
+        sizes: bool,
+    ) -> Result<(Vec<Pair>, bool), StoreError> {
+        self.read(|rocks| {
+            let mut options = ReadOptions::default();
+            options.set_iterate_range(PrefixRange(prefix));
+            if matches!(table, Table::Places) {
+                options.set_prefix_same_as_start(!prefix.is_empty());
+                options.set_total_order_seek(prefix.is_empty());
+            }
+            let mode = if after.is_empty() {
+                IteratorMode::Start
+            } else {
+                IteratorMode::From(after, Direction::Forward)
+            };
+            let (mut pairs, mut bytes) = (Vec::new(), 0);
+            for found in rocks.iterator_cf_opt(handle(rocks, table), options, mode) {
+                let (key, value) = found.map_err(failed("list"))?;
+                if !key.starts_with(prefix) || &key[..] == after {
+                    continue;
+                }
+                if bytes >= PAGE_BYTES {
+                    return Ok((pairs, true));
+                }
+                let size = value.len() as u64;
+                let value = if sizes { Box::default() } else { value };
+                bytes += key.len() + value.len();
+                pairs.push(Pair { key, value, size });
+            }
+            Ok((pairs, false))
+        })
     }
 
-    /// All keys that begin with `prefix`, which must be at least 32 bytes in
-    /// [`Table::Places`], with their values and in order.
-    pub(crate) fn list(&self, table: Table, prefix: &[u8]) -> Result<Vec<Pair>, StoreError> {
-        let mut options = ReadOptions::default();
-        options.set_iterate_range(PrefixRange(prefix));
-        if matches!(table, Table::Places) {
-            options.set_prefix_same_as_start(true);
-        }
-        let found = self.rocks.iterator_cf_opt(self.handle(table), options, IteratorMode::Start);
-        found.collect::<Result<_, _>>().map_err(failed("list"))
+    /// Makes changes visible together. They survive this process, and with `sync` they and all
+    /// before them survive a power cut.
+    pub(crate) fn apply(&self, ops: &[Op<'_>], sync: bool) -> Result<(), StoreError> {
+        let remembers = ops.iter().any(|op| matches!(op, Op::Remember { .. }));
+        let _order = remembers.then(|| hold(&self.slots));
+        self.write(|rocks| {
+            let mut batch = WriteBatch::default();
+            for op in ops {
+                add(rocks, &mut batch, op)?;
+            }
+            if !batch.is_empty() {
+                rocks.write(batch).map_err(failed("write"))?;
+            }
+            if sync { rocks.flush_wal(true).map_err(failed("sync")) } else { Ok(()) }
+        })
     }
 
-    /// An empty batch.
-    pub(crate) fn batch(&self) -> Batch<'_> {
-        Batch { database: self, writes: WriteBatch::default() }
+    /// Gives the room of what was forgotten back to the file system.
+    pub(crate) fn compact(&self) -> Result<(), StoreError> {
+        self.write(|rocks| {
+            for table in Table::ALL {
+                let handle = handle(rocks, table);
+                rocks.flush_cf(handle).map_err(failed("flush"))?;
+                rocks.compact_range_cf(handle, None::<&[u8]>, None::<&[u8]>);
+            }
+            Ok(())
+        })
     }
 
-    /// Sets one key, as a batch of one.
-    pub(crate) fn put(&self, table: Table, key: &[u8], value: &[u8]) -> Result<(), StoreError> {
-        self.rocks.put_cf(self.handle(table), key, value).map_err(failed("write"))
-    }
-
-    /// Forgets one key.
-    pub(crate) fn delete(&self, table: Table, key: &[u8]) -> Result<(), StoreError> {
-        self.rocks.delete_cf(self.handle(table), key).map_err(failed("forget"))
-    }
-
-    /// Makes all that was written so far survive a power cut.
-    pub(crate) fn sync(&self) -> Result<(), StoreError> {
-        self.rocks.flush_wal(true).map_err(failed("sync"))
-    }
-
-    /// Writes out what is in memory, so that the next process need not replay the log.
+    /// Writes out what is in memory, so that the next process need not replay the log, and
+    /// closes the database for all that refer to it.
     pub(crate) fn finish(&self) {
-        let tables = Table::ALL.map(|table| self.handle(table));
-        // All of it is in the log already: a failure costs the next opening some time.
-        drop(self.rocks.flush_cfs_opt(&tables.each_ref(), &FlushOptions::default()));
-        self.rocks.cancel_all_background_work(false);
+        let mut rocks = self.rocks.write().unwrap_or_else(PoisonError::into_inner);
+        self.is_closed.store(true, Ordering::SeqCst);
+        if let Some(rocks) = rocks.take() {
+            let tables = Table::ALL.map(|table| handle(&rocks, table));
+            // All of it is in the log already: a failure costs the next opening some time.
+            drop(rocks.flush_cfs_opt(&tables.each_ref(), &FlushOptions::default()));
+            rocks.cancel_all_background_work(false);
+        }
     }
+}
+
+fn tables() -> [ColumnFamilyDescriptor; Table::ALL.len()] {
+    Table::ALL.map(|table| ColumnFamilyDescriptor::new(table.name(), table.options()))
+}
+
+fn open_rocks(layout: &Layout) -> Result<DB, OpenError> {
+    let path = layout.part(Part::Database);
+    DB::open_cf_descriptors(&open_options(), &path, tables())
+        .map_err(|error| open_error(layout, &path, &error))
+}
+
+fn handle(rocks: &DB, table: Table) -> &ColumnFamily {
+    rocks.cf_handle(table.name()).expect("every table was opened")
+}
+
+fn get(rocks: &DB, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+    match rocks.get_cf(handle(rocks, table), key) {
+        Err(error) if error.kind() == ErrorKind::Corruption => Ok(None),
+        found => found.map_err(failed("read")),
+    }
+}
+
+fn add(rocks: &DB, batch: &mut WriteBatch, op: &Op<'_>) -> Result<(), StoreError> {
+    match op {
+        Op::Put { table, key, value } => {
+            if get(rocks, *table, key)?.as_deref() != Some(&value[..]) {
+                batch.put_cf(handle(rocks, *table), key, value);
+            }
+        }
+        Op::Delete { table, key } => batch.delete_cf(handle(rocks, *table), key),
+        Op::Remember { slot, definition, record } => {
+            let kept = get(rocks, Table::Slots, slot)?;
+            let mut recent: Recent =
+                kept.and_then(|value| codec::decode(&value)).unwrap_or_default();
+            recent.entries.retain(|entry| entry.definition != *definition);
+            recent.entries.insert(0, RecentEntry { definition: *definition, record: *record });
+            recent.entries.truncate(REMEMBERED);
+            batch.put_cf(handle(rocks, Table::Slots), slot, codec::encode(&recent)?);
+        }
+    }
+    Ok(())
 }
 
 fn failed(action: &'static str) -> impl FnOnce(rocksdb::Error) -> StoreError {
@@ -209,8 +394,7 @@ fn open_error(layout: &Layout, path: &Path, error: &rocksdb::Error) -> OpenError
         // RocksDB's words for tables that were not asked for: "Column families not opened: x-2".
         ErrorKind::InvalidArgument if message.contains("not opened") => {
             let found = message.rsplit(": ").next().unwrap_or_default().to_owned();
-            let known = "tables of version 1";
-            OpenError::OtherVersion { path: layout.root().to_owned(), found, known }
+            OpenError::OtherVersion { path: layout.root().to_owned(), found, known: KNOWN }
         }
         ErrorKind::Corruption | ErrorKind::InvalidArgument | ErrorKind::NotFound => {
             OpenError::Damaged { path, message }

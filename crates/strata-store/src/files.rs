@@ -11,11 +11,12 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use strata_cas::{Blob, BlobHasher, BlobId, StoreError};
 
 use crate::layout::{Layout, Part};
+use crate::lease::Lease;
 use crate::open::hold;
 use crate::sync;
 
@@ -33,6 +34,7 @@ const COPY_BUFFER_BYTES: usize = 256 << 10;
 #[derive(Debug)]
 pub(crate) struct Files {
     layout: Layout,
+    lease: Arc<Lease>,
     /// Where the blobs are that have no name yet.
     waiting: RwLock<HashMap<BlobId, PathBuf>>,
     /// Held while waiting blobs are synced and named: who finds none waiting knows that none is
@@ -42,9 +44,10 @@ pub(crate) struct Files {
 }
 
 impl Files {
-    pub(crate) fn new(layout: &Layout) -> Self {
+    pub(crate) fn new(layout: &Layout, lease: Arc<Lease>) -> Self {
         Self {
             layout: layout.clone(),
+            lease,
             waiting: RwLock::default(),
             settling: Mutex::default(),
             written: AtomicU64::default(),
@@ -79,7 +82,7 @@ impl Files {
     /// Writes what `head` and then `source` hold to a new file, and names it.
     pub(crate) fn write(&self, head: &[u8], source: &mut dyn Read) -> Result<NewFile, StoreError> {
         let number = self.written.fetch_add(1, Ordering::Relaxed);
-        let path = self.layout.part(Part::Staging).join(format!("blob-{number}"));
+        let path = self.lease.staging()?.join(format!("blob-{number}"));
         let (id, path) = write_new(path, head, source)?;
         Ok(NewFile { id, path })
     }
@@ -91,6 +94,31 @@ impl Files {
         let many = waiting.len() >= WAITING_LIMIT;
         drop(waiting);
         if many { self.settle() } else { Ok(()) }
+    }
+
+    /// Gives a file that holds a blob a second name, under which it is found as that blob.
+    pub(crate) fn link(&self, id: &BlobId, file: &Path) -> io::Result<()> {
+        let to = self.layout.blob(id);
+        if let Some(shard) = to.parent() {
+            DirBuilder::new().recursive(true).mode(0o700).create(shard)?;
+        }
+        match fs::hard_link(file, &to) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+            Err(_) => self.copy(id, file, &to),
+            Ok(()) => Ok(()),
+        }
+    }
+
+    /// Where a file belongs to another user, or has as many names as it can have.
+    fn copy(&self, id: &BlobId, file: &Path, to: &Path) -> io::Result<()> {
+        let mut source = File::open(file)?;
+        let new = self.write(&[], &mut source).map_err(io::Error::other)?;
+        if new.id != *id {
+            return Err(io::ErrorKind::InvalidData.into());
+        }
+        let path = new.path.keep();
+        File::open(&path)?.sync_all()?;
+        fs::rename(&path, to)
     }
 
     /// Removes a damaged blob's file.

@@ -1,8 +1,9 @@
 //! Where things are in a store's directory. Formats are versioned by name: a format that changes
 //! gets a new name, and what an older or newer strata has written is never misread.
 
-use std::fs::{self, DirBuilder, Metadata};
+use std::fs::{self, DirBuilder, File, Metadata};
 use std::io;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
@@ -15,6 +16,18 @@ const PRIVATE: u32 = 0o700;
 
 /// The name of the lock file, which is also what makes a directory a store: it is created first.
 const LOCK: &str = "strata.lock";
+
+/// Passed by those who use the store, closed by who clears it out.
+const GATE: &str = "strata.gate";
+
+/// What the store takes, where that is limited.
+const SIZE: &str = "size-1";
+
+/// The socket of the process that holds the database.
+const SOCKET: &str = "strata.sock";
+
+/// What the address of a socket can hold (`sun_path` in unix(7)).
+const SOCKET_PATH_LIMIT_BYTES: usize = 107;
 
 /// Tells backup programs to leave the store out (<https://bford.info/cachedir/>).
 const CACHEDIR_TAG: &str = "CACHEDIR.TAG";
@@ -32,7 +45,8 @@ pub(crate) enum Part {
     Blobs,
     /// Layers as directories.
     Snapshots,
-    /// What is being made; emptied whenever the store is opened.
+    /// What is being made, a directory for each process; what dead ones left is removed by
+    /// whoever holds the database next.
     Staging,
     /// What is known of files outside the store. Written by others.
     Stamps,
@@ -40,10 +54,16 @@ pub(crate) enum Part {
     Caches,
     /// What steps have printed. Written by others.
     Logs,
+    /// Which steps are being done.
+    Claims,
+    /// What running processes use.
+    Leases,
+    /// What the latest build of each project has used.
+    Builds,
 }
 
 impl Part {
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 10] = [
         Self::Database,
         Self::Blobs,
         Self::Snapshots,
@@ -51,10 +71,13 @@ impl Part {
         Self::Stamps,
         Self::Caches,
         Self::Logs,
+        Self::Claims,
+        Self::Leases,
+        Self::Builds,
     ];
 
     /// The directory's name, which carries the version of the format in it.
-    const fn name(self) -> &'static str {
+    pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Database => "db-1",
             Self::Blobs => "blobs-1",
@@ -63,6 +86,9 @@ impl Part {
             Self::Stamps => "stamps-1",
             Self::Caches => "caches-1",
             Self::Logs => "logs-1",
+            Self::Claims => "claims",
+            Self::Leases => "leases-1",
+            Self::Builds => "builds-1",
         }
     }
 }
@@ -118,6 +144,21 @@ impl Layout {
         self.root.join(LOCK)
     }
 
+    /// The socket of the process that holds the database.
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.root.join(SOCKET)
+    }
+
+    /// The file that says what the store takes.
+    pub(crate) fn size(&self) -> PathBuf {
+        self.root.join(SIZE)
+    }
+
+    /// The gate of the sweep.
+    pub(crate) fn gate(&self) -> PathBuf {
+        self.root.join(GATE)
+    }
+
     /// One of the store's directories.
     pub(crate) fn part(&self, part: Part) -> PathBuf {
         self.root.join(part.name())
@@ -139,6 +180,29 @@ impl Layout {
     /// apart, and overlayfs is given many of these paths at once, on one page of memory.
     pub(crate) fn snapshot(&self, layer: &LayerId) -> PathBuf {
         self.part(Part::Snapshots).join(&layer.to_string()[..32])
+    }
+}
+
+/// A path of the socket that fits into an address, for as long as this value lives.
+pub(crate) struct SocketPath {
+    path: PathBuf,
+    /// The store's directory, where its path is too long.
+    _root: Option<File>,
+}
+
+impl SocketPath {
+    pub(crate) fn new(layout: &Layout) -> io::Result<Self> {
+        let path = layout.socket();
+        if path.as_os_str().len() <= SOCKET_PATH_LIMIT_BYTES {
+            return Ok(Self { path, _root: None });
+        }
+        let root = File::open(layout.root())?;
+        let path = PathBuf::from(format!("/proc/self/fd/{}/{SOCKET}", root.as_raw_fd()));
+        Ok(Self { path, _root: Some(root) })
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
     }
 }
 

@@ -17,9 +17,13 @@
 //! flight; the next `open` removes what it left behind. A blob is compared with its name whenever
 //! it is read; one that does not match is forgotten, so that the next `put` heals it.
 //!
+//! **Who may use it.** Any number of processes of one user at once, without a daemon: the one
+//! that holds RocksDB's lock serves the others over a socket while it lives, and another takes
+//! over when it ends (`tables`). Steps that are being done, and what running processes use, are
+//! files that the kernel unlocks when their process ends (`held`).
+//!
 //! **What it deliberately does not do.** It knows no Dockerfile, image or policy, prints nothing
-//! and reads no environment. One process at a time holds the store; others wait at
-//! [`DiskStore::open`]. Nothing is dropped to make room.
+//! and reads no environment.
 //!
 //! ```
 //! use strata_cas::BlobStore;
@@ -37,19 +41,41 @@
 //! ```
 
 mod blobs;
+mod budget;
+mod builds;
+mod chunks;
+mod claims;
 mod codec;
 mod database;
 mod error;
 mod files;
+mod follow;
+mod fsck;
+mod gate;
+mod held;
+mod inventory;
 mod layout;
+mod lease;
 mod lock;
 mod names;
+mod notes;
 mod open;
+mod pending;
 mod records;
 mod remove;
+mod seal;
+mod serve;
 mod snapshots;
+mod sweep;
 mod sync;
+mod tables;
+mod usage;
+mod wire;
 
+pub use budget::SizeLimit;
 pub use error::OpenError;
 pub use files::INLINE_LIMIT_BYTES;
+pub use fsck::{Checkup, Damage, mend_database};
 pub use open::{DiskStore, OpenOptions};
+pub use sweep::{Kind, Reason, Removed, SweepRequest, Swept};
+pub use usage::{Amount, Share, Usage};

@@ -7,10 +7,11 @@ use strata_cas::{NameStore, StoreError};
 use crate::DiskStore;
 use crate::codec::{self, Named};
 use crate::database::{Pair, Table};
+use crate::wire::Op;
 
 impl NameStore for DiskStore {
     fn name(&self, table: &str, name: &str) -> Result<Option<Vec<u8>>, StoreError> {
-        let value = self.database.get(Table::Names, &key(table, name)?)?;
+        let value = self.tables.get(Table::Names, &key(table, name)?)?;
         Ok(value.and_then(|value| decode(&value)))
     }
 
@@ -19,18 +20,18 @@ impl NameStore for DiskStore {
         match value {
             Some(value) => {
                 // A name may lead to what was put before it.
-                self.files.settle()?;
-                self.database.put(Table::Names, &key, &codec::encode(&Named { value })?)?;
+                self.settle()?;
+                let value = codec::encode(&Named { value })?;
+                self.tables.apply(vec![Op::put(Table::Names, key, value)], true)
             }
-            None => self.database.delete(Table::Names, &key)?,
+            None => self.tables.apply(vec![Op::delete(Table::Names, key)], true),
         }
-        self.database.sync()
     }
 
     fn names(&self, table: &str) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
         let prefix = key(table, "")?;
-        let found = self.database.list(Table::Names, &prefix)?;
-        let named = |(key, value): Pair| {
+        let found = self.tables.list(Table::Names, &prefix)?;
+        let named = |Pair { key, value, .. }: Pair| {
             let name = String::from_utf8(key.get(prefix.len()..)?.to_vec()).ok()?;
             Some((name, decode(&value)?))
         };
@@ -38,11 +39,18 @@ impl NameStore for DiskStore {
     }
 }
 
+/// The table and the name in a key.
+pub(crate) fn split(key: &[u8]) -> Option<(String, String)> {
+    let text = std::str::from_utf8(key).ok()?;
+    let (table, name) = text.split_once('\0')?;
+    Some((table.to_owned(), name.to_owned()))
+}
+
 fn decode(value: &[u8]) -> Option<Vec<u8>> {
     codec::decode::<Named<'_>>(value).map(|named| named.value.to_vec())
 }
 
-fn key(table: &str, name: &str) -> Result<Vec<u8>, StoreError> {
+pub(crate) fn key(table: &str, name: &str) -> Result<Vec<u8>, StoreError> {
     if table.contains('\0') {
         let action = format!("use the table `{}`", table.escape_default());
         return Err(StoreError::io(action)(io::ErrorKind::InvalidInput.into()));

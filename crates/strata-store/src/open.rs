@@ -2,66 +2,102 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicU64;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use crate::database::Database;
+use strata_cas::StoreError;
+
+use crate::OpenError;
+use crate::budget::{Budget, SizeLimit};
 use crate::files::Files;
+use crate::gate::{Gate, Inside};
 use crate::layout::{Layout, Part};
-use crate::lock::StoreLock;
-use crate::{OpenError, remove};
+use crate::lease::{self, Lease, Used};
+use crate::pending::Pending;
+use crate::tables::Tables;
 
 /// How a store is opened.
 pub struct OpenOptions<'a> {
-    /// How long to wait for another process that uses the store.
+    /// How long to wait while another process opens or closes the database. Processes that have
+    /// it open share it.
     pub wait_limit: Duration,
     /// Called while waiting, again and again, with how long that has been.
     pub on_wait: &'a dyn Fn(Duration),
+    /// How much the store may take.
+    pub limit: Option<SizeLimit>,
 }
 
 impl Default for OpenOptions<'_> {
     /// Waits for ten minutes and says nothing.
     fn default() -> Self {
-        Self { wait_limit: Duration::from_secs(600), on_wait: &|_| {} }
+        Self { wait_limit: Duration::from_secs(600), on_wait: &|_| {}, limit: None }
     }
 }
 
-/// A store in a directory, held by this process until the value is dropped.
+/// A store in a directory, used by this process and any number of others.
 #[derive(Debug)]
 pub struct DiskStore {
-    pub(crate) database: Database,
     pub(crate) files: Files,
+    pub(crate) pending: Pending,
+    pub(crate) tables: Arc<Tables>,
     pub(crate) layout: Layout,
-    /// Held while a slot's list is read, changed and written.
-    pub(crate) slots: Mutex<()>,
-    /// Held while a snapshot is moved to its place.
-    pub(crate) commits: Mutex<()>,
+    pub(crate) gate: Arc<Gate>,
+    pub(crate) budget: Budget,
+    /// How many removals the gate had counted when this process began to read.
+    pub(crate) removals: u64,
     /// The number of the next staging directory.
     pub(crate) staged: AtomicU64,
-    /// Last, so that the lock is released after the database is closed.
-    _lock: StoreLock,
+    /// Last, so that what was made here is removed when nothing is made any more.
+    pub(crate) lease: Arc<Lease>,
 }
 
 impl DiskStore {
-    /// Opens the store in `root`, making it where there is none, and removes what a killed
-    /// process left behind.
+    /// Opens the store in `root`, making it where there is none. Whoever comes to hold the
+    /// database removes what killed processes left behind.
     pub fn open(root: &Path, options: OpenOptions<'_>) -> Result<Self, OpenError> {
         let layout = Layout::claim(root)?;
-        let lock = StoreLock::acquire(&layout, &options)?;
         layout.fill()?;
-        let staging = layout.part(Part::Staging);
-        remove::contents(&staging).map_err(OpenError::io("empty", &staging))?;
-        let database = Database::open(&layout)?;
-        let files = Files::new(&layout);
+        // Before anything is read: what is found later is not swept away meanwhile.
+        let lease = Arc::new(Lease::begin(&layout)?);
+        let gate = Arc::new(Gate::open(&layout)?);
+        let removals = gate.removals().map_err(|error| OpenError::Database {
+            path: layout.gate(),
+            message: error.to_string(),
+        })?;
+        let tables = Arc::new(Tables::open(&layout, &options)?);
+        if tables.is_leader() {
+            let leases = layout.part(Part::Leases);
+            lease::clean(&layout).map_err(OpenError::io("clean up beside", &leases))?;
+        }
+        let files = Files::new(&layout, lease.clone());
         Ok(Self {
-            database,
             files,
+            pending: Pending::new(tables.clone(), gate.clone(), lease.clone()),
+            tables,
+            gate,
+            budget: Budget::new(&layout, options.limit),
             layout,
-            slots: Mutex::default(),
-            commits: Mutex::default(),
+            removals,
             staged: AtomicU64::default(),
-            _lock: lock,
+            lease,
         })
+    }
+
+    /// Notes what is looked for, so that what is found stays. Look while the value lives.
+    pub(crate) fn using(&self, used: &[Used]) -> Result<Inside<'_>, StoreError> {
+        let inside = self.gate.enter()?;
+        self.lease.note(used)?;
+        if self.tables.is_reader() && self.gate.removals()? != self.removals {
+            self.tables.refresh()?;
+        }
+        Ok(inside)
+    }
+
+    /// Makes all that was put so far survive a power cut, once a record is written that is
+    /// durable itself.
+    pub(crate) fn settle(&self) -> Result<(), StoreError> {
+        self.files.settle()?;
+        self.pending.flush()
     }
 
     /// The store's directory, as an absolute path.
@@ -89,8 +125,7 @@ impl DiskStore {
 impl Drop for DiskStore {
     fn drop(&mut self) {
         // What was put and that no record names yet is worth keeping, and worth no complaint.
-        drop(self.files.settle());
-        self.database.finish();
+        drop(self.settle());
     }
 }
 

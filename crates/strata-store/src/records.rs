@@ -3,20 +3,18 @@
 //! So a record that is found under two keys is one record, to drop it is to delete one value, and
 //! a record that is damaged is one that does not match its name.
 
-use strata_cas::{BlobId, Record, RecordKey, RecordStore, Slot, StoreError};
+use strata_cas::{BlobId, BuildUse, Claim, Record, RecordKey, RecordStore, Slot, StoreError};
 
 use crate::DiskStore;
-use crate::codec::{self, Pointer, Recent, RecentEntry};
+use crate::codec::{self, Pointer, Recent};
 use crate::database::Table;
-use crate::open::hold;
-
-/// How many records of a slot are remembered: enough to find the nearest one for a miss's
-/// reason. They are one value, so that reading them is one look-up and nothing piles up.
-const REMEMBERED: usize = 8;
+use crate::lease::Used;
+use crate::wire::Op;
 
 impl RecordStore for DiskStore {
     fn find(&self, key: &RecordKey) -> Result<Option<Record>, StoreError> {
-        let Some(value) = self.database.get(Table::Records, &key.to_bytes())? else {
+        let _inside = self.using(&[Used::Key(*key)])?;
+        let Some(value) = self.tables.get(Table::Records, &key.to_bytes())? else {
             return Ok(None);
         };
         match codec::decode::<Pointer>(&value) {
@@ -29,23 +27,17 @@ impl RecordStore for DiskStore {
         let bytes = codec::encode(record)?;
         let pointer = Pointer { record: BlobId::of(&bytes) };
         let value = codec::encode(&pointer)?;
-        self.files.settle()?;
-        let mut batch = self.database.batch();
-        batch.put(Table::Records, &record_key(&pointer.record), &bytes);
+        self.settle()?;
         let own = [RecordKey::Definition(record.definition), RecordKey::Content(record.content)];
+        let used: Vec<Used> = own.iter().chain(also).map(|key| Used::Key(*key)).collect();
+        let _inside = self.using(&used)?;
+        let mut ops = vec![Op::put(Table::Records, record_key(&pointer.record).to_vec(), bytes)];
         for key in own.iter().chain(also) {
-            batch.put(Table::Records, &key.to_bytes(), &value);
+            ops.push(Op::put(Table::Records, key.to_bytes().to_vec(), value.clone()));
         }
-        let order = hold(&self.slots);
-        let mut recent = self.recent_of(&record.slot)?;
-        recent.entries.retain(|entry| entry.definition != record.definition);
-        let entry = RecentEntry { definition: record.definition, record: pointer.record };
-        recent.entries.insert(0, entry);
-        recent.entries.truncate(REMEMBERED);
-        batch.put(Table::Slots, &slot_key(&record.slot), &codec::encode(&recent)?);
-        batch.write()?;
-        drop(order);
-        self.database.sync()
+        let (slot, definition) = (slot_key(&record.slot), record.definition);
+        ops.push(Op::Remember { slot, definition, record: pointer.record });
+        self.tables.apply(ops, true)
     }
 
     fn recent(&self, slot: &Slot) -> Result<Vec<Record>, StoreError> {
@@ -53,24 +45,32 @@ impl RecordStore for DiskStore {
         let records = recent.entries.iter().map(|entry| self.record(&entry.record));
         records.filter_map(Result::transpose).collect()
     }
+
+    fn claim(&self, keys: &[RecordKey]) -> Result<Claim, StoreError> {
+        self.claim_keys(keys)
+    }
+
+    fn finish_build(&self, build: &BuildUse<'_>) -> Result<(), StoreError> {
+        self.remember_build(build)
+    }
 }
 
 impl DiskStore {
     /// Reads a record; `None` when it is gone or damaged.
     fn record(&self, id: &BlobId) -> Result<Option<Record>, StoreError> {
-        let value = self.database.get(Table::Records, &record_key(id))?;
+        let value = self.tables.get(Table::Records, &record_key(id))?;
         let whole = value.filter(|bytes| BlobId::of(bytes) == *id);
         Ok(whole.and_then(|bytes| codec::decode(&bytes)))
     }
 
     fn recent_of(&self, slot: &Slot) -> Result<Recent, StoreError> {
-        let value = self.database.get(Table::Slots, &slot_key(slot))?;
+        let value = self.tables.get(Table::Slots, &slot_key(slot))?;
         Ok(value.and_then(|value| codec::decode(&value)).unwrap_or_default())
     }
 }
 
 /// Beside the keys of `RecordKey`, which begin with `d` and `c`.
-fn record_key(id: &BlobId) -> [u8; 33] {
+pub(crate) fn record_key(id: &BlobId) -> [u8; 33] {
     let mut key = [b'r'; 33];
     key[1..].copy_from_slice(id.as_bytes());
     key
@@ -112,10 +112,10 @@ mod tests {
         for (at, damage) in [(&body[..], &other[..]), (&body, b"x"), (&key.to_bytes(), b"x")] {
             store.keep(&record, &[]).expect("keep");
             assert_eq!(store.find(&key).expect("find").as_ref(), Some(&record));
-            store.database.put(Table::Records, at, damage).expect("damage");
+            store.tables.put(Table::Records, at, damage).expect("damage");
             assert_eq!(store.find(&key).expect("find"), None);
         }
-        store.database.put(Table::Slots, &slot_key(&record.slot), b"x").expect("damage");
+        store.tables.put(Table::Slots, &slot_key(&record.slot), b"x").expect("damage");
         assert_eq!(store.recent(&record.slot).expect("recent"), []);
         store.keep(&record, &[]).expect("keep");
         assert_eq!(store.recent(&record.slot).expect("recent"), [record]);

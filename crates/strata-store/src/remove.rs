@@ -4,10 +4,9 @@
 //! Depth costs neither stack nor open files nor long paths: a directory that is not empty moves
 //! up to a flat place beside the tree, and is emptied from there.
 
-use std::ffi::{CStr, CString, OsStr};
+use std::ffi::{CStr, CString};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags};
@@ -29,17 +28,6 @@ pub(crate) fn tree(path: &Path) -> io::Result<()> {
     }
     let mut emptier = Emptier { place, prefix: name.clone(), moved: 0, rest: vec![name] };
     Ok(emptier.run()?)
-}
-
-/// Removes all that is in a directory. What can not be removed stays: it belongs to another user
-/// of the user namespace that made it.
-pub(crate) fn contents(directory: &Path) -> io::Result<()> {
-    let place = open_directory(rustix::fs::CWD, directory)?;
-    for (name, _) in entries(place.as_fd())? {
-        let path = directory.join(OsStr::from_bytes(name.as_bytes()));
-        drop(tree(&path));
-    }
-    Ok(())
 }
 
 enum Removed {
@@ -168,7 +156,7 @@ mod tests {
             rustix::fs::mkdirat(&at, "a-long-name", Mode::RWXU).expect("create");
             at = open_directory(&at, c"a-long-name").expect("open");
         }
-        contents(home.path()).expect("remove");
+        tree(&home.path().join("a-long-name")).expect("remove");
         assert_eq!(fs::read_dir(home.path()).expect("list").count(), 0);
     }
 }

@@ -17,27 +17,33 @@ use strata_cas::{Blob, BlobId, LayerId, SnapshotStore, Staging, StoreError, Tree
 
 use crate::codec::{self, Committed, Place};
 use crate::database::Table;
+use crate::inventory::size_of_tree;
 use crate::layout::Part;
-use crate::open::hold;
+use crate::lease::Used;
+use crate::wire::Op;
 use crate::{DiskStore, remove, sync};
+
+/// So many places of files are written together: a path has at most 4 KiB.
+const PLACES_AT_A_TIME: usize = 4096;
 
 /// What holds the layer's files inside a snapshot's directory.
 const FS: &str = "fs";
 
 impl SnapshotStore for DiskStore {
     fn snapshot(&self, layer: &LayerId) -> Result<Option<PathBuf>, StoreError> {
+        let _inside = self.using(&[Used::Snapshot(*layer)])?;
         let path = self.layout.snapshot(layer).join(FS);
-        let committed = self.database.get(Table::Snapshots, layer.as_bytes())?.is_some();
+        let committed = self.tables.get(Table::Snapshots, layer.as_bytes())?.is_some();
         Ok((committed && path.is_dir()).then_some(path))
     }
 
     fn stage(&self) -> Result<Staging, StoreError> {
         loop {
             let number = self.staged.fetch_add(1, Ordering::Relaxed);
-            let path = self.layout.part(Part::Staging).join(number.to_string());
+            let path = self.lease.staging()?.join(number.to_string());
             match DirBuilder::new().mode(0o700).create(&path) {
                 Ok(()) => return Staging::new(path),
-                // It could not be removed when the store was opened.
+                // It could not be removed.
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
                 Err(error) => {
                     return Err(StoreError::io(format!("create `{}`", path.display()))(error));
@@ -54,6 +60,9 @@ impl SnapshotStore for DiskStore {
     ) -> Result<PathBuf, StoreError> {
         // Staging can not remove it where overlayfs has left a directory of mode 0 in it.
         remove_tree(&staging.work())?;
+        if self.is_limited() {
+            self.reserve(size_of_tree(&staging.fs()))?;
+        }
         let places = places(&staging.fs(), files)?;
         let there = self.snapshot(layer)?;
         let is_damaged = there.is_some() && !self.is_intact(layer, &places)?;
@@ -61,9 +70,9 @@ impl SnapshotStore for DiskStore {
             remove_tree(staging.path())?;
             return Ok(path);
         }
-        self.files.settle()?;
+        self.settle()?;
         sync::filesystem(self.layout.root())?;
-        let _one = hold(&self.commits);
+        let _one = self.hold_snapshot(layer)?;
         if let Some(path) = self.snapshot(layer)?.filter(|_| !is_damaged) {
             remove_tree(staging.path())?;
             return Ok(path);
@@ -108,14 +117,25 @@ impl DiskStore {
         layer: &LayerId,
         places: &[(BlobId, Place)],
     ) -> Result<(), StoreError> {
-        let mut batch = self.database.batch();
-        for (id, place) in places {
-            batch.put(Table::Places, &place_key(id, layer), &codec::encode(place)?);
+        let put = |(id, place): &(BlobId, Place)| {
+            let key = place_key(id, layer).to_vec();
+            Ok(Op::put(Table::Places, key, codec::encode(place)?))
+        };
+        // Places of a snapshot that is not there yet lead nowhere: they may come before it, in
+        // pieces that fit into a frame.
+        for places in places.chunks(PLACES_AT_A_TIME) {
+            let ops: Result<Vec<Op<'_>>, StoreError> = places.iter().map(put).collect();
+            self.tables.apply(ops?, false)?;
         }
-        let committed = Committed { files: places.len() as u64 };
-        batch.put(Table::Snapshots, layer.as_bytes(), &codec::encode(&committed)?);
-        batch.write()?;
-        self.database.sync()
+        let committed = codec::encode(&Committed { files: places.len() as u64 })?;
+        self.tables.apply(vec![Op::put(Table::Snapshots, layer.as_bytes(), committed)], true)
+    }
+
+    /// Where a blob in a snapshot lies.
+    pub(crate) fn snapshot_file(&self, layer: &LayerId, place: &Place) -> PathBuf {
+        use std::os::unix::ffi::OsStrExt;
+        let below = std::ffi::OsStr::from_bytes(place.path.as_bytes());
+        self.layout.snapshot(layer).join(FS).join(below)
     }
 
     /// Opens a blob in a snapshot; `None` when it is not there as it was.

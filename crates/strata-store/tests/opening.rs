@@ -8,7 +8,7 @@ use std::time::Duration;
 use strata_store::{DiskStore, OpenError, OpenOptions};
 
 fn open(root: &Path) -> Result<DiskStore, OpenError> {
-    DiskStore::open(root, OpenOptions { wait_limit: Duration::ZERO, on_wait: &|_| {} })
+    DiskStore::open(root, OpenOptions { wait_limit: Duration::ZERO, ..OpenOptions::default() })
 }
 
 fn home() -> tempfile::TempDir {
@@ -57,7 +57,8 @@ fn refuses_another_version() {
 fn refuses_tables_of_another_version() {
     let home = home();
     drop(open(home.path()).expect("open"));
-    let tables = ["blobs-1", "places-1", "records-1", "slots-1", "snapshots-1", "names-1"];
+    let tables =
+        ["blobs-1", "chunked-1", "places-1", "records-1", "slots-1", "snapshots-1", "names-1"];
     let options = rocksdb::Options::default();
     let path = home.path().join("db-1");
     let mut database = rocksdb::DB::open_cf(&options, &path, tables).expect("open");
@@ -70,12 +71,41 @@ fn refuses_tables_of_another_version() {
 }
 
 #[test]
-fn one_holder_at_a_time() {
+fn a_lock_whose_holder_does_not_serve_is_busy() {
     let home = home();
-    let first = open(home.path()).expect("open");
-    assert!(matches!(open(home.path()), Err(OpenError::Busy { .. })));
-    drop(first);
     drop(open(home.path()).expect("open"));
+    let lock = fs::File::open(home.path().join("strata.lock")).expect("open");
+    lock.lock().expect("lock");
+    // What a killed process leaves: a socket that nobody listens on.
+    let path = home.path().join("strata.sock");
+    drop(std::os::unix::net::UnixListener::bind(&path).expect("bind"));
+    assert!(matches!(open(home.path()), Err(OpenError::Busy { .. })));
+    drop(lock);
+    let store = open(home.path()).expect("open");
+    strata_cas::NameStore::set_name(&store, "t", "n", Some(b"")).expect("hold the database");
+    assert!(path.exists());
+    drop(store);
+    assert!(!path.exists());
+}
+
+#[test]
+fn a_process_of_another_version_is_told_apart() {
+    let home = home();
+    drop(open(home.path()).expect("open"));
+    let lock = fs::File::open(home.path().join("strata.lock")).expect("open");
+    lock.lock().expect("lock");
+    let path = home.path().join("strata.sock");
+    let listener = std::os::unix::net::UnixListener::bind(path).expect("bind");
+    let serving = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().expect("accept");
+        std::io::Write::write_all(&mut stream, b"strata socket 9\n").expect("write");
+        std::io::Read::read(&mut stream, &mut [0; 16]).expect("read")
+    });
+    match open(home.path()) {
+        Err(OpenError::OtherVersion { found, .. }) => assert_eq!(found, "strata socket 9"),
+        other => panic!("{other:?}"),
+    }
+    serving.join().expect("served");
 }
 
 #[test]

@@ -5,25 +5,31 @@ use std::io::{BufRead, BufReader, Lines};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use strata_cas::{
-    BlobId, BlobStore, ContentKey, Cost, DefinitionKey, LayerId, Record, RecordKey, RecordStore,
-    Slot, SnapshotStore, TreeId, TreePath,
+    BlobId, BlobStore, Claim, ContentKey, Cost, DefinitionKey, LayerId, NameStore, Record,
+    RecordKey, RecordStore, Slot, SnapshotStore, TreeId, TreePath,
 };
 use strata_store::{DiskStore, OpenOptions};
 
 const STORE: &str = "STRATA_STORE_TEST_CHILD";
+/// Which of several writers a child is: its numbers begin there.
+const BASE: &str = "STRATA_STORE_TEST_BASE";
 
 fn store_of_child() -> Option<PathBuf> {
     std::env::var_os(STORE).map(PathBuf::from)
 }
 
 fn spawn(test: &str, store: &Path) -> (Child, Lines<BufReader<ChildStdout>>) {
+    spawn_numbered(test, store, 0)
+}
+
+fn spawn_numbered(test: &str, store: &Path, base: u64) -> (Child, Lines<BufReader<ChildStdout>>) {
     let mut child = Command::new(std::env::current_exe().expect("this program"))
         .args(["--exact", test, "--nocapture"])
         .env(STORE, store)
+        .env(BASE, base.to_string())
         .stdout(Stdio::piped())
         .spawn()
         .expect("spawn");
@@ -55,17 +61,25 @@ fn record(number: u64) -> Record {
         tree: TreeId::from_bytes(key(number)),
         payload: number.to_le_bytes().to_vec(),
         cost: Cost::default(),
-        slot: Slot("slot".to_owned()),
+        slot: slot_of(number),
         created: number,
     }
 }
+
+/// Each writer has a slot of its own.
+fn slot_of(number: u64) -> Slot {
+    Slot(format!("slot {}", number / WRITER))
+}
+
+const WRITER: u64 = 1_000_000;
 
 #[test]
 fn child_writes() {
     let Some(root) = store_of_child() else { return };
     let store = open(&root);
-    let start = store.recent(&Slot("slot".to_owned())).expect("recent");
-    let start = start.first().map_or(0, |record| record.created + 1);
+    let base: u64 = std::env::var(BASE).expect("a base").parse().expect("a number");
+    let start = store.recent(&slot_of(base)).expect("recent");
+    let start = start.first().map_or(base, |record| record.created + 1);
     for number in start..start + 100_000 {
         for content in contents(number) {
             store.put(&content).expect("put");
@@ -117,6 +131,7 @@ fn what_was_kept_survives_a_kill_at_any_moment() {
         let new = reader.join().expect("read");
         let store = open(home.path());
         new.iter().chain(kept.iter().rev().take(5)).for_each(|number| check_kept(&store, *number));
+        store.set_name("t", "n", Some(b"")).expect("hold the database");
         let staging = home.path().join("staging");
         assert_eq!(std::fs::read_dir(staging).expect("list").count(), 0);
         kept.extend(new);
@@ -127,28 +142,93 @@ fn what_was_kept_survives_a_kill_at_any_moment() {
     println!("{} records were kept and are there", kept.len());
 }
 
+/// A writer and the numbers that it says it has kept.
+struct Writer {
+    child: Child,
+    kept: std::thread::JoinHandle<Vec<u64>>,
+}
+
+impl Writer {
+    fn begin(store: &Path, base: u64) -> Self {
+        let (child, lines) = spawn_numbered("child_writes", store, base);
+        let kept = std::thread::spawn(move || {
+            let lines = lines.map_while(Result::ok);
+            lines.filter_map(|line| line.strip_prefix("kept ")?.parse().ok()).collect()
+        });
+        Self { child, kept }
+    }
+
+    fn kill(mut self) -> Vec<u64> {
+        self.child.kill().expect("kill");
+        let status = self.child.wait().expect("wait");
+        assert_eq!(status.signal(), Some(9), "it ended by itself: {status}");
+        self.kept.join().expect("read")
+    }
+}
+
+/// How many kills; `STRATA_TEST_KILLS` asks for more.
+fn kills() -> u64 {
+    let asked = std::env::var("STRATA_TEST_KILLS").ok();
+    asked.and_then(|text| text.parse().ok()).unwrap_or(30)
+}
+
+#[test]
+fn three_processes_write_while_one_after_the_other_is_killed() {
+    let home = tempfile::tempdir().expect("a directory");
+    let mut writers: Vec<Writer> =
+        (0..3).map(|writer| Writer::begin(home.path(), writer * WRITER)).collect();
+    let mut kept = Vec::new();
+    for round in 0..kills() {
+        std::thread::sleep(Duration::from_millis(20 + round * round * 37 % 150));
+        // The one that holds the database as often as one that is served.
+        let writer = usize::try_from(round * 7 % 3).expect("small");
+        let next = Writer::begin(home.path(), writer as u64 * WRITER);
+        kept.extend(std::mem::replace(&mut writers[writer], next).kill());
+    }
+    writers.into_iter().for_each(|writer| kept.extend(writer.kill()));
+    let store = open(home.path());
+    kept.iter().for_each(|number| check_kept(&store, *number));
+    let mut distinct = kept.clone();
+    distinct.sort_unstable();
+    distinct.dedup();
+    assert!(distinct.len() > 100, "the children wrote: {}", distinct.len());
+    println!("{} records were kept and are there", distinct.len());
+}
+
 #[test]
 fn child_holds() {
     let Some(root) = store_of_child() else { return };
     let store = open(&root);
-    println!("\nholding");
-    std::thread::sleep(Duration::from_millis(300));
+    let key = RecordKey::Definition(DefinitionKey::from_bytes([1; 32]));
+    let claim = store.claim(&[key]).expect("claim");
+    assert!(matches!(claim, Claim::Held(_)));
     store.put(b"from the child").expect("put");
+    store.set_name("t", "n", Some(b"1")).expect("set");
+    println!("\nholding");
+    std::thread::sleep(Duration::from_secs(600));
 }
 
 #[test]
-fn the_second_process_waits_for_the_first() {
+fn nobody_waits_for_the_one_that_holds_the_database() {
     let home = tempfile::tempdir().expect("a directory");
     let (mut child, mut lines) = spawn("child_holds", home.path());
     assert!(lines.any(|line| line.is_ok_and(|line| line == "holding")));
-    let (start, waits) = (Instant::now(), AtomicUsize::new(0));
-    let on_wait = |_| {
-        waits.fetch_add(1, Ordering::Relaxed);
-    };
-    let options = OpenOptions { wait_limit: Duration::from_secs(60), on_wait: &on_wait };
-    let store = DiskStore::open(home.path(), options).expect("open");
-    assert!(start.elapsed() >= Duration::from_millis(200));
-    assert!(waits.load(Ordering::Relaxed) > 1);
+    let store = open(home.path());
+    assert_eq!(store.name("t", "n").expect("name"), Some(b"1".to_vec()));
     assert!(store.has(&BlobId::of(b"from the child")).expect("has"));
-    assert!(child.wait().expect("wait").success());
+    store.keep(&record(5), &[]).expect("keep");
+    let key = RecordKey::Definition(DefinitionKey::from_bytes([1; 32]));
+    match store.claim(&[key]).expect("claim") {
+        Claim::Taken { pid } => assert_eq!(pid, Some(child.id())),
+        Claim::Held(_) => panic!("the child is at it"),
+    }
+    child.kill().expect("kill");
+    child.wait().expect("wait");
+    // What the dead one was at is taken over, and what it acknowledged is there.
+    assert!(matches!(store.claim(&[key]).expect("claim"), Claim::Held(_)));
+    assert_eq!(
+        store.find(&RecordKey::Definition(record(5).definition)).expect("find"),
+        Some(record(5))
+    );
+    assert!(store.has(&BlobId::of(b"from the child")).expect("has"));
 }

@@ -34,6 +34,12 @@ fn left_in(directory: &Path) -> usize {
     fs::read_dir(directory).expect("list").count()
 }
 
+/// What is being made, over all processes.
+fn in_the_making(root: &Path) -> usize {
+    let places = fs::read_dir(root.join("staging")).expect("list");
+    places.map(|place| left_in(&place.expect("an entry").path())).sum()
+}
+
 #[test]
 fn conforms() {
     let check = |check: fn(&DiskStore)| {
@@ -42,6 +48,7 @@ fn conforms() {
     };
     check(|store| conformance::blobs(store));
     check(|store| conformance::records(store));
+    check(|store| conformance::claims(store));
     check(|store| conformance::names(store));
     check(conformance::snapshots);
 }
@@ -143,7 +150,7 @@ fn a_snapshot_that_was_not_committed_is_replaced() {
     fs::write(staging.fs().join("whole"), "x").expect("write");
     let at = store.commit(staging, &layer, &[]).expect("commit");
     assert!(at.join("whole").exists() && !at.join("half").exists());
-    assert_eq!(left_in(&home.path().join("staging")), 0);
+    assert_eq!(in_the_making(home.path()), 0);
 }
 
 #[test]
@@ -168,7 +175,7 @@ fn a_damaged_snapshot_is_replaced_when_its_layer_is_made_again() {
         assert_eq!(store.get(&id).expect("get").as_ref(), Some(&content));
     }
     assert!(!at.join("mark").exists());
-    assert_eq!(left_in(&home.path().join("staging")), 0);
+    assert_eq!(in_the_making(home.path()), 0);
 }
 
 #[test]
@@ -181,9 +188,59 @@ fn what_a_killed_process_left_is_removed() {
     fs::write(staging.join("blob-0"), "half a blob").expect("write");
     let locked = Permissions::from_mode(0o000);
     fs::set_permissions(staging.join("0/work/work"), locked).expect("chmod");
+    fs::write(home.path().join("leases-1/1-a"), "1\n").expect("write");
+    fs::write(home.path().join("claims/d00"), "1\n").expect("write");
     let store = open(home.path());
-    assert_eq!(left_in(&staging), 0);
+    store.set_name("t", "n", Some(b"")).expect("hold the database");
+    for (part, left) in [("staging", 0), ("claims", 0), ("leases-1", 1)] {
+        assert_eq!(left_in(&home.path().join(part)), left, "{part}");
+    }
     drop(store);
+    assert_eq!(left_in(&home.path().join("leases-1")), 0);
+}
+
+#[test]
+fn two_open_stores_are_one() {
+    let home = tempfile::tempdir().expect("a directory");
+    let (first, second) = (open(home.path()), open(home.path()));
+    let content = vec![7; 100];
+    let id = first.put(&content).expect("put");
+    first.set_name("t", "n", Some(b"1")).expect("set");
+    assert_eq!(second.get(&id).expect("get"), Some(content.clone()));
+    second.set_name("t", "n", Some(b"2")).expect("set");
+    assert_eq!(first.name("t", "n").expect("name"), Some(b"2".to_vec()));
+    drop(first);
+    // The one that was served goes on by itself, and serves the next one.
+    second.set_name("t", "m", Some(b"3")).expect("set");
+    assert_eq!(second.get(&id).expect("get"), Some(content));
+    let third = open(home.path());
+    assert_eq!(third.names("t").expect("names").len(), 2);
+}
+
+#[test]
+fn long_listings_come_in_pieces() {
+    let home = tempfile::tempdir().expect("a directory");
+    let (leader, follower) = (open(home.path()), open(home.path()));
+    let value = vec![1; 300_000];
+    for number in 0..12 {
+        leader.set_name("t", &format!("{number:02}"), Some(&value)).expect("set");
+    }
+    for store in [&leader, &follower] {
+        let names = store.names("t").expect("names");
+        let numbers: Vec<usize> =
+            names.iter().map(|(name, _)| name.parse().expect("a number")).collect();
+        assert_eq!(numbers, (0..12).collect::<Vec<_>>());
+        assert!(names.iter().all(|(_, found)| *found == value));
+    }
+}
+
+#[test]
+fn a_store_at_a_long_path_is_shared_too() {
+    let home = tempfile::tempdir().expect("a directory");
+    let root = home.path().join("a-long-name".repeat(20));
+    let (first, second) = (open(&root), open(&root));
+    first.set_name("t", "n", Some(b"1")).expect("set");
+    assert_eq!(second.name("t", "n").expect("name"), Some(b"1".to_vec()));
 }
 
 #[test]
@@ -209,7 +266,7 @@ fn many_threads_put_the_same_and_different_blobs() {
         assert_eq!(store.get(&BlobId::of(&content)).expect("get"), Some(content));
     });
     store.set_name("t", "last", Some(b"")).expect("set");
-    assert_eq!(left_in(&home.path().join("staging")), 0, "nothing waits twice");
+    assert_eq!(in_the_making(home.path()), 0, "nothing waits twice");
 }
 
 #[test]

@@ -7,6 +7,9 @@
 //! [registry."registry.lan:5000"]
 //! insecure = true
 //!
+//! [store]
+//! size = "20GB"
+//!
 //! [build]
 //! jobs = 4
 //! oci-runtime = "/usr/bin/crun"
@@ -26,7 +29,16 @@ use crate::failure::Failure;
 pub(crate) struct ConfigFile {
     /// By the registry's name in image names.
     pub(crate) registry: BTreeMap<String, RegistryTable>,
+    pub(crate) store: StoreTable,
     pub(crate) build: BuildTable,
+}
+
+/// `[store]`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct StoreTable {
+    /// The most that it may take on disk.
+    pub(crate) size: Option<String>,
 }
 
 /// `[registry."NAME"]`.
@@ -80,10 +92,11 @@ mod tests {
     #[test]
     fn reads_every_key() {
         let text = "[registry.\"docker.io\"]\nmirrors = [\"127.0.0.1:5000\"]\ninsecure = true\n\
-            [build]\njobs = 3\noci-runtime = \"/usr/bin/crun\"\n";
+            [store]\nsize = \"9GB\"\n[build]\njobs = 3\noci-runtime = \"/usr/bin/crun\"\n";
         let config = ConfigFile::parse(text, Path::new("c")).expect("a configuration");
         let hub = &config.registry["docker.io"];
         assert!(hub.insecure && hub.mirrors == ["127.0.0.1:5000"]);
+        assert_eq!(config.store.size.as_deref(), Some("9GB"));
         assert_eq!(config.build.jobs, Some(3));
         assert_eq!(config.build.oci_runtime.as_deref(), Some("/usr/bin/crun"));
         assert_eq!(ConfigFile::parse("", Path::new("c")).expect("empty"), ConfigFile::default());
@@ -99,7 +112,7 @@ mod tests {
         let typo = "[registry.a]\n\nmirors = []\n";
         check(typo, "c:3: unknown field `mirors`", Some("did you mean `mirrors`?"));
         let other = "c:1: unknown field `zebra`";
-        check("[zebra]\n", other, Some("the keys here are `registry`, `build`"));
+        check("[zebra]\n", other, Some("the keys here are `registry`, `store`, `build`"));
         check("[build]\njobs = \"x\"\n", "c:2: invalid type", None);
     }
 }

@@ -1,13 +1,14 @@
 //! The open store, and the builder on it: what commands work with.
 
 use std::cell::Cell;
+use std::sync::Arc;
 use std::time::Duration;
 
-use strata_build::{Builder, Images, Places, Sandbox};
+use strata_build::{Builder, ImageLinks, Images, Places, Sandbox};
 use strata_exec::{Cancel, ReexecCommand};
 use strata_oci::Platform;
 use strata_remote::RemoteRegistry;
-use strata_store::{DiskStore, OpenOptions};
+use strata_store::{DiskStore, OpenOptions, SizeLimit};
 
 use crate::failure::Failure;
 use crate::printer::Printer;
@@ -35,10 +36,14 @@ impl Session {
         let said = Cell::new(false);
         let on_wait = |waited: Duration| {
             if waited >= SILENT_WAIT && !said.replace(true) {
-                printer.talk("waiting for another strata process that uses this store");
+                printer.talk(
+                    "waiting for another strata process that is opening or closing this store",
+                );
             }
         };
-        let options = OpenOptions { wait_limit: LONGEST_WAIT, on_wait: &on_wait };
+        let limit = settings.store_size;
+        let limit = limit.map(|bytes| SizeLimit { bytes, links: Arc::new(ImageLinks) });
+        let options = OpenOptions { wait_limit: LONGEST_WAIT, on_wait: &on_wait, limit };
         let store = DiskStore::open(&settings.store, options);
         let store = store.map_err(|error| lower_errors::open(&error))?;
         let registry = RemoteRegistry::new(settings.registry);
@@ -54,6 +59,11 @@ impl Session {
             log_limit_bytes: LOG_LIMIT_BYTES,
         };
         Ok(Self { store, registry, places, sandbox })
+    }
+
+    /// The store itself.
+    pub(crate) fn store(&self) -> &DiskStore {
+        &self.store
     }
 
     /// The images in the store.

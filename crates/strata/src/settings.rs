@@ -13,11 +13,14 @@ use crate::config_file::ConfigFile;
 use crate::environment::Environment;
 use crate::failure::Failure;
 use crate::printer::Label;
+use crate::words::amount;
 
 /// What holds for every command.
 pub(crate) struct Settings {
     /// The store's directory.
     pub(crate) store: PathBuf,
+    /// The most that the store may take, in bytes.
+    pub(crate) store_size: Option<u64>,
     /// Who makes sandboxes.
     pub(crate) runtime: Runtime,
     /// How many steps may run at a time, where the configuration says so.
@@ -35,6 +38,7 @@ impl Settings {
         let runtime = arguments.oci_runtime.clone().or_else(|| config.build.oci_runtime.clone());
         Ok(Self {
             store: store(arguments, environment)?,
+            store_size: store_size(arguments, &config, environment)?,
             runtime: runtime_of(runtime.as_deref())?,
             jobs: config.build.jobs,
             registry: registry(&config, environment),
@@ -50,6 +54,20 @@ fn store(arguments: &GlobalArguments, environment: &Environment) -> Result<PathB
                 .hint("name a directory with `--store` or `STRATA_STORE`")
         },
     )
+}
+
+fn store_size(
+    arguments: &GlobalArguments,
+    config: &ConfigFile,
+    environment: &Environment,
+) -> Result<Option<u64>, Failure> {
+    let named = arguments.store_size.clone().or_else(|| environment.text("STRATA_STORE_SIZE"));
+    let Some(text) = named.or_else(|| config.store.size.clone()) else { return Ok(None) };
+    let bytes = amount::parse_bytes(&text).filter(|bytes| *bytes > 0);
+    bytes.map(Some).ok_or_else(|| {
+        Failure::usage(format!("the store's size `{text}` is not one"))
+            .hint("write `20GB` or `512MiB`")
+    })
 }
 
 /// A file that was named must be there; the default one need not.
@@ -138,7 +156,12 @@ mod tests {
     use super::*;
 
     fn global(store: Option<&str>) -> GlobalArguments {
-        GlobalArguments { store: store.map(PathBuf::from), config: None, oci_runtime: None }
+        GlobalArguments {
+            store: store.map(PathBuf::from),
+            store_size: None,
+            config: None,
+            oci_runtime: None,
+        }
     }
 
     #[test]

@@ -5,6 +5,7 @@ mod build;
 mod check;
 mod image;
 mod replay;
+mod store;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -17,6 +18,7 @@ pub(crate) use check::{CheckArguments, CheckFormat};
 pub(crate) use image::{
     ImagesArguments, ImportArguments, InspectArguments, RmiArguments, RunArguments, TagArguments,
 };
+pub(crate) use store::{DuArguments, FsckArguments, PruneArguments};
 
 pub(crate) use replay::{
     ReplayArguments, ReplayFormat, ReplayInterleaving, ReplayKeys, ReplayOrder,
@@ -42,6 +44,9 @@ pub(crate) struct GlobalArguments {
     /// Directory of the store [env: STRATA_STORE; default: ~/.local/share/strata]
     #[arg(long, global = true, value_name = "DIR")]
     pub(crate) store: Option<PathBuf>,
+    /// The most that the store may take on disk, such as `20GB` [env: STRATA_STORE_SIZE]
+    #[arg(long, global = true, value_name = "SIZE")]
+    pub(crate) store_size: Option<String>,
     /// Configuration file [env: STRATA_CONFIG; default: ~/.config/strata/config.toml]
     #[arg(long, global = true, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
@@ -73,6 +78,12 @@ pub(crate) enum Command {
     Import(ImportArguments),
     /// Run a command in an image; what it changes is lost
     Run(RunArguments),
+    /// Say what takes how much in the store: by kind, by project, by image
+    Du(DuArguments),
+    /// Remove build results that nobody needs
+    Prune(PruneArguments),
+    /// Look for damage in the store, and mend it
+    Fsck(FsckArguments),
     /// Show the version
     Version,
 }

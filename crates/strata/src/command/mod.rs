@@ -2,10 +2,13 @@
 
 mod build;
 mod check;
+mod du;
+mod fsck;
 mod images;
 mod import;
 mod inspect;
 mod plan;
+mod prune;
 mod replay;
 mod rmi;
 mod run;
@@ -40,6 +43,9 @@ pub(crate) fn run(
         Command::Rmi(rmi) => rmi::run(rmi, settings()?, printer),
         Command::Import(import) => import::run(import, settings()?, environment, printer),
         Command::Run(run) => run::run(run, settings()?, environment, printer),
+        Command::Du(du) => du::run(du, settings()?, printer),
+        Command::Prune(prune) => prune::run(prune, settings()?, printer),
+        Command::Fsck(fsck) => fsck::run(fsck, settings()?, printer),
         Command::Version => {
             printer.data(concat!("strata ", env!("CARGO_PKG_VERSION")));
             Ok(0)

@@ -67,6 +67,9 @@ fn object(steps: &mut Steps, event: Event<'_>) -> Value {
             "read_files": stats.hashed_files, "read_bytes": stats.hashed_bytes,
         }),
         Event::Note(text) => json!({"event": "note", "text": text}),
+        Event::Waiting { step, pid } => json!({
+            "event": "waiting", "step": step + 1, "name": steps.name(step), "pid": pid,
+        }),
         Event::Running { step, reason } => json!({
             "event": "running", "step": step + 1, "name": steps.name(step),
             "reason": reason::kind(reason), "why": steps.why(step, reason),

@@ -10,7 +10,7 @@ use strata_build::Event;
 use strata_engine::Verdict;
 use strata_plan::StepIndex;
 
-use super::steps::{Steps, tame};
+use super::steps::{Steps, tame, waiting_for};
 use super::{Progress, Summary};
 use crate::printer::Printer;
 use crate::words::amount;
@@ -97,6 +97,10 @@ impl Progress for Live<'_> {
             Event::Planned(plan) => state.steps.planned(plan),
             Event::Scanned { .. } => {}
             Event::Note(text) => self.keep(&format!("note: {}", tame(&text))),
+            Event::Waiting { step, pid } => {
+                let name = tame(state.steps.name(step));
+                self.keep(&format!(" => {name}: {}", waiting_for(pid)));
+            }
             Event::Running { step, reason } => {
                 let why = tame(&state.steps.why(step, reason));
                 self.begin(state, step, why);

@@ -9,7 +9,7 @@ use strata_build::Event;
 use strata_engine::Verdict;
 use strata_plan::StepIndex;
 
-use super::steps::Steps;
+use super::steps::{Steps, waiting_for};
 use super::{Progress, Summary};
 use crate::printer::Printer;
 use crate::words::amount;
@@ -70,6 +70,9 @@ impl State {
                 vec![format!("#0 [internal] scan {name}: {files}, {bytes}, {read} read")]
             }
             Event::Note(text) => vec![format!("#0 note: {text}")],
+            Event::Waiting { step, pid } => {
+                vec![self.title(step), format!("#{} {}", step + 1, waiting_for(pid))]
+            }
             Event::Running { step, reason } => {
                 self.steps.begin(step);
                 vec![

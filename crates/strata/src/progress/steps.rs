@@ -123,6 +123,14 @@ impl Steps {
     }
 }
 
+/// Another build is at the same step.
+pub(super) fn waiting_for(pid: Option<u32>) -> String {
+    match pid {
+        Some(pid) => format!("waiting for another build that runs this step (pid {pid})"),
+        None => "waiting for another build that runs this step".to_owned(),
+    }
+}
+
 /// The instruction that declares each variable; one that `ENV` sets is not what `ARG` says.
 fn variables(plan: &Plan) -> Variables {
     let mut variables = Variables::new();

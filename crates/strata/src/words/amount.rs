@@ -38,6 +38,97 @@ pub(crate) fn counted(count: usize, noun: &str) -> String {
     format!("{count} {noun}{plural}")
 }
 
+/// Reads `20GB`, `1.5GiB`, `512m`: units of a thousand, with an `i` of 1024. None of it is
+/// mistaken for another: a bare number is bytes.
+pub(crate) fn parse_bytes(text: &str) -> Option<u64> {
+    let text = text.trim();
+    let split = text.find(|letter: char| !letter.is_ascii_digit() && letter != '.');
+    let (number, unit) = text.split_at(split.unwrap_or(text.len()));
+    let unit = unit.trim().to_ascii_lowercase();
+    let unit = unit.strip_suffix('b').unwrap_or(&unit);
+    let (unit, base) = match unit.strip_suffix('i') {
+        Some(unit) if !unit.is_empty() => (unit, 1024_u128),
+        _ => (unit, 1000_u128),
+    };
+    let power = match unit {
+        "" => 0,
+        "k" => 1,
+        "m" => 2,
+        "g" => 3,
+        "t" => 4,
+        "p" => 5,
+        _ => return None,
+    };
+    let (whole, part) = number.split_once('.').unwrap_or((number, ""));
+    // More digits than these are less than a byte.
+    let part = &part[..part.len().min(15)];
+    let digits = |text: &str| if text.is_empty() { Some(0) } else { text.parse::<u64>().ok() };
+    let unit = base.pow(power);
+    let tenths = u128::from(digits(part)?) * unit / 10_u128.pow(u32::try_from(part.len()).ok()?);
+    let bytes = u128::from(whole.parse::<u64>().ok()?).checked_mul(unit)? + tenths;
+    u64::try_from(bytes).ok()
+}
+
+/// Reads how long: `24h`, `1h30m`, `7d`, as Go's durations with days.
+pub(crate) fn parse_seconds(text: &str) -> Option<u64> {
+    let (mut total, mut rest) = (0_u64, text);
+    while !rest.is_empty() {
+        let end = rest.find(|letter: char| !letter.is_ascii_digit())?;
+        let number: u64 = rest[..end].parse().ok()?;
+        let unit = match &rest[end..=end] {
+            "s" => 1,
+            "m" => 60,
+            "h" => 3600,
+            "d" => 86_400,
+            _ => return None,
+        };
+        total = total.checked_add(number.checked_mul(unit)?)?;
+        rest = &rest[end + 1..];
+    }
+    (!text.is_empty()).then_some(total)
+}
+
+/// Seconds since 1970.
+pub(crate) fn now() -> u64 {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    now.unwrap_or_default().as_secs()
+}
+
+/// `2026-01-31 12:00` of seconds since 1970, in UTC.
+pub(crate) fn day(seconds: u64) -> String {
+    let (days, rest) = (seconds / 86_400, seconds % 86_400);
+    let (year, month, day) = civil(days);
+    format!("{year:04}-{month:02}-{day:02} {:02}:{:02}", rest / 3600, rest / 60 % 60)
+}
+
+/// Reads `2026-01-31`: its beginning in UTC, in seconds since 1970.
+pub(crate) fn parse_day(text: &str) -> Option<u64> {
+    let mut parts = text.split('-');
+    let mut part = || parts.next()?.parse::<u64>().ok();
+    let (year, month, day) = (part()?, part()?, part()?);
+    if !(1970..=9999).contains(&year) || !(1..=12).contains(&month) || !(1..=31).contains(&day) {
+        return None;
+    }
+    // Days until the year, then those of its months; checked by the way back.
+    let guess = (year - 1970) * 365;
+    let days = (guess..guess + 4000).find(|days| civil(*days) == (year, month, day))?;
+    Some(days * 86_400)
+}
+
+/// Year, month and day of a day since 1970 (Howard Hinnant's `civil_from_days`).
+fn civil(days: u64) -> (u64, u64, u64) {
+    let days = days + 719_468;
+    let (era, day_of_era) = (days / 146_097, days % 146_097);
+    let year_of_era =
+        (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * month + 2) / 5 + 1;
+    let month = if month < 10 { month + 3 } else { month - 9 };
+    let year = year_of_era + era * 400 + u64::from(month <= 2);
+    (year, month, day)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -60,5 +151,23 @@ mod tests {
     fn times_and_counts() {
         assert_eq!(seconds(Duration::from_millis(2_140)), "2.1s");
         assert_eq!((counted(1, "file"), counted(0, "file")), ("1 file".into(), "0 files".into()));
+    }
+
+    #[test]
+    fn sizes_and_times_are_read() {
+        let check = |text, expected| assert_eq!(parse_bytes(text), expected, "{text}");
+        check("20GB", Some(20_000_000_000));
+        check("1.5GiB", Some(1_610_612_736));
+        check("512m", Some(512_000_000));
+        check("10 kb", Some(10_000));
+        check("7", Some(7));
+        for wrong in ["", "GB", "x", "1ib", "-1", "1.2.3k", "99999999P"] {
+            check(wrong, None);
+        }
+        assert_eq!(day(0), "1970-01-01 00:00");
+        assert_eq!(day(1_709_210_096), "2024-02-29 12:34");
+        assert_eq!(parse_day("2024-02-29"), Some(1_709_164_800));
+        assert_eq!(parse_day("2023-02-29"), None);
+        assert_eq!(parse_day("9999-12-31").map(day).as_deref(), Some("9999-12-31 00:00"));
     }
 }

@@ -12,6 +12,7 @@ use strata_scan::ScanError;
 use strata_store::OpenError;
 
 use crate::failure::{Failure, Kind};
+use crate::words::amount;
 
 /// The error and what caused it, without saying anything twice.
 pub(crate) fn chain(error: &dyn Error) -> String {
@@ -69,6 +70,16 @@ pub(crate) fn store(error: &StoreError) -> Failure {
         StoreError::Io { source, .. } => io(error, source),
         StoreError::Damaged { .. } => Failure::environment(chain(error))
             .hint("build again: what is damaged is a miss, and is made anew"),
+        StoreError::NoRoom { needed_bytes, used_bytes, limit_bytes } => {
+            let [needed, used, limit] =
+                [needed_bytes, used_bytes, limit_bytes].map(|bytes| amount::bytes(*bytes));
+            let message = format!(
+                "the store may take {limit} and takes {used}, all of it in use: {needed} more do \
+                 not fit"
+            );
+            Failure::environment(message)
+                .hint("allow more with `--store-size`, or see `strata du` for what takes it")
+        }
         StoreError::Database { .. } => Failure::environment(chain(error)).hint(
             "see whether the disk is full; if not, the store is damaged: \
                  name another one with `--store`",

@@ -5,4 +5,6 @@ mod cases;
 mod independent;
 mod rootless;
 mod sandbox;
+mod sharing;
+mod store;
 mod world;

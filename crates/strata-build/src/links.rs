@@ -1,0 +1,76 @@
+//! What leads where among a builder's values, for the store that keeps them.
+
+use strata_cas::{Link, Links, Named, Record};
+use strata_oci::{Descriptor, Digest};
+
+use crate::images::{self, BLOBS, IMAGES, NAMES};
+use crate::layers::{self, ImageLayer, Payload};
+
+/// Knows the payloads of steps, and the tables of images and layers.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct ImageLinks;
+
+impl Links for ImageLinks {
+    fn of_record(&self, record: &Record) -> Vec<Link> {
+        let layers = Payload::decode(&record.payload).map(|payload| payload.layers);
+        layers.unwrap_or_default().iter().flat_map(of_layer).collect()
+    }
+
+    fn of_name(&self, table: &str, _: &str, value: &[u8]) -> Named {
+        match table {
+            NAMES => {
+                let ids = images::ids(value).unwrap_or_default();
+                let image = |id: Digest| name(IMAGES, id.to_string());
+                Named::Root(ids.into_values().map(image).collect())
+            }
+            IMAGES => {
+                let Some(row) = images::row_of(value) else { return Named::Derived(Vec::new()) };
+                let mut links = vec![Link::Blob(row.config)];
+                links.extend(row.layers.iter().flat_map(of_layer));
+                Named::Derived(links)
+            }
+            layers::TABLE => {
+                let layer = serde_json::from_slice::<ImageLayer>(value);
+                Named::Derived(layer.map(|layer| of_layer(&layer)).unwrap_or_default())
+            }
+            crate::export::TABLE => {
+                let descriptor = serde_json::from_slice::<Descriptor>(value);
+                let blob = |blob: Descriptor| vec![name(BLOBS, blob.digest.to_string())];
+                Named::Derived(descriptor.map(blob).unwrap_or_default())
+            }
+            BLOBS => {
+                let id = std::str::from_utf8(value).ok().and_then(|text| text.parse().ok());
+                Named::Derived(id.map(Link::Blob).into_iter().collect())
+            }
+            // Somebody else's: nothing is known of it.
+            _ => Named::Root(Vec::new()),
+        }
+    }
+
+    fn project_of(&self, record: &Record) -> String {
+        record.slot.0.split('\0').next().unwrap_or_default().to_owned()
+    }
+
+    fn title_of(&self, record: &Record) -> String {
+        let fact = |name: &str| {
+            let fact = record.facts.iter().find(|fact| fact.name == name);
+            fact.map(|fact| fact.value.to_string()).unwrap_or_default()
+        };
+        match &*fact("kind") {
+            "copy" => format!("COPY … {}", fact("destination")),
+            "run" => format!("RUN {}", fact("command")),
+            "image" => format!("FROM {}", fact("image")),
+            "make directory" => format!("WORKDIR {}", fact("destination")),
+            other => other.to_owned(),
+        }
+    }
+}
+
+fn of_layer(layer: &ImageLayer) -> Vec<Link> {
+    let blob = layer.blob.as_ref().map(|blob| name(BLOBS, blob.digest.to_string()));
+    blob.into_iter().chain([Link::Layer(layer.layer)]).collect()
+}
+
+fn name(table: &str, name: String) -> Link {
+    Link::Name { table: table.to_owned(), name }
+}

@@ -1,0 +1,243 @@
+//! How much the store may take, over all processes.
+//!
+//! One number in a small file, changed under a lock, says how much the store takes and how much
+//! was promised to those who write at this moment. Who wants to write asks for a slice first and
+//! gives back at its end what is left of it, so the number is never too small; a killed process
+//! leaves it too large by a slice, until somebody measures again. It is measured when the machine
+//! was started anew, and after each sweep.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read};
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use strata_cas::{Links, StoreError};
+
+use crate::inventory::size_of_tree;
+use crate::layout::{Layout, Part};
+use crate::{DiskStore, SweepRequest};
+
+/// What a process asks for at a time, at most: a hundredth of the limit if that is less.
+const SLICE_BYTES: u64 = 16 << 20;
+
+/// A sweep makes room for so many parts of the limit in a hundred, so that not every build sweeps.
+const HEADROOM_PERCENT: u64 = 10;
+
+/// So often a process looks whether another one has finished its sweep.
+const PAUSE: std::time::Duration = std::time::Duration::from_millis(50);
+
+/// The first line of the file.
+const FORMAT: &str = "strata size 1";
+
+/// How much the store may take.
+#[derive(Clone)]
+pub struct SizeLimit {
+    /// In bytes on disk, with everything in the store's directory.
+    pub bytes: u64,
+    /// Knows what leads where, for the sweep that makes room.
+    pub links: Arc<dyn Links>,
+}
+
+impl std::fmt::Debug for SizeLimit {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "SizeLimit({} bytes)", self.bytes)
+    }
+}
+
+/// What this process may write.
+#[derive(Debug)]
+pub(crate) struct Budget {
+    layout: Layout,
+    limit: Option<SizeLimit>,
+    /// What is left of this process's slice.
+    slice: AtomicU64,
+    /// Held while a slice is asked for, and while room is made for one.
+    asking: Mutex<()>,
+}
+
+impl Budget {
+    pub(crate) fn new(layout: &Layout, limit: Option<SizeLimit>) -> Self {
+        let layout = layout.clone();
+        Self { layout, limit, slice: AtomicU64::default(), asking: Mutex::default() }
+    }
+
+    /// Whether anybody counts: this process, or one that has left the file.
+    fn counts(&self) -> bool {
+        self.limit.is_some() || self.layout.size().exists()
+    }
+
+    /// Takes from the slice.
+    fn take(&self, bytes: u64) -> bool {
+        let take = |left: u64| left.checked_sub(bytes);
+        self.slice.fetch_update(Ordering::SeqCst, Ordering::SeqCst, take).is_ok()
+    }
+
+    /// A slice that holds at least `bytes`.
+    fn slice_for(&self, bytes: u64) -> u64 {
+        let part = self.limit.as_ref().map_or(u64::MAX, |limit| limit.bytes / 100);
+        bytes.max(SLICE_BYTES.min(part))
+    }
+
+    /// Promises bytes to this process, if they fit; says what the store takes.
+    fn promise(&self, bytes: u64) -> io::Result<Result<(), u64>> {
+        let mut size = Size::open(&self.layout)?;
+        let used = size.used.saturating_add(bytes);
+        if self.limit.as_ref().is_some_and(|limit| used > limit.bytes) {
+            return Ok(Err(size.used));
+        }
+        size.set(used)?;
+        Ok(Ok(()))
+    }
+
+    /// Counts anew what the store takes.
+    fn measure(&self) -> io::Result<u64> {
+        let mut size = Size::open(&self.layout)?;
+        let used = measured(&self.layout);
+        // What others hold of their slices is not on disk yet.
+        let others = fs::read_dir(self.layout.part(Part::Leases))?.count().saturating_sub(1) as u64;
+        let used = used + others * self.slice_for(0).min(SLICE_BYTES);
+        size.set(used)?;
+        Ok(used)
+    }
+}
+
+impl Drop for Budget {
+    fn drop(&mut self) {
+        let left = *self.slice.get_mut();
+        if left > 0
+            && let Ok(mut size) = Size::open(&self.layout)
+        {
+            drop(size.set(size.used.saturating_sub(left)));
+        }
+    }
+}
+
+fn measured(layout: &Layout) -> u64 {
+    size_of_tree(layout.root())
+}
+
+/// The number, locked.
+struct Size {
+    file: File,
+    used: u64,
+}
+
+impl Size {
+    fn open(layout: &Layout) -> io::Result<Self> {
+        let mut file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(layout.size())?;
+        file.lock()?;
+        let mut text = String::new();
+        file.read_to_string(&mut text)?;
+        let used = parse(&text, &boot()).unwrap_or_else(|| measured(layout));
+        Ok(Self { file, used })
+    }
+
+    fn set(&mut self, used: u64) -> io::Result<()> {
+        self.used = used;
+        // One length always, so that a write replaces what was there.
+        let text = format!("{FORMAT}\n{}\n{used:020}\n", boot());
+        self.file.write_all_at(text.as_bytes(), 0)?;
+        self.file.set_len(text.len() as u64)
+    }
+}
+
+fn parse(text: &str, boot: &str) -> Option<u64> {
+    let mut lines = text.lines();
+    let known = lines.next() == Some(FORMAT) && lines.next() == Some(boot);
+    known.then(|| lines.next()?.parse().ok()).flatten()
+}
+
+/// What tells this run of the machine from earlier ones (random(4)).
+fn boot() -> String {
+    let id = fs::read_to_string("/proc/sys/kernel/random/boot_id");
+    id.unwrap_or_default().trim().to_owned()
+}
+
+impl DiskStore {
+    /// Whether anybody counts what is written.
+    pub(crate) fn is_limited(&self) -> bool {
+        self.budget.counts()
+    }
+
+    /// Asks for room before something is written, and makes some where there is none. Must not be
+    /// called with the gate or one of the store's locks held.
+    pub(crate) fn reserve(&self, bytes: u64) -> Result<(), StoreError> {
+        let budget = &self.budget;
+        if bytes == 0 || !budget.counts() || budget.take(bytes) {
+            return Ok(());
+        }
+        let _one = budget.asking.lock().unwrap_or_else(PoisonError::into_inner);
+        let action = || StoreError::io("count what the store takes");
+        loop {
+            if budget.take(bytes) {
+                return Ok(());
+            }
+            let wanted = budget.slice_for(bytes);
+            let used = match budget.promise(wanted).map_err(action())? {
+                Ok(()) => {
+                    budget.slice.fetch_add(wanted, Ordering::SeqCst);
+                    continue;
+                }
+                Err(used) => used,
+            };
+            let Some(limit) = &budget.limit else { return Ok(()) };
+            if !self.make_room(limit, wanted)? {
+                let (limit_bytes, used_bytes) = (limit.bytes, used);
+                return Err(StoreError::NoRoom { needed_bytes: bytes, used_bytes, limit_bytes });
+            }
+        }
+    }
+
+    /// Sweeps until so many bytes fit; says whether they do.
+    fn make_room(&self, limit: &SizeLimit, bytes: u64) -> Result<bool, StoreError> {
+        let action = || StoreError::io("count what the store takes");
+        let fits = |used: u64| used.saturating_add(bytes) <= limit.bytes;
+        // The number may be too large.
+        if fits(self.budget.measure().map_err(action())?) {
+            return Ok(true);
+        }
+        let headroom = limit.bytes / 100 * HEADROOM_PERCENT;
+        let keep_bytes = Some(limit.bytes.saturating_sub(bytes).saturating_sub(headroom));
+        let request = SweepRequest { keep_bytes, ..SweepRequest::default() };
+        loop {
+            let swept = self.sweep(&request, &*limit.links)?;
+            let used = self.budget.measure().map_err(action())?;
+            if !swept.is_busy || fits(used) {
+                return Ok(fits(used));
+            }
+            std::thread::sleep(PAUSE);
+        }
+    }
+}
+
+/// Reads from a source, with room for what it gives.
+pub(crate) struct Metered<'a> {
+    source: &'a mut dyn Read,
+    store: &'a DiskStore,
+    /// Why there was none.
+    pub(crate) failed: Option<StoreError>,
+}
+
+impl<'a> Metered<'a> {
+    pub(crate) fn new(source: &'a mut dyn Read, store: &'a DiskStore) -> Self {
+        Self { source, store, failed: None }
+    }
+}
+
+impl Read for Metered<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.source.read(buffer)?;
+        self.store.reserve(count as u64).map_err(|error| {
+            self.failed = Some(error);
+            io::Error::from(io::ErrorKind::QuotaExceeded)
+        })?;
+        Ok(count)
+    }
+}

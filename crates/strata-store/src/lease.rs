@@ -1,0 +1,156 @@
+//! What a running process uses: a file that it holds, and a directory to make things in.
+//!
+//! Both have the same name. The file comes first and goes last, so a directory whose file nobody
+//! holds is what a dead process left.
+
+use std::collections::HashSet;
+use std::fs::{self, DirBuilder};
+use std::io::{self, Write};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::PathBuf;
+use std::sync::{Mutex, OnceLock, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use strata_cas::{BlobId, LayerId, RecordKey, StoreError};
+
+use crate::held::{self, HeldFile, Taken};
+use crate::layout::{Layout, Part};
+use crate::{OpenError, remove};
+
+/// This process's lease.
+#[derive(Debug)]
+pub(crate) struct Lease {
+    held: HeldFile,
+    layout: Layout,
+    staging: OnceLock<PathBuf>,
+    noted: Mutex<HashSet<Used>>,
+}
+
+impl Lease {
+    /// Begins one.
+    pub(crate) fn begin(layout: &Layout) -> Result<Self, OpenError> {
+        let leases = layout.part(Part::Leases);
+        loop {
+            let nanos = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+            let name = format!("{}-{:x}", std::process::id(), nanos.as_nanos());
+            let path = leases.join(name);
+            let taken = HeldFile::take(&path).map_err(OpenError::io("write", &path))?;
+            if let Taken::Ours(held) = taken {
+                let (layout, staging) = (layout.clone(), OnceLock::new());
+                return Ok(Self { held, layout, staging, noted: Mutex::default() });
+            }
+        }
+    }
+
+    /// The directory for what this process makes.
+    pub(crate) fn staging(&self) -> Result<PathBuf, StoreError> {
+        if let Some(path) = self.staging.get() {
+            return Ok(path.clone());
+        }
+        let name = self.held.path().file_name().unwrap_or_default();
+        let path = self.layout.part(Part::Staging).join(name);
+        match DirBuilder::new().mode(0o700).create(&path) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                Err(StoreError::io(format!("create `{}`", path.display()))(error))
+            }
+            _ => Ok(self.staging.get_or_init(|| path).clone()),
+        }
+    }
+
+    /// Says what is used from now on, before it is looked for. The gate must be held.
+    pub(crate) fn note(&self, used: &[Used]) -> Result<(), StoreError> {
+        let mut noted = self.noted.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut lines = String::new();
+        for used in used.iter().filter(|used| !noted.contains(used)) {
+            lines.push_str(&used.line());
+        }
+        if lines.is_empty() {
+            return Ok(());
+        }
+        let action = || format!("write `{}`", self.held.path().display());
+        (&self.held.file).write_all(lines.as_bytes()).map_err(StoreError::io(action()))?;
+        noted.extend(used);
+        Ok(())
+    }
+}
+
+/// What a process can use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Used {
+    /// The record under a key, with all that it leads to.
+    Key(RecordKey),
+    /// A blob, and where it is a layer or a tree, what that leads to.
+    Blob(BlobId),
+    /// A layer's snapshot.
+    Snapshot(LayerId),
+}
+
+impl Used {
+    /// A letter, the id in hexadecimal, and a newline.
+    fn line(self) -> String {
+        match self {
+            Self::Key(RecordKey::Definition(key)) => format!("d{key}\n"),
+            Self::Key(RecordKey::Content(key)) => format!("c{key}\n"),
+            Self::Blob(id) => format!("b{id}\n"),
+            Self::Snapshot(layer) => format!("s{layer}\n"),
+        }
+    }
+
+    /// Reads a line; `None` for one that is none, or not whole yet.
+    pub(crate) fn parse(line: &str) -> Option<Self> {
+        let (kind, id) = (line.get(..1)?, line.get(1..)?);
+        Some(match kind {
+            "d" => Self::Key(RecordKey::Definition(id.parse().ok()?)),
+            "c" => Self::Key(RecordKey::Content(id.parse().ok()?)),
+            "b" => Self::Blob(id.parse().ok()?),
+            "s" => Self::Snapshot(id.parse().ok()?),
+            _ => return None,
+        })
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        if let Some(path) = self.staging.get() {
+            // What stays is removed by who holds the database next.
+            drop(remove::tree(path));
+        }
+        // What a sweep that is at work has to know of is left to it.
+        self.held.keep_if(is_swept(&self.layout));
+    }
+}
+
+/// The name of the claim that a sweep holds for as long as it lasts.
+pub(crate) const SWEEP: &str = "sweep";
+
+fn is_swept(layout: &Layout) -> bool {
+    let claim = layout.part(Part::Claims).join(SWEEP);
+    held::held_by(&claim).is_ok_and(|holder| holder.is_some())
+}
+
+/// Removes what dead processes left.
+pub(crate) fn clean(layout: &Layout) -> io::Result<()> {
+    if is_swept(layout) {
+        return Ok(());
+    }
+    for entry in fs::read_dir(layout.part(Part::Staging))? {
+        let entry = entry?;
+        let lease = layout.part(Part::Leases).join(entry.file_name());
+        if held::held_by(&lease)?.is_none() {
+            // What can not be removed belongs to another user of the user namespace that made it.
+            drop(remove::tree(&entry.path()));
+        }
+    }
+    for entry in fs::read_dir(layout.part(Part::Claims))? {
+        held::held_by(&entry?.path())?;
+    }
+    clean_leases(layout)
+}
+
+/// Removes the leases of dead processes.
+pub(crate) fn clean_leases(layout: &Layout) -> io::Result<()> {
+    for entry in fs::read_dir(layout.part(Part::Leases))? {
+        held::held_by(&entry?.path())?;
+    }
+    Ok(())
+}

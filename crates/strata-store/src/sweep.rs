@@ -1,0 +1,659 @@
+//! Clearing out: what goes first, until there is room enough.
+//!
+//! What nothing leads to goes first. Then what the latest build of its project did not use, the
+//! oldest first; then copies that are made again from what stays; then, project by project, from
+//! the one whose next build is farthest off, what is cheapest to do again for the bytes that it
+//! takes. A sweep goes in small pieces, between which builds go on, and never touches what a
+//! running process has noted that it uses.
+
+use std::collections::{HashMap, HashSet};
+use std::io::Read;
+use std::path::PathBuf;
+
+use strata_cas::{
+    Blob, BlobId, BlobStore, Directory, Layer, LayerId, Link, Links, StoreError, TreeId,
+};
+
+use crate::codec::{self, Place};
+use crate::database::{Pair, Table};
+use crate::gate::Gate;
+use crate::held::{HeldFile, Taken};
+use crate::inventory::{Entry, Inventory, Item, KnownName, KnownRecord, Role, item_of};
+use crate::layout::Part;
+use crate::lease::{self, Used};
+use crate::notes::Notes;
+use crate::wire::Op;
+use crate::{DiskStore, names, records, remove, snapshots, sync};
+
+/// So many items are removed with the gate closed.
+const PIECE: usize = 64;
+
+/// Enough of a blob to tell what it is.
+const HEAD_BYTES: u64 = 64;
+
+/// What may be removed, and how much.
+#[derive(Debug, Clone, Default)]
+pub struct SweepRequest {
+    /// Also what the latest builds of their projects use, up to what named images need.
+    pub all: bool,
+    /// Only what this project has left.
+    pub project: Option<String>,
+    /// Only what was made before this, in seconds since 1970.
+    pub until: Option<u64>,
+    /// Only of these kinds; empty for all.
+    pub kinds: Vec<Kind>,
+    /// Stops when the store takes no more than this many bytes.
+    pub keep_bytes: Option<u64>,
+    /// Removes nothing, and says what would be removed.
+    pub dry_run: bool,
+}
+
+/// What can be removed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Kind {
+    /// What a step gave.
+    Record,
+    /// A layer made visible for commands.
+    Snapshot,
+    /// A name that is made again: an image without a name, a compressed layer.
+    Derived,
+    /// What nothing leads to.
+    Leftover,
+    /// What a cache mount holds.
+    CacheMount,
+    /// What steps have printed.
+    Log,
+}
+
+/// Why something is removed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reason {
+    /// Nothing leads to it.
+    NothingNeedsIt,
+    /// The latest build of its project did without it.
+    NotInLatestBuild,
+    /// It is a copy, made again when it is needed.
+    Copy,
+    /// Room was needed; of all projects, the next build of this one is farthest off.
+    LeastLikely {
+        /// When that build is expected, in seconds since 1970.
+        next_build: u64,
+    },
+    /// It was asked for.
+    Asked,
+}
+
+/// Something that was removed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Removed {
+    /// What it is.
+    pub kind: Kind,
+    /// Its name for people.
+    pub what: String,
+    /// The project, where it has one.
+    pub project: Option<String>,
+    /// What became free with it, in bytes.
+    pub bytes: u64,
+    /// Why.
+    pub reason: Reason,
+}
+
+/// What a sweep has done.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Swept {
+    /// In the order in which it went.
+    pub removed: Vec<Removed>,
+    /// What the store took before, in bytes.
+    pub before_bytes: u64,
+    /// Another process sweeps at this moment: nothing was done.
+    pub is_busy: bool,
+}
+
+impl Swept {
+    /// What became free, in bytes.
+    pub fn freed_bytes(&self) -> u64 {
+        self.removed.iter().map(|removed| removed.bytes).sum()
+    }
+}
+
+impl DiskStore {
+    /// Removes what a request asks for, in the order that costs least. `links` knows what is in
+    /// the values that the store keeps for others.
+    pub fn sweep(&self, request: &SweepRequest, links: &dyn Links) -> Result<Swept, StoreError> {
+        let claim = self.layout.part(Part::Claims).join(lease::SWEEP);
+        let action = || StoreError::io(format!("claim `{}`", claim.display()));
+        let _claim = match HeldFile::take(&claim).map_err(action())? {
+            Taken::Ours(held) => held,
+            Taken::Theirs(_) => return Ok(Swept { is_busy: true, ..Swept::default() }),
+        };
+        let mut notes = Notes::new(&self.layout);
+        // Leases that ended during an earlier sweep.
+        lease::clean_leases(&self.layout).map_err(action())?;
+        // Noted before stock is taken: counted after it, with what is noted meanwhile.
+        let stock = self.take_stock(links)?;
+        let before_bytes = stock.total_bytes();
+        let goal_bytes = request.keep_bytes.map(|keep| before_bytes.saturating_sub(keep));
+        let mut sweep = Sweep {
+            store: self,
+            links,
+            pinned: HashSet::new(),
+            notes: &mut notes,
+            stock,
+            moved: Vec::new(),
+            is_dry: request.dry_run,
+        };
+        sweep.heed_notes()?;
+        let removed = sweep.run(request, goal_bytes)?;
+        if !request.dry_run && !removed.is_empty() {
+            self.tables.compact()?;
+        }
+        Ok(Swept { removed, before_bytes, is_busy: false })
+    }
+}
+
+/// Something that may go.
+struct Candidate {
+    target: Target,
+    kind: Kind,
+    what: String,
+    project: Option<String>,
+    reason: Reason,
+}
+
+#[derive(Clone)]
+enum Target {
+    Record(BlobId),
+    Item(Item),
+}
+
+struct Sweep<'a> {
+    store: &'a DiskStore,
+    links: &'a dyn Links,
+    stock: Inventory,
+    pinned: HashSet<Item>,
+    notes: &'a mut Notes,
+    /// Snapshots that are out of the way and not yet deleted.
+    moved: Vec<PathBuf>,
+    is_dry: bool,
+}
+
+impl Sweep<'_> {
+    fn run(
+        &mut self,
+        request: &SweepRequest,
+        goal_bytes: Option<u64>,
+    ) -> Result<Vec<Removed>, StoreError> {
+        let mut removed = Vec::new();
+        let mut freed = 0;
+        let is_enough = |freed: u64| goal_bytes.is_some_and(|goal| freed >= goal);
+        for candidate in self.candidates(request)? {
+            if is_enough(freed) {
+                break;
+            }
+            let bytes = self.remove(&candidate.target)?;
+            let Some(bytes) = bytes else { continue };
+            freed += bytes;
+            let Candidate { kind, what, project, reason, .. } = candidate;
+            removed.push(Removed { kind, what, project, bytes, reason });
+        }
+        removed.extend(self.remove_dangling(request)?);
+        Ok(removed)
+    }
+
+    /// Names that can be made again, of what is gone now.
+    fn remove_dangling(&mut self, request: &SweepRequest) -> Result<Vec<Removed>, StoreError> {
+        if !request.kinds.is_empty() && !request.kinds.contains(&Kind::Derived) {
+            return Ok(Vec::new());
+        }
+        let dangling = self.stock.names.iter().filter(|((table, name), known)| {
+            let item = Item::Name(table.clone(), name.clone());
+            let is_unused = self.stock.items.get(&item).is_some_and(|entry| entry.uses == 0);
+            let is_gone = |link: &Link| !self.stock.items.contains_key(&item_of(link).0);
+            !known.is_root && is_unused && known.links.iter().any(is_gone)
+        });
+        let mut names: Vec<(String, String)> = dangling.map(|(name, _)| name.clone()).collect();
+        names.sort();
+        let mut removed = Vec::new();
+        for (table, name) in names {
+            let item = Item::Name(table, name);
+            let Some(bytes) = self.remove(&Target::Item(item.clone()))? else { continue };
+            let (what, reason) = (what_of(&item), Reason::NothingNeedsIt);
+            removed.push(Removed { kind: Kind::Derived, what, project: None, bytes, reason });
+        }
+        Ok(removed)
+    }
+
+    /// What may go, in the order in which it goes.
+    fn candidates(&self, request: &SweepRequest) -> Result<Vec<Candidate>, StoreError> {
+        let wants = |kind: Kind| request.kinds.is_empty() || request.kinds.contains(&kind);
+        let mut all = Vec::new();
+        if request.project.is_none() && request.until.is_none() && wants(Kind::Leftover) {
+            all.extend(self.leftovers()?);
+        }
+        if wants(Kind::Record) {
+            all.extend(self.stale_records(request));
+        }
+        if wants(Kind::Derived) && request.project.is_none() && request.until.is_none() {
+            all.extend(self.derived());
+        }
+        if request.all || request.keep_bytes.is_some() {
+            if wants(Kind::Snapshot) && request.project.is_none() && request.until.is_none() {
+                all.extend(self.copies());
+            }
+            if wants(Kind::Record) {
+                all.extend(self.current_records(request));
+            }
+        }
+        Ok(all)
+    }
+
+    fn leftovers(&self) -> Result<Vec<Candidate>, StoreError> {
+        let derived = self.kept_by_derived()?;
+        let left = self.stock.items.iter().filter(|(item, entry)| {
+            entry.uses == 0 && matches!(item, Item::Blob(_)) && !derived.contains(item)
+        });
+        let candidate = |(item, _): (&Item, _)| Candidate {
+            target: Target::Item(item.clone()),
+            kind: Kind::Leftover,
+            what: what_of(item),
+            project: None,
+            reason: Reason::NothingNeedsIt,
+        };
+        // A snapshot of a layer that is gone itself.
+        let orphans = self.stock.items.keys().filter(|item| match item {
+            Item::Snapshot(layer) => !self.stock.items.contains_key(&Item::Blob(layer.blob())),
+            _ => false,
+        });
+        let mut all: Vec<Candidate> = left.map(candidate).collect();
+        all.extend(orphans.map(|item| candidate((item, &self.stock.items[item]))));
+        all.sort_by(|one, other| one.what.cmp(&other.what));
+        Ok(all)
+    }
+
+    /// What stays for the sake of a name that can be made again: it goes with that name.
+    fn kept_by_derived(&self) -> Result<HashSet<Item>, StoreError> {
+        let is_unused = |item: &Item| self.stock.items.get(item).is_some_and(|e| e.uses == 0);
+        let unused = self.stock.names.iter().filter(|((table, name), known)| {
+            !known.is_root && is_unused(&Item::Name(table.clone(), name.clone()))
+        });
+        let mut rest: Vec<Link> = unused.flat_map(|(_, known)| known.links.clone()).collect();
+        let mut kept = HashSet::new();
+        while let Some(link) = rest.pop() {
+            let (item, _) = item_of(&link);
+            // What is used has all below it used.
+            if is_unused(&item) && kept.insert(item) {
+                rest.extend(self.stock.below(self.store, &link)?);
+            }
+        }
+        Ok(kept)
+    }
+
+    fn stale_records(&self, request: &SweepRequest) -> Vec<Candidate> {
+        let mut stale: Vec<_> =
+            self.stock.records.iter().filter(|(_, known)| known.next_use.is_none()).collect();
+        stale.retain(|(_, known)| fits(request, &known.project, known.record.created));
+        stale.sort_by_key(|(id, known)| (known.record.created, *id.as_bytes()));
+        let candidate = |(id, _): (&BlobId, _)| self.record(id, Reason::NotInLatestBuild);
+        stale.into_iter().filter_map(candidate).collect()
+    }
+
+    fn record(&self, id: &BlobId, reason: Reason) -> Option<Candidate> {
+        let known = self.stock.records.get(id)?;
+        Some(Candidate {
+            target: Target::Record(*id),
+            kind: Kind::Record,
+            what: self.links.title_of(&known.record),
+            project: Some(known.project.clone()),
+            reason,
+        })
+    }
+
+    fn derived(&self) -> Vec<Candidate> {
+        let mut names: Vec<_> =
+            self.stock.names.iter().filter(|(_, known)| !known.is_root).collect();
+        names.sort_by_key(|(name, _)| (*name).clone());
+        let candidate = |((table, name), known): (&(String, String), &KnownName)| {
+            let item = Item::Name(table.clone(), name.clone());
+            let is_unused =
+                |item: &Item| self.stock.items.get(item).is_some_and(|entry| entry.uses == 0);
+            let is_last = known.links.iter().any(|link| is_unused(&item_of(link).0));
+            (is_unused(&item) && is_last).then(|| Candidate {
+                what: what_of(&item),
+                target: Target::Item(item),
+                kind: Kind::Derived,
+                project: None,
+                reason: Reason::NothingNeedsIt,
+            })
+        };
+        names.into_iter().filter_map(candidate).collect()
+    }
+
+    fn copies(&self) -> Vec<Candidate> {
+        let mut copies: Vec<_> = self.stock.copies.iter().collect();
+        copies.sort();
+        let candidate = |layer: &LayerId| Candidate {
+            target: Target::Item(Item::Snapshot(*layer)),
+            kind: Kind::Snapshot,
+            what: what_of(&Item::Snapshot(*layer)),
+            project: None,
+            reason: Reason::Copy,
+        };
+        copies.into_iter().map(candidate).collect()
+    }
+
+    /// Project by project; in each, what is cheapest to do again for its bytes.
+    fn current_records(&self, request: &SweepRequest) -> Vec<Candidate> {
+        // A project is as near as its nearest build.
+        let mut next: HashMap<&str, u64> = HashMap::new();
+        for known in self.stock.records.values() {
+            let own = known.next_use.unwrap_or(u64::MAX);
+            let next = next.entry(&known.project).or_insert(own);
+            *next = own.min(*next);
+        }
+        let mut current: Vec<_> =
+            self.stock.records.iter().filter(|(_, known)| known.next_use.is_some()).collect();
+        current.retain(|(_, known)| fits(request, &known.project, known.record.created));
+        let next_of = |project: &str| next.get(project).copied().unwrap_or(u64::MAX);
+        let price = |known: &KnownRecord| {
+            // Milliseconds for a mebibyte.
+            known.record.cost.millis.saturating_mul(1 << 20) / known.record.cost.bytes.max(1)
+        };
+        current.sort_by_key(|(id, known)| {
+            let later_first = u64::MAX - next_of(&known.project);
+            (later_first, known.project.clone(), price(known), *id.as_bytes())
+        });
+        let candidate = |(id, known): (&BlobId, &KnownRecord)| {
+            let reason = if request.keep_bytes.is_some() {
+                Reason::LeastLikely { next_build: next_of(&known.project) }
+            } else {
+                Reason::Asked
+            };
+            self.record(id, reason)
+        };
+        current.into_iter().filter_map(candidate).collect()
+    }
+
+    /// Removes something with all that only it leads to; says what became free, or `None` where
+    /// somebody uses it.
+    fn remove(&mut self, target: &Target) -> Result<Option<u64>, StoreError> {
+        let mut rest = vec![target.clone()];
+        let mut freed = None;
+        while !rest.is_empty() {
+            let piece: Vec<Target> = rest.split_off(rest.len().saturating_sub(PIECE));
+            self.rescue(&piece)?;
+            let gate = if self.is_dry { None } else { Some(Gate::close(&self.store.layout)?) };
+            self.heed_notes()?;
+            let mut ops = Vec::new();
+            for target in piece {
+                if let Some(bytes) = self.take_out(&target, &mut ops, &mut rest)? {
+                    freed = Some(freed.unwrap_or(0) + bytes);
+                }
+            }
+            if !self.is_dry {
+                self.store.tables.apply(ops, false)?;
+            }
+            drop(gate);
+            for path in std::mem::take(&mut self.moved) {
+                let action = format!("remove `{}`", path.display());
+                remove::tree(&path).map_err(StoreError::io(action))?;
+            }
+        }
+        Ok(freed)
+    }
+
+    /// Counts what running processes have noted as used.
+    fn heed_notes(&mut self) -> Result<(), StoreError> {
+        for used in self.notes.read()? {
+            match used {
+                Used::Key(key) => {
+                    if let Some(id) = self.stock.by_key.get(&key) {
+                        self.pinned.insert(Item::Record(*id));
+                    }
+                }
+                Used::Snapshot(layer) => {
+                    self.pinned.insert(Item::Snapshot(layer));
+                }
+                Used::Blob(id) => {
+                    if self.pinned.insert(Item::Blob(id)) {
+                        let link = self.link_of(&id)?;
+                        self.stock.count(self.store, vec![link])?;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// What a blob is whose role nobody has told.
+    fn link_of(&self, id: &BlobId) -> Result<Link, StoreError> {
+        let head = match self.store.open(id)? {
+            Some(Blob::Bytes(bytes)) => bytes,
+            Some(Blob::File { file, .. }) => {
+                let mut head = Vec::new();
+                let read = file.take(HEAD_BYTES).read_to_end(&mut head);
+                read.map_err(StoreError::io(format!("read blob {id}")))?;
+                head
+            }
+            None => return Ok(Link::Blob(*id)),
+        };
+        Ok(if Directory::is_begun_by(&head) {
+            Link::Tree(TreeId::from(*id))
+        } else if Layer::is_begun_by(&head) {
+            Link::Layer(LayerId::from(*id))
+        } else {
+            Link::Blob(*id)
+        })
+    }
+
+    /// Takes one thing out, with the gate closed; what nothing leads to after that comes to
+    /// `rest`. `None` when it stays.
+    fn take_out(
+        &mut self,
+        target: &Target,
+        ops: &mut Vec<Op<'static>>,
+        rest: &mut Vec<Target>,
+    ) -> Result<Option<u64>, StoreError> {
+        match target {
+            Target::Record(id) => self.take_out_record(id, ops, rest),
+            Target::Item(item) => self.take_out_item(item, ops, rest),
+        }
+    }
+
+    fn take_out_record(
+        &mut self,
+        id: &BlobId,
+        ops: &mut Vec<Op<'static>>,
+        rest: &mut Vec<Target>,
+    ) -> Result<Option<u64>, StoreError> {
+        if self.pinned.contains(&Item::Record(*id)) {
+            return Ok(None);
+        }
+        let links = self.stock.links_of_record(id, self.links);
+        let Some(known) = self.stock.records.remove(id) else { return Ok(None) };
+        for key in &known.keys {
+            self.stock.by_key.remove(key);
+            ops.push(Op::delete(Table::Records, key.to_bytes().to_vec()));
+        }
+        ops.push(Op::delete(Table::Records, records::record_key(id).to_vec()));
+        let entry = self.stock.items.remove(&Item::Record(*id));
+        self.uncount(links, rest);
+        Ok(Some(entry.map_or(0, |entry| entry.bytes)))
+    }
+
+    fn take_out_item(
+        &mut self,
+        item: &Item,
+        ops: &mut Vec<Op<'static>>,
+        rest: &mut Vec<Target>,
+    ) -> Result<Option<u64>, StoreError> {
+        let Some(entry) = self.stock.items.get(item) else { return Ok(None) };
+        let is_used = entry.uses > 0 || self.pinned.contains(item);
+        if is_used || self.is_needed_snapshot(item)? {
+            return Ok(None);
+        }
+        let (bytes, entry) = (entry.bytes, entry.clone());
+        let below = self.links_below(item, &entry)?;
+        match item {
+            Item::Record(_) => return Ok(None),
+            Item::Blob(id) => {
+                ops.push(Op::delete(Table::Blobs, id.as_bytes().to_vec()));
+                ops.push(Op::delete(Table::Chunked, id.as_bytes().to_vec()));
+                if !self.is_dry {
+                    self.store.files.forget(id)?;
+                }
+                let snapshot = Item::Snapshot(LayerId::from(*id));
+                if self.stock.items.contains_key(&snapshot) {
+                    rest.push(Target::Item(snapshot));
+                }
+            }
+            Item::Snapshot(layer) => self.take_out_snapshot(layer, ops)?,
+            Item::Name(table, name) => {
+                ops.push(Op::delete(Table::Names, names::key(table, name)?));
+                self.stock.names.remove(&(table.clone(), name.clone()));
+            }
+        }
+        self.stock.items.remove(item);
+        self.uncount(below, rest);
+        Ok(Some(bytes))
+    }
+
+    /// What a blob or a name leads to, so far as it was counted through it.
+    fn links_below(&self, item: &Item, entry: &Entry) -> Result<Vec<Link>, StoreError> {
+        let link = match (item, entry.role) {
+            (Item::Blob(id), Role::Tree) => Link::Tree(TreeId::from(*id)),
+            (Item::Blob(id), Role::Layer) => Link::Layer(LayerId::from(*id)),
+            // Not counted so far: it was kept for a name's sake.
+            (Item::Blob(id), Role::Left) => self.link_of(id)?,
+            (Item::Name(table, name), _) => Link::Name { table: table.clone(), name: name.clone() },
+            _ => return Ok(Vec::new()),
+        };
+        let mut below = self.stock.below(self.store, &link)?;
+        if !entry.is_open {
+            // Nothing was counted through it, and still it is what has kept the unused ones.
+            let is_unused =
+                |item: &Item| self.stock.items.get(item).is_some_and(|entry| entry.uses == 0);
+            below.retain(|link| is_unused(&item_of(link).0));
+        }
+        Ok(below)
+    }
+
+    /// A snapshot is needed while it has the only copy of what something else needs.
+    fn is_needed_snapshot(&self, item: &Item) -> Result<bool, StoreError> {
+        let Item::Snapshot(layer) = item else { return Ok(false) };
+        if self.is_dry {
+            return Ok(false);
+        }
+        for blob in self.stock.places.get(layer).into_iter().flatten() {
+            if self.is_used(blob) && !self.has_another_home(blob, layer)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    fn is_used(&self, blob: &BlobId) -> bool {
+        let item = Item::Blob(*blob);
+        let uses = self.stock.items.get(&item).map_or(0, |entry| entry.uses);
+        uses > 0 || self.pinned.contains(&item)
+    }
+
+    fn has_another_home(&self, blob: &BlobId, layer: &LayerId) -> Result<bool, StoreError> {
+        let store = self.store;
+        if store.files.has(blob)? || store.tables.get(Table::Blobs, blob.as_bytes())?.is_some() {
+            return Ok(true);
+        }
+        for Pair { key, value, .. } in store.tables.list(Table::Places, blob.as_bytes())? {
+            let Some(other) = snapshots::layer_of(&key).filter(|other| other != layer) else {
+                continue;
+            };
+            let Some(place) = codec::decode::<Place>(&value) else { continue };
+            if store.open_place(&other, &place)?.is_some() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Gives what only these snapshots have, and others need, a file of its own: a second name
+    /// for the same bytes.
+    fn rescue(&self, piece: &[Target]) -> Result<(), StoreError> {
+        if self.is_dry {
+            return Ok(());
+        }
+        let mut shards = Vec::new();
+        for target in piece {
+            let Target::Item(Item::Snapshot(layer)) = target else { continue };
+            for blob in self.stock.places.get(layer).into_iter().flatten() {
+                if !self.is_used(blob) || self.has_another_home(blob, layer)? {
+                    continue;
+                }
+                let key = snapshots::place_key(blob, layer);
+                let Some(value) = self.store.tables.get(Table::Places, &key)? else { continue };
+                let Some(place) = codec::decode::<Place>(&value) else { continue };
+                let from = self.store.snapshot_file(layer, &place);
+                // One that resists keeps its snapshot.
+                if self.store.files.link(blob, &from).is_ok() {
+                    shards.push(self.store.layout.shard(blob));
+                }
+            }
+        }
+        shards.sort();
+        shards.dedup();
+        sync::paths(&shards, self.store.layout.root())
+    }
+
+    fn take_out_snapshot(
+        &mut self,
+        layer: &LayerId,
+        ops: &mut Vec<Op<'static>>,
+    ) -> Result<(), StoreError> {
+        ops.push(Op::delete(Table::Snapshots, layer.as_bytes().to_vec()));
+        for blob in self.stock.places.remove(layer).unwrap_or_default() {
+            ops.push(Op::delete(Table::Places, snapshots::place_key(&blob, layer).to_vec()));
+        }
+        if self.is_dry {
+            return Ok(());
+        }
+        let from = self.store.layout.snapshot(layer);
+        let name = from.file_name().unwrap_or_default().to_owned();
+        let to = self.store.lease.staging()?.join(name);
+        match std::fs::rename(&from, &to) {
+            Ok(()) => self.moved.push(to),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) => {
+                return Err(StoreError::io(format!("move `{}` away", from.display()))(error));
+            }
+        }
+        Ok(())
+    }
+
+    fn uncount(&mut self, links: Vec<Link>, rest: &mut Vec<Target>) {
+        for link in links {
+            let (item, _) = item_of(&link);
+            let Some(entry) = self.stock.items.get_mut(&item) else { continue };
+            entry.uses = entry.uses.saturating_sub(1);
+            if entry.uses == 0 {
+                rest.push(Target::Item(item));
+            }
+        }
+    }
+}
+
+/// What people call an item.
+pub(crate) fn what_of(item: &Item) -> String {
+    match item {
+        Item::Record(id) => format!("record {}", short(id)),
+        Item::Blob(id) => format!("blob {}", short(id)),
+        Item::Snapshot(layer) => format!("snapshot {}", short(&layer.blob())),
+        Item::Name(table, name) => format!("{name} in {table}"),
+    }
+}
+
+fn short(id: &BlobId) -> String {
+    id.to_string()[..12].to_owned()
+}
+
+fn fits(request: &SweepRequest, project: &str, created: u64) -> bool {
+    request.project.as_deref().is_none_or(|wanted| wanted == project)
+        && request.until.is_none_or(|until| created < until)
+}
