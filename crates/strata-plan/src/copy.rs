@@ -104,7 +104,7 @@ impl Evaluation<'_> {
             ));
         }
         let chmod = match (&files.chmod, optional(&files.chmod)?) {
-            (Some(word), Some(text)) => Some(chmod(&text, word.span)?),
+            (Some(word), Some(text)) if !text.is_empty() => Some(chmod(&text, word.span)?),
             _ => None,
         };
         Ok(CopyOp {
@@ -163,8 +163,9 @@ impl Evaluation<'_> {
             line.push_str(&format!(" --chown={chown}"));
         }
         let words = |word: &Word| self.expand(word, state).unwrap_or_else(|_| word.raw.clone());
-        if let Some(chmod) = &files.chmod {
-            line.push_str(&format!(" --chmod={}", words(chmod)));
+        let chmod = files.chmod.as_ref().map(words).filter(|chmod| !chmod.is_empty());
+        if let Some(chmod) = chmod {
+            line.push_str(&format!(" --chmod={chmod}"));
         }
         for source in &files.sources {
             line.push_str(&format!(" {}", words(source)));

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use strata_dockerfile::{
     Declaration, Diagnostic, Expander, Expansion, FromArgs, Instruction, Kind, Span, Word,
-    parse_trigger, suggest,
+    foreign_frontend, parse_trigger, suggest,
 };
 use strata_oci::{Platform, Reference};
 
@@ -64,6 +64,10 @@ impl<'a> Evaluation<'a> {
     }
 
     pub(crate) fn run(mut self) -> Result<Plan, PlanError> {
+        let foreign = foreign_frontend(self.request.tree, &self.request.build_args);
+        if let Some(foreign) = foreign {
+            return Err(PlanError::Wrong(vec![foreign]));
+        }
         let state = self.target();
         // What was made up for an unknown image may look wrong without being so.
         if !self.missing.is_empty() {
@@ -94,6 +98,10 @@ impl<'a> Evaluation<'a> {
 
     fn target(&mut self) -> Result<State, Wrong> {
         self.global_args()?;
+        // Also of stages that nobody needs.
+        for stage in &self.stages {
+            self.base_name(stage.from)?;
+        }
         let last = self.stages.len().checked_sub(1);
         let stage = match &self.request.target {
             Some(name) => Some(self.target_stage(name)?),
@@ -215,12 +223,7 @@ impl<'a> Evaluation<'a> {
         instruction: &Instruction,
         stage_name: &str,
     ) -> Result<(State, Vec<(String, Span)>), Wrong> {
-        let Expansion { text: name, unset, .. } = self.expand_in(&from.image, &self.globals)?;
-        if name.is_empty() {
-            let message = format!("`{}` is blank: no such image", from.image);
-            let blank = Diagnostic::error("blank-base", from.image.span, message);
-            return Err(Box::new(blank.hint(DECLARE_GLOBALLY)));
-        }
+        let Expansion { text: name, unset, .. } = self.base_name(from)?;
         let platform = match &from.platform {
             Some(word) => self.platform(word)?,
             None => self.request.platform.clone(),
@@ -229,7 +232,9 @@ impl<'a> Evaluation<'a> {
         if let Some((alias, kind)) = context {
             return self.context_stage(alias, kind, &platform, instruction, stage_name);
         }
-        if let Some(earlier) = self.find_stage(&name, index) {
+        // Here, and only here, capitals count: `FROM Base` is no stage, as in BuildKit.
+        let earlier = self.find_stage(&name, index);
+        if let Some(earlier) = earlier.filter(|_| name == name.to_lowercase()) {
             let mut state = self.stage(earlier)?;
             let triggers = std::mem::take(&mut state.triggers);
             state.config.on_build = None;
@@ -254,6 +259,16 @@ impl<'a> Evaluation<'a> {
         })?;
         let name = ImageName::Reference(reference);
         self.image_stage(name, platform, instruction, stage_name)
+    }
+
+    fn base_name(&self, from: &FromArgs) -> Result<Expansion, Wrong> {
+        let name = self.expand_in(&from.image, &self.globals)?;
+        if name.text.is_empty() {
+            let message = format!("`{}` is blank: no such image", from.image);
+            let blank = Diagnostic::error("blank-base", from.image.span, message);
+            return Err(Box::new(blank.hint(DECLARE_GLOBALLY)));
+        }
+        Ok(name)
     }
 
     fn platform(&self, word: &Word) -> Result<Platform, Wrong> {
@@ -336,7 +351,7 @@ impl<'a> Evaluation<'a> {
         state.author = image.config.author.clone();
         let triggers = state.config.on_build.take().unwrap_or_default();
         state.take_image_env();
-        if !state.config.working_dir.is_empty() {
+        if !state.config.working_dir.is_empty() && !state.config.working_dir.starts_with('/') {
             state.config.working_dir = clean_path(&state.config.working_dir);
         }
         state.base = Some(image.clone());

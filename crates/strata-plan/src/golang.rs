@@ -16,17 +16,27 @@ pub(crate) fn quote(text: &str) -> String {
             '\r' => quoted.push_str("\\r"),
             '\t' => quoted.push_str("\\t"),
             '\x0b' => quoted.push_str("\\v"),
-            other if other.is_control() && other.is_ascii() => {
-                quoted.push_str(&format!("\\x{:02x}", u32::from(other)));
-            }
-            other if other.is_control() => {
-                quoted.push_str(&format!("\\u{:04x}", u32::from(other)));
-            }
-            other => quoted.push(other),
+            other if is_printed(other) => quoted.push(other),
+            other => quoted.push_str(&match u32::from(other) {
+                ascii @ 0..0x80 => format!("\\x{ascii:02x}"),
+                short @ 0x80..0x1_0000 => format!("\\u{short:04x}"),
+                long => format!("\\U{long:08x}"),
+            }),
         }
     }
     quoted.push('"');
     quoted
+}
+
+/// Go's `strconv.IsPrint`: letters, marks, numbers, punctuation, symbols and the blank. Rust
+/// escapes the same characters, and accents that have nothing to stand on.
+fn is_printed(character: char) -> bool {
+    if character == '\'' {
+        return true;
+    }
+    let mut text = String::from("a");
+    text.push(character);
+    text.escape_debug().eq(text.chars())
 }
 
 /// `%q` of an integer: the character with that number, in single quotes.
@@ -86,6 +96,10 @@ mod tests {
     #[test]
     fn prints_as_go() {
         assert_eq!(quote_all(&["a\"b".to_owned(), "c\n".to_owned()]), r#"["a\"b" "c\n"]"#);
+        let odd = "\u{200b}\u{ad}\u{e000}\u{2028}\u{a0}\u{378}\u{fdd0}\u{7f}\u{85}\u{e0001}";
+        let quoted = r#""\u200b\u00ad\ue000\u2028\u00a0\u0378\ufdd0\x7f\u0085\U000e0001""#;
+        assert_eq!(quote(odd), quoted);
+        assert_eq!(quote("\u{301}\u{1f600}'é\u{fffd}"), "\"\u{301}\u{1f600}'é\u{fffd}\"");
         assert_eq!([quote_rune(2), quote_rune(10), quote_rune(65)], ["'\\x02'", "'\\n'", "'A'"]);
         let check = |millis, expected: &str| {
             assert_eq!(duration(Duration::from_millis(millis)), expected);

@@ -10,7 +10,7 @@ use strata_dockerfile::{
 use crate::evaluate::{Evaluation, Wrong, wrong};
 use crate::golang;
 use crate::ports;
-use crate::stage::State;
+use crate::stage::{State, clean_path};
 use crate::{MakeDirectoryOp, Op, StepIndex};
 
 const DEFAULT_SHELL: [&str; 2] = ["/bin/sh", "-c"];
@@ -83,15 +83,17 @@ impl Evaluation<'_> {
         ordinal: usize,
     ) -> Result<Option<StepIndex>, Wrong> {
         let path = self.expand(path, state)?;
-        let absolute = state.absolute(&path);
-        let path = match absolute.trim_end_matches('/') {
-            "" => "/".to_owned(),
-            path => path.to_owned(),
+        // An absolute path is kept as it is written, a relative one is cleaned with what it is
+        // relative to: so does BuildKit.
+        let path = match &*path {
+            "" => state.cwd().to_owned(),
+            path if path.starts_with('/') => path.to_owned(),
+            path => clean_path(&format!("{}/{path}", state.cwd())),
         };
         state.config.working_dir.clone_from(&path);
         let mut step = None;
         if path != "/" {
-            let op = MakeDirectoryOp { path: path.clone(), user: state.config.user.clone() };
+            let op = MakeDirectoryOp { path: clean_path(&path), user: state.config.user.clone() };
             let (stage, text) = (state.name.clone(), instruction.original.clone());
             let op = Op::MakeDirectory(op);
             step = Some(self.step(&stage, ordinal, text, span, state.root, op));

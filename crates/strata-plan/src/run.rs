@@ -40,7 +40,7 @@ impl Evaluation<'_> {
             script: run.script.clone(),
             env: state.env.clone(),
             proxies: self.proxies(),
-            cwd: state.cwd().to_owned(),
+            cwd: clean_path(state.cwd()),
             user: state.config.user.clone(),
             network,
             security: run.security,

@@ -262,7 +262,8 @@ fn with_heredocs(form: CommandForm, heredocs: &[Heredoc]) -> (CommandForm, Optio
         return (CommandForm::Shell(whole), None);
     }
     let body = first.content();
-    if !body.starts_with("#!") {
+    // BuildKit (docker 28.5) asks before it takes the tabs off, so `<<-` has no `#!`.
+    if !first.body.starts_with("#!") {
         return (CommandForm::Shell(body), None);
     }
     let path = format!("{SCRIPT_DIRECTORY}/{}", first.name);

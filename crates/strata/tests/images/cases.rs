@@ -4,6 +4,7 @@
 //! from BuildKit's image: every path with type, mode, owner, link and content, then the config.
 //! So the comparison needs no other builder; to write the files anew, say where docker is:
 //! `STRATA_CASES_RECORD=docker cargo nextest run --release --workspace -E 'test(cases)'`.
+//! `STRATA_CASES_ONLY=arg` takes only those cases that have this in their names.
 //! The base image `case-base` is made by each builder, of the machine's busybox alone.
 
 use std::collections::BTreeMap;
@@ -19,8 +20,14 @@ fn cases() -> Vec<PathBuf> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cases");
     let entries = std::fs::read_dir(folder).expect("the folder of cases");
     let mut cases: Vec<PathBuf> = entries.map(|entry| entry.expect("a case").path()).collect();
+    let only = std::env::var("STRATA_CASES_ONLY").unwrap_or_default();
+    cases.retain(|case| name(case).contains(&only));
     cases.sort();
     cases
+}
+
+fn name(case: &Path) -> String {
+    case.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
 fn run(command: &mut Command) -> Vec<u8> {
@@ -184,7 +191,7 @@ fn cases_are_built_as_buildkit_builds_them() {
     }
     let mut differing = Vec::new();
     for case in cases() {
-        let name = case.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let name = name(&case);
         // docker sees only some folders of a machine: the system's temporary one is among them.
         let work = tempfile::tempdir().expect("a folder");
         let directory = work.path().join("context");
