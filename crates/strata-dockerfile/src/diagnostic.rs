@@ -30,6 +30,17 @@ pub struct Diagnostic {
     pub label: Option<String>,
     /// What to do about it.
     pub hint: Option<String>,
+    /// What mends it without changing what is built; nothing where only a person can tell.
+    pub fix: Vec<Edit>,
+}
+
+/// Other text in a place of the source.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Edit {
+    /// The text that goes.
+    pub span: Span,
+    /// The text that comes.
+    pub text: String,
 }
 
 impl Diagnostic {
@@ -46,7 +57,7 @@ impl Diagnostic {
     }
 
     fn new(severity: Severity, code: &'static str, span: Span, message: String) -> Self {
-        Self { severity, code, message, span, label: None, hint: None }
+        Self { severity, code, message, span, label: None, hint: None, fix: Vec::new() }
     }
 
     /// The same with a few words beside the carets.
@@ -67,6 +78,13 @@ impl Diagnostic {
     #[must_use]
     pub fn hint_if(mut self, hint: Option<String>) -> Self {
         self.hint = hint.or(self.hint);
+        self
+    }
+
+    /// The same, and other text in this place mends it.
+    #[must_use]
+    pub fn fix(mut self, span: Span, text: impl Into<String>) -> Self {
+        self.fix.push(Edit { span, text: text.into() });
         self
     }
 

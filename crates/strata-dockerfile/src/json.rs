@@ -27,6 +27,25 @@ pub(crate) fn read_array(text: &str) -> Array {
     }
 }
 
+/// The string that the member `name` of an object is; of several the last, as in Go.
+pub(crate) fn member(text: &str, name: &str) -> Option<String> {
+    let mut reader = Reader { rest: text };
+    let mut found = None;
+    reader.members(DEPTH_MAX, &mut |reader, key| {
+        if key != name {
+            return reader.value(DEPTH_MAX);
+        }
+        found = if reader.skip_space().starts_with('"') {
+            Some(reader.string()?)
+        } else {
+            reader.value(DEPTH_MAX)?;
+            None
+        };
+        Some(())
+    })?;
+    found.filter(|_| reader.skip_space().is_empty())
+}
+
 const DEPTH_MAX: usize = 100;
 
 #[derive(Default)]
@@ -89,15 +108,25 @@ impl<'a> Reader<'a> {
     }
 
     fn object(&mut self, depth: usize) -> Option<()> {
+        self.members(depth, &mut |reader, _| reader.value(depth))
+    }
+
+    /// An object, each member's value read by `read`, which is told its name.
+    fn members(
+        &mut self,
+        depth: usize,
+        read: &mut dyn FnMut(&mut Self, &str) -> Option<()>,
+    ) -> Option<()> {
+        depth.checked_sub(1)?;
         self.eat("{")?;
         if self.eat("}").is_some() {
             return Some(());
         }
         loop {
             self.skip_space();
-            self.string()?;
+            let name = self.string()?;
             self.eat(":")?;
-            self.value(depth)?;
+            read(self, &name)?;
             if self.eat(",").is_none() {
                 return self.eat("}");
             }

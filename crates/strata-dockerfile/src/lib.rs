@@ -31,7 +31,10 @@ mod check;
 mod diagnostic;
 mod duration;
 pub mod expand;
+mod fix;
 mod flags;
+mod format;
+mod frontend;
 mod heredoc;
 mod instruction;
 mod json;
@@ -46,10 +49,14 @@ mod tree;
 mod word;
 
 pub use check::{
-    BaseImage, CHECK_ARGUMENT, CheckReport, CheckRequest, INVALID_CHECK_OPTION, Origin, Rule, check,
+    BaseImage, CHECK_ARGUMENT, CheckReport, CheckRequest, INVALID_CHECK_OPTION, Origin, Outline,
+    OutlineArgument, OutlineMount, Rule, Shipped, ShippedKind, Target, check, outline, targets,
 };
-pub use diagnostic::{Diagnostic, Severity};
+pub use diagnostic::{Diagnostic, Edit, Severity};
 pub use expand::{ExpandError, Expander, Expansion, Quotes};
+pub use fix::fixed;
+pub use format::format;
+pub use frontend::{FOREIGN_FRONTEND, SYNTAX_ARGUMENT, foreign_frontend};
 pub use heredoc::Heredoc;
 pub use instruction::{
     AddArgs, Check, CommandForm, CopyArgs, Declaration, Files, FromArgs, Healthcheck, Instruction,

@@ -6,7 +6,7 @@ use crate::diagnostic::Diagnostic;
 use crate::read::{Head, Reader};
 use crate::tree::{Comment, Directive, DirectiveName, Line, LineKind, SyntaxTree};
 use crate::word::LogicalLine;
-use crate::{Heredoc, Instruction, Kind, LineIndex, Span, stages};
+use crate::{Heredoc, Instruction, Kind, LineIndex, Span, frontend, stages};
 
 /// What came of reading a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,6 +28,11 @@ impl Parse {
 /// See [`crate::parse`].
 pub(crate) fn parse(source: &[u8]) -> Parse {
     let mut parse = parse_lines(source);
+    if let Some(foreign) = frontend::of_another_language(source) {
+        // Whatever else is wrong with it as a Dockerfile is beside the point.
+        parse.diagnostics = vec![foreign];
+        return parse;
+    }
     stages::check(&parse.tree, &mut parse.diagnostics);
     sort(&mut parse.diagnostics);
     parse
@@ -45,7 +50,7 @@ pub(crate) fn parse_trigger(source: &[u8]) -> Parse {
     parse
 }
 
-const BYTE_ORDER_MARK: char = '\u{FEFF}';
+pub(crate) const BYTE_ORDER_MARK: char = '\u{FEFF}';
 
 fn sort(diagnostics: &mut [Diagnostic]) {
     diagnostics.sort_by_key(|diagnostic| diagnostic.span.start);
@@ -115,8 +120,10 @@ struct Parser<'a> {
     comments: Vec<Comment>,
     comments_above: Vec<Comment>,
     directives: Vec<Directive>,
+    directives_seen: Vec<DirectiveName>,
     directives_may_follow: bool,
     after_shebang: bool,
+    after_indented: bool,
     instructions: Vec<Instruction>,
     escape: char,
     diagnostics: Vec<Diagnostic>,
@@ -150,8 +157,10 @@ impl<'a> Parser<'a> {
             comments: Vec::new(),
             comments_above: Vec::new(),
             directives: Vec::new(),
+            directives_seen: Vec::new(),
             directives_may_follow: true,
             after_shebang: false,
+            after_indented: false,
             instructions: Vec::new(),
             escape: '\\',
             diagnostics: Vec::new(),
@@ -181,8 +190,9 @@ impl<'a> Parser<'a> {
     /// Reads a comment, a directive, a blank line or an instruction, if there is one.
     fn step(&mut self) -> bool {
         let Some(line) = self.next_line(LineKind::Instruction) else { return false };
-        let line = line.trim_start();
+        let (indent, line) = (line.start, line.trim_start());
         if line.text.starts_with('#') {
+            self.after_indented |= line.start > indent;
             self.comment_or_directive(line);
             return true;
         }
@@ -224,12 +234,14 @@ impl<'a> Parser<'a> {
 
     fn directive(&mut self, directive: Directive) {
         let name = directive.name;
-        if self.directives.iter().any(|before| before.name == name) {
+        if self.directives_seen.contains(&name) {
             let message = format!("only one `{}` directive can be used", name.as_str());
             let diagnostic = Diagnostic::error("duplicate-directive", directive.span, message);
             self.diagnostics.push(diagnostic);
         }
-        // BuildKit looks for the others behind a `#!` line too, but not for this one.
+        self.directives_seen.push(name);
+        // BuildKit looks for the others in another way: behind a `#!` line too, but only as long
+        // as no line is indented.
         if name == DirectiveName::Escape && !self.after_shebang {
             match directive.value.as_str() {
                 "\\" => self.escape = '\\',
@@ -243,7 +255,9 @@ impl<'a> Parser<'a> {
                 }
             }
         }
-        self.directives.push(directive);
+        if name == DirectiveName::Escape || !self.after_indented {
+            self.directives.push(directive);
+        }
     }
 
     fn instruction(&mut self, first: Content<'a>) {
@@ -280,7 +294,7 @@ impl<'a> Parser<'a> {
         let (text, mut continues) = self.split_continuation(first.text);
         logical.push(text, first.start);
         let mut end = first.span().end;
-        let mut empty: Option<Span> = None;
+        let mut empty: Vec<Span> = Vec::new();
         while continues {
             let Some(line) = self.next_line(LineKind::Continuation) else { break };
             let content = line.trim_start();
@@ -288,7 +302,7 @@ impl<'a> Parser<'a> {
                 self.comment(content);
             } else if content.text.is_empty() {
                 self.mark(LineKind::Blank);
-                empty = empty.or(Some(Span::new(line.start, line.start)));
+                empty.extend(self.lines.last().map(|line| line.span));
             } else {
                 let (text, more) = self.split_continuation(line.text);
                 logical.push(text, line.start);
@@ -296,10 +310,12 @@ impl<'a> Parser<'a> {
                 continues = more;
             }
         }
-        if let Some(span) = empty {
+        if let Some(first) = empty.first() {
             let message = "empty line inside an instruction";
+            let span = Span::new(first.start, first.start);
             let diagnostic = Diagnostic::warning("NoEmptyContinuation", span, message);
-            self.diagnostics.push(diagnostic.hint("remove the line, or write a `#` in it"));
+            let diagnostic = diagnostic.hint("remove the line, or write a `#` in it");
+            self.diagnostics.push(empty.iter().fold(diagnostic, |each, line| each.fix(*line, "")));
         }
         (logical, end)
     }

@@ -99,6 +99,15 @@ FromAsCasing: `AS` and `from` are not written in the same case
 hint: write `as`
 ",
         );
+        check(
+            "FROM scratch AS \\\n # was\n b\nFROM scratch as \\\n # was\n c\n",
+            r"
+FROM scratch as \
+             ^^
+FromAsCasing: `as` and `FROM` are not written in the same case
+hint: write `AS`
+",
+        );
         codes("From scratch as a\nFROM scratch AS b\n", &[(1, "ConsistentInstructionCasing")]);
     }
 

@@ -269,6 +269,9 @@ fn directives_and_where_they_stop() {
     assert_eq!(tree.directive(DirectiveName::Syntax).map(|each| &*each.value), Some("x"));
     let tree = self::tree("#!/usr/bin/env docker\n# escape=`\nFROM a");
     assert_eq!(tree.escape(), '\\');
+    // Only the escape may be indented.
+    let tree = self::tree(" # syntax=x\n# check=skip=A\n # escape=`\nFROM a");
+    assert_eq!((tree.directives().len(), tree.escape()), (1, '`'));
 }
 
 #[test]

@@ -79,7 +79,8 @@ mod tests {
     use super::*;
 
     fn check(bytes: &[u8], finding: &Diagnostic, expected: &str) {
-        let source = Dockerfile { shown: "Dockerfile".to_owned(), bytes: bytes.to_vec() };
+        let source =
+            Dockerfile { shown: "Dockerfile".to_owned(), bytes: bytes.to_vec(), path: None };
         assert_eq!(diagnostic(&source, finding, false), expected);
     }
 

@@ -40,6 +40,12 @@ impl Printer {
         let _ = writeln!(stdout, "{text}").and_then(|()| stdout.flush());
     }
 
+    /// Data as it is.
+    pub(crate) fn bytes(&self, bytes: &[u8]) {
+        let mut stdout = io::stdout().lock();
+        let _ = stdout.write_all(bytes).and_then(|()| stdout.flush());
+    }
+
     /// One line, or several, of talk.
     pub(crate) fn talk(&self, text: &str) {
         let _ = writeln!(io::stderr().lock(), "{text}");

@@ -6,16 +6,18 @@
 //! and the ignore file hold, if it knows.
 
 mod options;
+mod outline;
 mod rules;
 mod subject;
 
 use std::collections::BTreeMap;
 
+pub use outline::{Outline, OutlineArgument, OutlineMount, Target, outline, targets};
 pub use rules::{Origin, Rule};
 pub use subject::BaseImage;
 
 use crate::diagnostic::Diagnostic;
-use crate::{DirectiveName, Parse, Severity, Span};
+use crate::{DirectiveName, Parse, Severity, Span, foreign_frontend};
 use options::Options;
 use subject::Subject;
 
@@ -41,6 +43,8 @@ pub struct CheckRequest<'a> {
     /// Whether the ignore file leaves this path of the context out. None if there are no
     /// rules, or if `!` brings paths back: then a directory's fate says nothing about its files.
     pub is_ignored: Option<&'a dyn Fn(&str) -> bool>,
+    /// What a `COPY` or `ADD` of this source takes along that hardly belongs into an image.
+    pub shipped: &'a dyn Fn(&str) -> Vec<Shipped>,
     /// Whether a text can be an image's name.
     pub is_image_name: &'a dyn Fn(&str) -> bool,
     /// What is known about a base image, if anything is.
@@ -58,10 +62,31 @@ impl<'a> CheckRequest<'a> {
             platform: "linux/amd64",
             build_platform: "linux/amd64",
             is_ignored: None,
+            shipped: &|_| Vec::new(),
             is_image_name: &|_| true,
             base_image: &|_| None,
         }
     }
+}
+
+/// A path of the context that hardly belongs into an image.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shipped {
+    /// Where it is, relative to the context.
+    pub path: String,
+    /// What it is.
+    pub what: ShippedKind,
+}
+
+/// What hardly belongs into an image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ShippedKind {
+    /// A repository's own files.
+    Repository,
+    /// Dependencies that were installed outside.
+    Dependencies,
+    /// A file that looks like a secret.
+    Secret,
 }
 
 /// What the checks found.
@@ -105,6 +130,7 @@ pub fn check(parse: &Parse, request: &CheckRequest<'_>) -> CheckReport {
         }
     };
     let subject = Subject::new(&parse.tree, request);
+    findings.extend(foreign_frontend(&parse.tree, request.build_args));
     findings.extend(subject.unknown_target());
     let rules = Rule::ALL.iter().filter(|rule| rule.of_words || !parse.has_errors());
     rules.for_each(|rule| (rule.check)(&subject, &mut findings));

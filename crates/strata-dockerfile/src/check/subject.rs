@@ -183,13 +183,27 @@ impl<'a> Subject<'a> {
         self.find_stage(text).or_else(number)
     }
 
-    /// Marks the stages that the target needs.
-    fn mark_needed(&mut self) {
-        let target = match self.request.target {
+    fn target_index(&self) -> Option<usize> {
+        match self.request.target {
             Some(target) => self.stage_or_number(target),
             None => self.stages.len().checked_sub(1),
-        };
-        let mut next: Vec<usize> = target.into_iter().collect();
+        }
+    }
+
+    /// The stage that is to be built.
+    pub(super) fn target(&self) -> Option<&Stage<'a>> {
+        self.target_index().and_then(|index| self.stages.get(index))
+    }
+
+    /// Where a name is declared: its instruction's start, then its place in that.
+    pub(super) fn place(&self, name: &str, span: Span) -> (usize, usize) {
+        let at = self.tree.text(span).find(name);
+        (span.start, at.unwrap_or_default())
+    }
+
+    /// Marks the stages that the target needs.
+    fn mark_needed(&mut self) {
+        let mut next: Vec<usize> = self.target_index().into_iter().collect();
         let mut needed = BTreeSet::new();
         while let Some(index) = next.pop() {
             if needed.insert(index) {

@@ -92,7 +92,8 @@ pub(crate) struct BuildArguments {
         default_value = "false", default_missing_value = "true", hide_default_value = true,
         hide_possible_values = true)]
     pub(crate) check: bool,
-    /// What to do: build or check[,format=text|json|sarif][,ignorestatus=true]
+    /// What to do: build, check[,format=text|json|sarif][,ignorestatus=true], or outline or
+    /// targets[,format=text|json]
     #[arg(long, value_name = "METHOD")]
     pub(crate) call: Option<String>,
     #[command(flatten)]

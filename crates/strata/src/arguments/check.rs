@@ -25,6 +25,9 @@ pub(crate) struct CheckArguments {
     /// How findings are written
     #[arg(long, value_name = "FORMAT", default_value = "text")]
     pub(crate) format: CheckFormat,
+    /// Mend what can be mended without changing what is built, and say what is left
+    #[arg(long)]
+    pub(crate) fix: bool,
     /// Docker's `ignorestatus`: warnings are no failure.
     #[arg(skip)]
     pub(crate) ignore_status: bool,

@@ -3,6 +3,7 @@
 
 mod build;
 mod check;
+mod fmt;
 mod image;
 mod replay;
 mod store;
@@ -15,6 +16,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub(crate) use build::{BuildArguments, PlanArguments, ProgressMode, SelectionArguments};
 pub(crate) use check::{CheckArguments, CheckFormat};
+pub(crate) use fmt::FmtArguments;
 pub(crate) use image::{
     ImagesArguments, ImportArguments, InspectArguments, RmiArguments, RunArguments, TagArguments,
 };
@@ -62,6 +64,8 @@ pub(crate) enum Command {
     Build(Box<BuildArguments>),
     /// Say what of a Dockerfile hardly means what its author thinks; nothing is built
     Check(Box<CheckArguments>),
+    /// Format Dockerfiles; what they build stays the same
+    Fmt(FmtArguments),
     /// Say what a build would do: what is in the cache, what would run, which layers there will be
     Plan(Box<PlanArguments>),
     /// Replay a repository's history: how well its Dockerfile caches, and which files break it

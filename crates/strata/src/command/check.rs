@@ -7,7 +7,8 @@ use clap::ValueEnum;
 use serde_json::{Value, json};
 use strata_dockerfile::{Diagnostic, Origin, Rule, Span, SyntaxTree};
 
-use super::sarif;
+use super::call::{Form, Question};
+use super::{fmt, sarif};
 use crate::arguments::{BuildArguments, CheckArguments, CheckFormat};
 use crate::environment::Environment;
 use crate::failure::{EXIT_BUILD, Failure};
@@ -20,7 +21,10 @@ pub(super) fn run(
     environment: &Environment,
     printer: &Printer,
 ) -> Result<u8, Failure> {
-    let checked = request::check(arguments, environment)?;
+    let mut checked = request::check(arguments, environment)?;
+    if arguments.fix {
+        checked = mended(arguments, environment, checked, printer)?;
+    }
     let findings = &checked.report.findings;
     match arguments.format {
         CheckFormat::Text => text(&checked, printer),
@@ -31,18 +35,54 @@ pub(super) fn run(
     Ok(if findings.iter().any(fails) { EXIT_BUILD } else { 0 })
 }
 
-/// What `--check` and `--call` of a build ask for, if that is a check.
-pub(super) fn asked(build: &BuildArguments) -> Result<Option<CheckArguments>, Failure> {
+/// How often what was mended is looked at again: one fix can make room for the next.
+const ROUNDS: usize = 8;
+
+/// Mends the Dockerfile, and says what is left to say about it.
+fn mended(
+    arguments: &CheckArguments,
+    environment: &Environment,
+    mut checked: Checked,
+    printer: &Printer,
+) -> Result<Checked, Failure> {
+    let Some(path) = checked.dockerfile.path.clone() else {
+        return Err(Failure::usage("`--fix` can not write to standard input")
+            .hint("name the Dockerfile with `-f`"));
+    };
+    let mut mended = 0;
+    for _ in 0..ROUNDS {
+        let source = &checked.dockerfile.bytes;
+        let (fixed, count) = strata_dockerfile::fixed(source, &checked.report.findings);
+        if count == 0 {
+            break;
+        }
+        fmt::replace(&path, &fixed)?;
+        mended += count;
+        checked = request::check(arguments, environment)?;
+    }
+    printer.talk(&format!("{} mended", counted(mended, "finding")));
+    Ok(checked)
+}
+
+/// What a build's `--check` or `--call` asks for instead of a build.
+pub(super) enum Asked {
+    Check(CheckArguments),
+    Call(Question, Form, CheckArguments),
+}
+
+/// What `--check` and `--call` of a build ask for, if that is not the build.
+pub(super) fn asked(build: &BuildArguments) -> Result<Option<Asked>, Failure> {
     let call = build.call.as_deref().unwrap_or(if build.check { "check" } else { "build" });
     let mut parts = call.split(',');
-    match parts.next().unwrap_or_default() {
-        "check" | "lint" => {}
+    let question = match parts.next().unwrap_or_default() {
+        "check" | "lint" => None,
         "build" if !build.check => return Ok(None),
-        other @ ("outline" | "targets") => {
-            return Err(Failure::usage(format!("`--call {other}` is not supported yet")));
+        "outline" => Some(Question::Outline),
+        "targets" => Some(Question::Targets),
+        other => {
+            return Err(request::unknown("call", other, &["build", "check", "outline", "targets"]));
         }
-        other => return Err(request::unknown("call", other, &["build", "check"])),
-    }
+    };
     let selection = &build.selection;
     let mut check = CheckArguments {
         context: selection.context.clone(),
@@ -52,6 +92,7 @@ pub(super) fn asked(build: &BuildArguments) -> Result<Option<CheckArguments>, Fa
         platform: selection.platform.clone(),
         format: CheckFormat::Text,
         ignore_status: false,
+        fix: false,
     };
     for part in parts {
         match part.split_once('=').unwrap_or((part, "true")) {
@@ -66,7 +107,14 @@ pub(super) fn asked(build: &BuildArguments) -> Result<Option<CheckArguments>, Fa
             }
         }
     }
-    Ok(Some(check))
+    Ok(Some(match (question, check.format) {
+        (None, _) => Asked::Check(check),
+        (Some(question), CheckFormat::Text) => Asked::Call(question, Form::Text, check),
+        (Some(question), CheckFormat::Json) => Asked::Call(question, Form::Json, check),
+        (Some(_), CheckFormat::Sarif) => {
+            return Err(request::unknown("format", "sarif", &["text", "json"]));
+        }
+    }))
 }
 
 fn text(checked: &Checked, printer: &Printer) {

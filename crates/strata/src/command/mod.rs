@@ -1,8 +1,11 @@
 //! The commands, one file each.
 
 mod build;
+mod call;
 mod check;
+mod diff;
 mod du;
+mod fmt;
 mod fsck;
 mod images;
 mod import;
@@ -31,10 +34,14 @@ pub(crate) fn run(
     let settings = || Settings::new(&arguments.global, environment);
     match &arguments.command {
         Command::Build(build) => match check::asked(build)? {
-            Some(check) => check::run(&check, environment, printer),
+            Some(check::Asked::Check(check)) => check::run(&check, environment, printer),
+            Some(check::Asked::Call(question, form, what)) => {
+                call::run(question, form, &what, environment, printer)
+            }
             None => build::run(build, settings()?, environment, printer),
         },
         Command::Check(check) => check::run(check, environment, printer),
+        Command::Fmt(fmt) => fmt::run(fmt, printer),
         Command::Plan(plan) => plan::run(plan, settings()?, environment, printer),
         Command::Replay(replay) => replay::run(replay, environment, printer),
         Command::Images(images) => images::run(images, settings()?, printer),

@@ -2,17 +2,19 @@
 //! images, the arguments. No image and no store is looked at.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use strata_build::{BuildRequest, Context};
 use strata_cas::TreePath;
-use strata_dockerfile::{CheckReport, CheckRequest, Parse};
+use strata_dockerfile::{CheckReport, CheckRequest, Diagnostic, Outline, Parse, foreign_frontend};
 use strata_oci::{Platform, Reference};
 use strata_scan::IgnoreRules;
 
-use super::{Dockerfile, context, options, platform};
+use super::{Dockerfile, context, options, platform, shipped};
 use crate::arguments::CheckArguments;
 use crate::environment::Environment;
-use crate::failure::Failure;
+use crate::failure::{Failure, Kind};
+use crate::words::build_error;
 
 /// A Dockerfile that was checked.
 pub(crate) struct Checked {
@@ -29,6 +31,10 @@ pub(crate) fn check(
     let found = context::find(&arguments.context, arguments.file.as_deref())?;
     let subject = Subject {
         ignore: ignore_file(&found.main),
+        directory: match &found.main {
+            Context::Directory { path, .. } => Some(path),
+            _ => None,
+        },
         build_args: &options::build_args(&arguments.build_args, environment)?,
         target: arguments.target.as_deref(),
         platform: &platform(arguments.platform.as_deref(), environment)?,
@@ -39,10 +45,46 @@ pub(crate) fn check(
     Ok(Checked { dockerfile: found.dockerfile, parse, report })
 }
 
+/// A Dockerfile that was asked about.
+pub(crate) struct Outlined {
+    pub(crate) parse: Parse,
+    pub(crate) outline: Outline,
+}
+
+/// Finds the Dockerfile and says what building the target takes. It must be one without errors.
+pub(crate) fn outline(
+    arguments: &CheckArguments,
+    environment: &Environment,
+) -> Result<Outlined, Failure> {
+    let found = context::find(&arguments.context, arguments.file.as_deref())?;
+    let parse = strata_dockerfile::parse(&found.dockerfile.bytes);
+    let failed = |wrong: Vec<Diagnostic>| {
+        let message = wrong.first().map_or_else(String::new, |first| first.message.clone());
+        Failure::new(Kind::Build, message).at(&found.dockerfile, wrong)
+    };
+    let build_args = options::build_args(&arguments.build_args, environment)?;
+    let mut wrong = build_error::wrong(&parse.diagnostics);
+    wrong.extend(foreign_frontend(&parse.tree, &build_args));
+    if !wrong.is_empty() {
+        return Err(failed(wrong));
+    }
+    let request = CheckRequest {
+        target: arguments.target.as_deref(),
+        platform: &platform(arguments.platform.as_deref(), environment)?.to_string(),
+        build_platform: &Platform::native().to_string(),
+        ..CheckRequest::new(&build_args)
+    };
+    let outline = strata_dockerfile::outline(&parse, &request);
+    let outline = outline.map_err(|wrong| failed(vec![*wrong]))?;
+    Ok(Outlined { parse, outline })
+}
+
 /// Checks the stages that a build needs.
 pub(crate) fn check_build(request: &BuildRequest) -> Result<CheckReport, Failure> {
     let subject = Subject {
         ignore: request.contexts.get("").map_or(&[], ignore_file),
+        // A build reads of its context what it needs, and no more.
+        directory: None,
         build_args: &request.build_args,
         target: request.target.as_deref(),
         platform: &request.platform,
@@ -52,6 +94,8 @@ pub(crate) fn check_build(request: &BuildRequest) -> Result<CheckReport, Failure
 }
 
 struct Subject<'a> {
+    /// The context, if it may be looked through.
+    directory: Option<&'a Path>,
     ignore: &'a [u8],
     build_args: &'a BTreeMap<String, String>,
     target: Option<&'a str>,
@@ -68,7 +112,9 @@ impl Subject<'_> {
             |line: &[u8]| line.trim_ascii_start().first().is_some_and(|first| *first == b'!');
         let is_certain =
             !rules.is_empty() && !self.ignore.split(|byte| *byte == b'\n').any(brings_back);
+        let found = self.directory.map_or_else(Vec::new, |at| shipped::find(at, &rules));
         let request = CheckRequest {
+            shipped: &|source| shipped::taken(&found, source),
             build_args: self.build_args,
             target: self.target,
             all_stages: self.all_stages,

@@ -73,7 +73,7 @@ fn from_stdin() -> Result<Dockerfile, Failure> {
     let mut bytes = Vec::new();
     let read = std::io::stdin().lock().take(LONGEST_BYTES + 1).read_to_end(&mut bytes);
     read.map_err(|error| Failure::file("read", Path::new("-"), &error))?;
-    checked("<stdin>".to_owned(), bytes)
+    checked("<stdin>".to_owned(), bytes, None)
 }
 
 /// Relative to the current directory, as for Docker.
@@ -84,7 +84,7 @@ fn named_file(file: &Path) -> Result<(Dockerfile, Option<PathBuf>), Failure> {
     }
     let bytes = read(file).map_err(|error| Failure::file("read the Dockerfile", file, &error))?;
     let at = std::fs::canonicalize(file).ok();
-    Ok((checked(shown(file), bytes)?, at))
+    Ok((checked(shown(file), bytes, Some(file))?, at))
 }
 
 fn default_file(context: &Path) -> Result<(Dockerfile, Option<PathBuf>), Failure> {
@@ -92,7 +92,8 @@ fn default_file(context: &Path) -> Result<(Dockerfile, Option<PathBuf>), Failure
         let path = context.join(name);
         match read(&path) {
             Ok(bytes) => {
-                return Ok((checked(shown(&path), bytes)?, std::fs::canonicalize(&path).ok()));
+                let found = checked(shown(&path), bytes, Some(&path))?;
+                return Ok((found, std::fs::canonicalize(&path).ok()));
             }
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
             Err(error) => {
@@ -127,14 +128,14 @@ fn read(path: &Path) -> std::io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-fn checked(shown: String, bytes: Vec<u8>) -> Result<Dockerfile, Failure> {
+fn checked(shown: String, bytes: Vec<u8>, path: Option<&Path>) -> Result<Dockerfile, Failure> {
     if bytes.len() as u64 > LONGEST_BYTES {
         return Err(Failure::usage(format!("`{shown}` is too long for a Dockerfile")));
     }
     if bytes.trim_ascii().is_empty() {
         return Err(Failure::new(Kind::Build, format!("the Dockerfile `{shown}` is empty")));
     }
-    Ok(Dockerfile { shown, bytes })
+    Ok(Dockerfile { shown, bytes, path: path.map(Path::to_path_buf) })
 }
 
 /// `<Dockerfile>.dockerignore` beats the context's own.

@@ -6,13 +6,14 @@ mod check;
 mod context;
 mod options;
 mod output;
+mod shipped;
 
 use std::path::PathBuf;
 
 use strata_build::BuildRequest;
 use strata_oci::{Platform, Reference};
 
-pub(crate) use check::{Checked, check, check_build};
+pub(crate) use check::{Checked, check, check_build, outline};
 pub(crate) use options::{build_args, unknown};
 pub(crate) use output::{Output, outputs};
 
@@ -27,6 +28,8 @@ pub(crate) struct Dockerfile {
     /// Its path as the user would write it.
     pub(crate) shown: String,
     pub(crate) bytes: Vec<u8>,
+    /// Where it is, if it is a file.
+    pub(crate) path: Option<PathBuf>,
 }
 
 /// A build that was asked for, and the Dockerfile for messages about it.

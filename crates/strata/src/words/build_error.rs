@@ -121,7 +121,8 @@ mod tests {
     use super::*;
 
     fn check(error: BuildError, code: u8, expected: &str) {
-        let source = Dockerfile { shown: "Dockerfile".to_owned(), bytes: b"FROM a\n".to_vec() };
+        let source =
+            Dockerfile { shown: "Dockerfile".to_owned(), bytes: b"FROM a\n".to_vec(), path: None };
         let failure = in_dockerfile(&error, &source);
         assert_eq!((failure.code(), failure.message.as_str()), (code, expected));
         let mut letters = failure.message.chars();
@@ -179,7 +180,7 @@ mod tests {
     #[test]
     fn an_image_that_was_meant_to_be_a_stage() {
         let bytes = b"FROM a AS builder\nCOPY --from=bilder /b /\n".to_vec();
-        let source = Dockerfile { shown: "Dockerfile".to_owned(), bytes };
+        let source = Dockerfile { shown: "Dockerfile".to_owned(), bytes, path: None };
         let (reference, registry) = ("bilder".to_owned(), "r".to_owned());
         let missing = RegistryError::NotFound { reference, registry };
         let (image, span) = ("bilder:latest".to_owned(), Span::new(30, 36));

@@ -5,6 +5,7 @@ mod build;
 mod check;
 mod errors;
 mod images;
+mod language;
 mod plan;
 mod session;
 mod usage;

@@ -28,7 +28,8 @@ fn check(subject: &Subject<'_>, findings: &mut Vec<Diagnostic>) {
         };
         if written != expected {
             let message = format!("`{written}` should be in {case}, as most instructions are");
-            findings.push(RULE.finding(span, message).hint(format!("write `{expected}`")));
+            let finding = RULE.finding(span, message).hint(format!("write `{expected}`"));
+            findings.push(finding.fix(span, expected));
         }
     }
 }

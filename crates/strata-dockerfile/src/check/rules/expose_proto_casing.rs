@@ -16,7 +16,12 @@ fn check(subject: &Subject<'_>, findings: &mut Vec<Diagnostic>) {
         if protocol != lower {
             let message = format!("the protocol `{protocol}` should be in lower case");
             let hint = format!("write `{number}/{lower}`");
-            findings.push(RULE.finding(word.span, message).hint(hint));
+            let mut finding = RULE.finding(word.span, message).hint(hint);
+            // The word may hold variables or several ports.
+            if word.raw == port && subject.tree.text(word.span) == port {
+                finding = finding.fix(word.span, format!("{number}/{lower}"));
+            }
+            findings.push(finding);
         }
     });
 }

@@ -24,20 +24,22 @@ fn check(subject: &Subject<'_>, findings: &mut Vec<Diagnostic>) {
         };
         if written != expected {
             let message = format!("`{written}` and `{from}` are not written in the same case");
-            findings.push(RULE.finding(span, message).hint(format!("write `{expected}`")));
+            let finding = RULE.finding(span, message).hint(format!("write `{expected}`"));
+            findings.push(finding.fix(span, expected));
         }
     }
 }
 
-/// Where the `AS` is: the last such word before the name. Comments may lie between.
+/// Where the `AS` is: the last such letters before the name that are not in a comment.
 fn as_span(subject: &Subject<'_>, from: &FromArgs) -> Option<Span> {
     let alias = from.alias.as_ref()?;
-    let start = from.image.span.end;
-    let between = subject.tree.text(Span::new(start, alias.span.start));
-    let last = between.split_whitespace().next_back().filter(|w| w.eq_ignore_ascii_case("as"));
-    let at = match last {
-        Some(word) => between.rfind(word)?,
-        None => between.to_ascii_lowercase().rfind("as")?,
-    };
-    Some(Span::new(start + at, start + at + 2))
+    let (mut start, mut found) = (from.image.span.end, None);
+    let between = subject.tree.source().get(start..alias.span.start)?;
+    for (at, line) in between.split_inclusive(|byte| *byte == b'\n').enumerate() {
+        let is_comment = at > 0 && line.trim_ascii_start().starts_with(b"#");
+        let last = line.windows(2).rposition(|pair| pair.eq_ignore_ascii_case(b"as"));
+        found = last.filter(|_| !is_comment).map(|last| start + last).or(found);
+        start += line.len();
+    }
+    found.map(|found| Span::new(found, found + 2))
 }

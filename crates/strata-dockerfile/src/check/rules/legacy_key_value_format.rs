@@ -2,7 +2,7 @@
 
 use super::{Rule, Subject};
 use crate::diagnostic::Diagnostic;
-use crate::{Kind, Pair};
+use crate::{Kind, Pair, Word};
 
 pub(super) const RULE: Rule = Rule::buildkit(
     "LegacyKeyValueFormat",
@@ -17,7 +17,12 @@ fn check(subject: &Subject<'_>, findings: &mut Vec<Diagnostic>) {
             let keyword = instruction.keyword;
             let message = format!("`{keyword} key value` is the old form of `{keyword} key=value`");
             let hint = format!("write `{keyword} {}={}`", pair.key, quoted(pair));
-            findings.push(RULE.finding(pair.key.span.join(pair.value.span), message).hint(hint));
+            let span = pair.key.span.join(pair.value.span);
+            let finding = RULE.finding(span, message).hint(hint);
+            findings.push(match fixed(subject, pair) {
+                Some(text) => finding.fix(span, text),
+                None => finding,
+            });
         }
     }
 }
@@ -29,4 +34,27 @@ fn quoted(pair: &Pair) -> String {
         true => format!("\"{value}\""),
         false => value.to_owned(),
     }
+}
+
+/// The pair in the new form, where that is sure to mean the same.
+fn fixed(subject: &Subject<'_>, pair: &Pair) -> Option<String> {
+    let (key, value) = (pair.key.as_str(), pair.value.as_str());
+    let special = ['"', '\'', subject.tree.escape()];
+    let is_written = |word: &Word| subject.tree.text(word.span) == word.raw;
+    if key.contains(special) || !is_written(&pair.key) || !is_written(&pair.value) {
+        return None;
+    }
+    match value.contains(char::is_whitespace) {
+        false if value.contains(special) && !is_one_word(value) => None,
+        false => Some(format!("{key}={value}")),
+        true if is_one_word(value) => Some(format!("{key}={value}")),
+        true if value.contains(special) => None,
+        true => Some(format!("{key}=\"{value}\"")),
+    }
+}
+
+/// Whether the value is one text in double quotes, with nothing in them that would end it.
+fn is_one_word(value: &str) -> bool {
+    let inside = value.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
+    inside.is_some_and(|inside| !inside.contains(['"', '\'', '\\', '`']))
 }

@@ -6,11 +6,13 @@ mod changing_arg_too_early;
 mod consistent_instruction_casing;
 mod copy_all_before_install;
 mod copy_ignored_file;
+mod dependencies_in_context;
 mod duplicate_stage_name;
 mod expose_invalid_format;
 mod expose_proto_casing;
 mod from_as_casing;
 mod from_platform_flag_const_disallowed;
+mod git_in_context;
 mod invalid_base_image_platform;
 mod invalid_default_arg_in_from;
 mod invalid_definition_description;
@@ -22,8 +24,10 @@ mod no_empty_continuation;
 mod platform;
 mod redundant_target_platform;
 mod reserved_stage_name;
+mod secret_in_context;
 mod secrets_used_in_arg_or_env;
 mod shell_words;
+mod shipped;
 mod stage_name_casing;
 mod undefined_arg_in_from;
 mod undefined_var;
@@ -54,13 +58,13 @@ pub struct Rule {
 pub enum Origin {
     /// BuildKit's linter.
     BuildKit,
-    /// Our own: about what the cache suffers from.
+    /// Our own: about what the cache suffers from, and what gets into an image by mistake.
     Strata,
 }
 
 impl Rule {
     /// All rules, in the order of their names.
-    pub const ALL: [Self; 25] = [
+    pub const ALL: [Self; 28] = [
         consistent_instruction_casing::RULE,
         copy_ignored_file::RULE,
         duplicate_stage_name::RULE,
@@ -86,6 +90,9 @@ impl Rule {
         apt_get_update_alone::RULE,
         changing_arg_too_early::RULE,
         copy_all_before_install::RULE,
+        dependencies_in_context::RULE,
+        git_in_context::RULE,
+        secret_in_context::RULE,
     ];
 
     /// The rule of this name.

@@ -12,7 +12,8 @@ fn check(subject: &Subject<'_>, findings: &mut Vec<Diagnostic>) {
         if written != alias.value {
             let message = format!("the stage name `{written}` should be in lower case");
             let hint = format!("write `{}`, here and where the stage is used", alias.value);
-            findings.push(RULE.finding(alias.span, message).hint(hint));
+            let finding = RULE.finding(alias.span, message).hint(hint);
+            findings.push(finding.fix(alias.span, alias.value.clone()));
         }
     }
 }
