@@ -1,17 +1,20 @@
 //! The façade: a request in, a report back.
 
+use std::io::Read;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
 use strata_cas::{BuildUse, RecordKey, RecordStore, Store};
+use strata_dockerfile::Span;
 use strata_engine::{
     Build, Event as Evaluated, Graph, Input, Outcome, Step as _, StepError, StepId,
 };
 use strata_exec::{Cancel, ReexecCommand, Runtime};
 use strata_oci::{ImageConfig, Registry};
-use strata_plan::{ContextKind, ImageNeed, Plan, PlanError, ResolvedImage};
+use strata_plan::{ContextKind, ImageNeed, Plan, PlanError, RemoteSource, ResolvedImage};
 
+use crate::fetch::{self, FetchedTree, Fetcher, Fetching};
 use crate::images::{Images, StoredImage};
 use crate::request::{BuildReport, BuildRequest, Context, Forecast, Outlook, StepReport};
 use crate::resolve::{Base, Resolver};
@@ -27,6 +30,8 @@ pub struct Builder<'a> {
     pub store: &'a dyn Store,
     /// Where base images come from.
     pub registry: &'a dyn Registry,
+    /// Where everything else comes from that is not on this machine.
+    pub fetcher: &'a dyn Fetcher,
     /// Directories beside the store's tables.
     pub places: &'a Places,
     /// How commands are run.
@@ -67,7 +72,58 @@ pub struct Sandbox {
     pub log_limit_bytes: u64,
 }
 
+impl<'a> Builder<'a> {
+    pub(crate) fn fetching(&self, observe: Observer<'a>) -> Fetching<'a> {
+        let Self { store, fetcher, cancel, .. } = *self;
+        Fetching { store, fetcher, cancel, observe }
+    }
+}
+
 impl Builder<'_> {
+    /// Brings a context into the store that is not on this machine.
+    ///
+    /// # Errors
+    ///
+    /// When it can not be had, or is an archive that can not be unpacked.
+    pub fn fetch_context(
+        &self,
+        source: &RemoteSource,
+        observe: Observer<'_>,
+    ) -> Result<FetchedTree, BuildError> {
+        let Self { store, fetcher, cancel, .. } = *self;
+        let fetching = Fetching { store, fetcher, cancel, observe };
+        fetching.context(source).map_err(|error| error.of(source, Span::default()))
+    }
+
+    /// Brings a context into the store that comes as a tar, compressed or not.
+    ///
+    /// # Errors
+    ///
+    /// When it can not be read as one.
+    pub fn unpack_context(
+        &self,
+        source: &mut (dyn Read + Send),
+    ) -> Result<FetchedTree, BuildError> {
+        let Self { store, fetcher, cancel, .. } = *self;
+        Fetching { store, fetcher, cancel, observe: &|_| {} }.unpack(source)
+    }
+
+    /// Reads a file of a context that was brought into the store: at most `limit` bytes. None if
+    /// there is no such file.
+    ///
+    /// # Errors
+    ///
+    /// When the store can not be read.
+    pub fn read_context_file(
+        &self,
+        tree: &FetchedTree,
+        path: &str,
+        limit: u64,
+    ) -> Result<Option<Vec<u8>>, BuildError> {
+        let path = strata_cas::TreePath::normalise(path.as_bytes());
+        fetch::read_file(self.store, tree, &path, limit)
+    }
+
     /// Builds an image and gives it its names.
     ///
     /// # Errors
@@ -252,7 +308,7 @@ fn plan_request<'a>(
 ) -> strata_plan::Request<'a> {
     let contexts = request.contexts.iter().filter(|(name, _)| !name.is_empty());
     let kind = |context: &Context| match context {
-        Context::Directory { .. } => ContextKind::Directory,
+        Context::Directory { .. } | Context::Tree(_) | Context::Remote(_) => ContextKind::Directory,
         Context::Image(_) | Context::Archive { .. } => ContextKind::Image,
     };
     strata_plan::Request {

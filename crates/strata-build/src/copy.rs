@@ -5,11 +5,11 @@ use std::io::Read;
 use std::path::Path;
 
 use rayon::prelude::*;
-use strata_cas::{BlobId, BlobStore, Layer, Time, TreePath};
+use strata_cas::{BlobId, BlobStore, Time, TreePath};
 use strata_engine::Produced;
 use strata_exec::{View as Users, passwd};
-use strata_image::{Decoder, OverlayForm, UnpackOptions};
-use strata_plan::{Chmod, CopyOp, MakeDirectoryOp, Source};
+use strata_image::{Decoder, OverlayForm, UnpackOptions, Unpacked};
+use strata_plan::{Chmod, CopyOp, MakeDirectoryOp, RemoteSource, Source};
 
 use crate::BuildError;
 use crate::lay::{LayError, Laying};
@@ -31,7 +31,7 @@ impl BuildStep<'_> {
             _ => 0o755,
         };
         let mut laying = Laying::new(&target, owner, now).with_directory_mode(mode);
-        if op.unpack {
+        if op.is_add {
             self.add(op, &selection, &mut laying)?;
         } else {
             laying.selection(&selection, &op.dest).map_err(|error| self.lay_error(error))?;
@@ -43,7 +43,9 @@ impl BuildStep<'_> {
 
     fn selection(&self, op: &CopyOp) -> Result<Selection, BuildError> {
         if let Some(selection) = self.session.selections.get(&(self.index, 0)) {
-            return Ok(selection.clone());
+            let mut selection = selection.clone();
+            self.session.select_repositories(self.index, op, &mut selection)?;
+            return Ok(selection);
         }
         let root = match &op.from {
             Source::Step(step) => self.session.root(*step)?,
@@ -98,9 +100,11 @@ impl BuildStep<'_> {
     ) -> Result<(), BuildError> {
         for found in &selection.matches {
             match self.archive(op, found)? {
-                Some(layer) => {
+                Some(unpacked) => {
                     let below = laying.destination(&op.dest);
-                    let laid = below.and_then(|below| laying.archive(&layer, &below));
+                    let laid = below.and_then(|below| {
+                        laying.archive(&unpacked.layer, &unpacked.implied, &below)
+                    });
                     laid.map_err(|error| self.lay_error(error))?;
                 }
                 None => {
@@ -112,13 +116,17 @@ impl BuildStep<'_> {
     }
 
     /// What is in a source that is an archive; its files' bytes are in the store then.
-    fn archive(&self, op: &CopyOp, found: &Match) -> Result<Option<Layer>, BuildError> {
+    fn archive(&self, op: &CopyOp, found: &Match) -> Result<Option<Unpacked>, BuildError> {
         let What::Leaf(Kind::File { blob, .. }) = &found.picked.what else { return Ok(None) };
-        let Source::Context(name) = &op.from else { return Ok(None) };
-        let Some(root) = self.session.context_path(name) else { return Ok(None) };
-        let path = root.join(as_path(&found.picked.path));
-        let open =
-            || File::open(&path).map_err(BuildError::io(format!("read `{}`", path.display())));
+        let is_wanted = match op.sources.get(found.source).map(|source| &source.remote) {
+            Some(None) => op.unpack,
+            Some(Some(RemoteSource::Http(source))) => source.unpack,
+            Some(Some(RemoteSource::Git(_))) | None => false,
+        };
+        if !is_wanted {
+            return Ok(None);
+        }
+        let open = || self.open(op, found, blob);
         if !strata_image::is_archive(open()?) {
             return Ok(None);
         }
@@ -141,7 +149,31 @@ impl BuildStep<'_> {
             return Err(BuildError::Changed(found.picked.path.clone()));
         }
         bring_files(store, &staging.fs(), &unpacked.files)?;
-        Ok(Some(unpacked.layer))
+        Ok(Some(unpacked))
+    }
+
+    /// Opens a selected file: in the context's directory, or in the store where it is not of one.
+    fn open(
+        &self,
+        op: &CopyOp,
+        found: &Match,
+        blob: &BlobId,
+    ) -> Result<Box<dyn Read + Send>, BuildError> {
+        let is_remote = op.sources.get(found.source).is_some_and(|source| source.remote.is_some());
+        if let Source::Context(name) = &op.from
+            && !is_remote
+            && let Some(root) = self.session.context_path(name)
+        {
+            let path = root.join(as_path(&found.picked.path));
+            let action = format!("read `{}`", path.display());
+            return Ok(Box::new(File::open(&path).map_err(BuildError::io(action))?));
+        }
+        let opened = self.session.builder.store.open(blob)?;
+        let opened = opened.ok_or_else(|| BuildError::Damaged {
+            what: "context",
+            reason: format!("`{}` is gone", found.picked.path),
+        })?;
+        Ok(Box::new(opened.reader(*blob)))
     }
 
     pub(crate) fn make_directory(&self, op: &MakeDirectoryOp) -> Result<Produced, BuildError> {
@@ -160,7 +192,7 @@ impl BuildStep<'_> {
 
 /// Names a file while it is read.
 struct Named {
-    file: File,
+    file: Box<dyn Read + Send>,
     hasher: strata_cas::BlobHasher,
 }
 

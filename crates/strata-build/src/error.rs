@@ -10,6 +10,8 @@ use strata_oci::RegistryError;
 use strata_plan::StepIndex;
 use strata_scan::ScanError;
 
+use crate::FetchError;
+
 /// Why a build failed.
 #[derive(Debug, thiserror::Error)]
 pub enum BuildError {
@@ -25,6 +27,16 @@ pub enum BuildError {
         span: Span,
         /// Why.
         source: BaseImageError,
+    },
+    /// Something else could not be had.
+    #[error("`{what}` can not be fetched: {source}")]
+    Fetch {
+        /// What, without passwords.
+        what: String,
+        /// Where the Dockerfile asks for it; empty for a context.
+        span: Span,
+        /// Why.
+        source: FetchError,
     },
     /// A context could not be read.
     #[error("the context{}: {source}", named(context))]
@@ -123,6 +135,7 @@ impl BuildError {
     pub fn span(&self) -> Option<Span> {
         match self {
             Self::BaseImage { span, .. }
+            | Self::Fetch { span, .. }
             | Self::Copy { span, .. }
             | Self::Command { span, .. }
             | Self::NotAllowed { span, .. }

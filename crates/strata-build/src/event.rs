@@ -13,6 +13,18 @@ pub enum Event<'a> {
         /// Its name.
         image: String,
     },
+    /// A download, or a question to a repository, begins.
+    Fetching {
+        /// What is fetched, without passwords.
+        what: &'a str,
+    },
+    /// It has ended.
+    Fetched {
+        /// What was fetched.
+        what: &'a str,
+        /// How many bytes came; none if what is here still holds.
+        bytes: Option<u64>,
+    },
     /// The plan is made.
     Planned(&'a Plan),
     /// A context was scanned.

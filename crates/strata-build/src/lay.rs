@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use strata_cas::{Action, BlobId, Change, Item, Layer, Metadata, Time, TreeError, TreePath};
 
 use crate::selection::{Match, Picked, Selection, What};
-use crate::view::{Kind, Seen, View};
+use crate::view::{HardLink, Kind, Seen, View};
 
 /// Why a selection does not fit.
 #[derive(Debug)]
@@ -38,6 +38,10 @@ pub(crate) struct Laying<'a> {
     now: Time,
     directory_mode: u32,
     placed: BTreeMap<TreePath, Action>,
+    /// Which of the laid files are one and the same: names within one match.
+    links: BTreeMap<TreePath, (usize, HardLink)>,
+    /// How many matches were laid.
+    matches: usize,
     /// The blobs that are set, with where they are in the source.
     pub(crate) blobs: Vec<(BlobId, TreePath)>,
     /// The bytes of here-documents.
@@ -48,7 +52,8 @@ impl<'a> Laying<'a> {
     pub(crate) fn new(target: &'a dyn View, owner: Option<(u32, u32)>, now: Time) -> Self {
         let (blobs, inline) = (Vec::new(), Vec::new());
         let placed = BTreeMap::new();
-        Self { target, owner, now, directory_mode: 0o755, placed, blobs, inline }
+        let (links, matches) = (BTreeMap::new(), 0);
+        Self { target, owner, now, directory_mode: 0o755, placed, links, matches, blobs, inline }
     }
 
     /// Directories that are made get this mode: an octal `--chmod` counts for them too.
@@ -68,6 +73,7 @@ impl<'a> Laying<'a> {
     /// Lays one match.
     pub(crate) fn found(&mut self, found: &Match, dest: &str) -> Result<(), LayError> {
         let path = self.destination(dest)?;
+        self.matches += 1;
         if let What::Directory(entries) = &found.picked.what {
             self.make_directory(&path)?;
             return self.entries(entries, &path);
@@ -165,34 +171,70 @@ impl<'a> Laying<'a> {
             What::Directory(_) | What::Leaf(Kind::Directory) => return Ok(()),
         };
         let metadata = self.owned(picked.metadata.clone());
-        self.set(path, item, metadata, modified);
+        self.set(path.clone(), item, metadata, modified);
+        if let Some(link) = &picked.link {
+            self.links.insert(path, (self.matches, link.clone()));
+        }
         Ok(())
     }
 
     /// Lays the contents of an archive, as a layer of its own, below a directory. `--chmod` does
-    /// not count here.
-    pub(crate) fn archive(&mut self, layer: &Layer, below: &TreePath) -> Result<(), LayError> {
+    /// not count here. Directories that the archive takes for granted are those that are there,
+    /// through links, or else root's.
+    pub(crate) fn archive(
+        &mut self,
+        layer: &Layer,
+        implied: &[TreePath],
+        below: &TreePath,
+    ) -> Result<(), LayError> {
         self.make_directory_as(below, Metadata { mode: 0o755, ..self.made() })?;
+        self.matches += 1;
+        // Where the archive's directories are that links lead elsewhere.
+        let mut moved: BTreeMap<TreePath, TreePath> = BTreeMap::new();
         for change in layer.changes() {
             let Action::Set { item, metadata, modified } = &change.action else { continue };
-            let Ok(path) = below.join(&change.path) else { continue };
-            if change.path.is_root() {
+            let Some(path) = place(&change.path, below, &moved) else { continue };
+            if implied.binary_search(&change.path).is_ok() {
+                moved.insert(change.path.clone(), self.granted(path)?);
                 continue;
             }
-            if let Some(parent) = path.parent() {
-                self.make_directory(&parent)?;
+            if matches!(item, Item::Directory { .. }) {
+                moved.insert(change.path.clone(), path.clone());
             }
-            let item = match item {
-                Item::HardLink { to } => {
-                    let Ok(to) = below.join(to) else { continue };
-                    Item::HardLink { to }
-                }
-                item => item.clone(),
+            let Item::HardLink { to } = item else {
+                let metadata = self.owned(metadata.clone());
+                self.set(path, item.clone(), metadata, *modified);
+                continue;
             };
-            let metadata = self.owned(metadata.clone());
-            self.set(path, item, metadata, *modified);
+            let first = place(to, below, &moved);
+            let Some((first, Action::Set { item, metadata, modified })) =
+                first.and_then(|first| Some((first.clone(), self.placed.get(&first).cloned()?)))
+            else {
+                continue;
+            };
+            self.set(path.clone(), item, metadata, modified);
+            for name in [path, first] {
+                let link = HardLink { layer: 0, first: to.clone() };
+                self.links.insert(name, (self.matches, link));
+            }
         }
         Ok(())
+    }
+
+    /// A directory that an archive takes for granted.
+    fn granted(&mut self, path: TreePath) -> Result<TreePath, LayError> {
+        let found = match self.at(&path)?.map(|seen| seen.kind) {
+            Some(Kind::Symlink { .. }) => match self.target.follow(&path)? {
+                Some((found, _)) => found,
+                None => {
+                    let message = "leads through too many symlinks";
+                    return Err(LayError::InTheWay { path, message });
+                }
+            },
+            _ => path,
+        };
+        self.make_directory_as(&found, Metadata::root(0o755))?;
+        Ok(found)
     }
 
     fn owned(&self, mut metadata: Metadata) -> Metadata {
@@ -203,6 +245,7 @@ impl<'a> Laying<'a> {
     }
 
     fn set(&mut self, path: TreePath, item: Item, metadata: Metadata, modified: Time) {
+        self.links.remove(&path);
         self.placed.insert(path, Action::Set { item, metadata, modified });
     }
 
@@ -223,9 +266,25 @@ impl<'a> Laying<'a> {
         }
     }
 
+    /// Makes the second and later names of a file links to the first one.
+    fn link(&mut self) {
+        let mut first: BTreeMap<(usize, HardLink), TreePath> = BTreeMap::new();
+        for (path, link) in std::mem::take(&mut self.links) {
+            match first.get(&link) {
+                None => drop(first.insert(link, path)),
+                Some(to) => {
+                    if let Some(Action::Set { item, .. }) = self.placed.get_mut(&path) {
+                        *item = Item::HardLink { to: to.clone() };
+                    }
+                }
+            }
+        }
+    }
+
     /// The layer: what was laid, with the directories above it as they are. They belong to it
     /// because a directory of an upper layer hides the lower one's mode and owner.
-    pub(crate) fn into_layer(self) -> Result<Layer, LayError> {
+    pub(crate) fn into_layer(mut self) -> Result<Layer, LayError> {
+        self.link();
         let mut changes: Vec<Change> = Vec::with_capacity(self.placed.len());
         let mut above: BTreeMap<TreePath, Action> = BTreeMap::new();
         for path in self.placed.keys() {
@@ -248,4 +307,15 @@ impl<'a> Laying<'a> {
         changes.extend(all.map(|(path, action)| Change { path, action }));
         Ok(Layer::new(changes))
     }
+}
+
+/// Where a path of an archive goes; none for its top, which is there.
+fn place(
+    path: &TreePath,
+    below: &TreePath,
+    moved: &BTreeMap<TreePath, TreePath>,
+) -> Option<TreePath> {
+    let parent = path.parent()?;
+    let directory = moved.get(&parent).cloned().or_else(|| below.join(&parent).ok())?;
+    directory.child(path.name()).ok()
 }

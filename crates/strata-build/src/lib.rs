@@ -19,6 +19,7 @@ mod copy;
 mod error;
 mod event;
 mod export;
+mod fetch;
 mod images;
 mod lay;
 mod layers;
@@ -37,6 +38,9 @@ pub use builder::{Builder, Places, Sandbox};
 pub use error::{BaseImageError, BuildError};
 pub use event::{Event, Observer};
 pub use export::{Export, ExportDest, ExportKind};
+pub use fetch::{
+    CheckedOut, CheckoutPlaces, Downloaded, FetchError, FetchedTree, Fetcher, Validators,
+};
 pub use images::{Images, NamedImage, StoredImage};
 pub use layers::ImageLayer;
 pub use links::ImageLinks;

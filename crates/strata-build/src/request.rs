@@ -7,7 +7,9 @@ use strata_cas::Cost;
 use strata_dockerfile::{Network, Span};
 use strata_engine::Verdict;
 use strata_oci::{Digest, Platform, Reference};
-use strata_plan::StepIndex;
+use strata_plan::{RemoteSource, StepIndex};
+
+use crate::FetchedTree;
 
 /// One build.
 #[derive(Debug, Clone)]
@@ -77,6 +79,10 @@ pub enum Context {
         /// The text of its ignore file; empty if there is none.
         ignore: Vec<u8>,
     },
+    /// Files that were brought into the store: an archive's, or those of a remote context.
+    Tree(FetchedTree),
+    /// Files that are fetched when a step wants them.
+    Remote(RemoteSource),
     /// An image in the store or in a registry.
     Image(Reference),
     /// An image in an OCI layout or in an archive.

@@ -13,7 +13,7 @@ use strata_cas::{
 use strata_plan::{CopyOp, InlineFile};
 use strata_scan::{Glob, IgnoreRules};
 
-use crate::view::{Kind, View};
+use crate::view::{HardLink, Kind, View};
 
 /// One selected file or directory.
 #[derive(Debug, Clone)]
@@ -23,6 +23,8 @@ pub(crate) struct Picked {
     pub(crate) what: What,
     pub(crate) metadata: Metadata,
     pub(crate) modified: Time,
+    /// Of a file with several names in its source.
+    pub(crate) link: Option<HardLink>,
 }
 
 /// What is selected.
@@ -37,6 +39,8 @@ pub(crate) enum What {
 /// One match of a source: a name, and what stands there. Of a directory, the contents count.
 #[derive(Debug, Clone)]
 pub(crate) struct Match {
+    /// Which of the instruction's sources it is; here-documents come after them.
+    pub(crate) source: usize,
     pub(crate) name: Vec<u8>,
     pub(crate) picked: Picked,
 }
@@ -69,36 +73,21 @@ impl From<TreeError> for SelectError {
     }
 }
 
-/// Selects what a COPY or ADD copies.
+/// Selects what a COPY or ADD copies from its own source and what is written out in it; what it
+/// fetches is left out.
 pub(crate) fn select(op: &CopyOp, view: &dyn View) -> Result<Selection, SelectError> {
-    let bad = |source, reason: String| SelectError::BadPattern { source, reason };
-    // No path begins with a slash, so a pattern that does matches none.
-    let patterns = op.exclude.iter().filter(|pattern| !pattern.starts_with(['/']));
-    let exclude = IgnoreRules::new(patterns).map_err(|error| bad(0, error.to_string()))?;
-    let picking = Picking { op, view, exclude };
+    let picking = Picking::new(op, view)?;
     let mut matches = Vec::new();
-    for (number, source) in op.sources.iter().enumerate() {
-        let (base, pattern) = match source.pattern.split_once("/./") {
-            Some((base, pattern)) if op.parents => (TreePath::normalise(base.as_bytes()), pattern),
-            _ => (TreePath::ROOT, &*source.pattern),
-        };
-        let full = match (base.is_root(), pattern) {
-            (true, pattern) => pattern.to_owned(),
-            (false, pattern) => format!("{base}/{pattern}"),
-        };
-        let glob = Glob::new(full.as_bytes()).map_err(|error| bad(number, error.to_string()))?;
-        let paths = match glob.is_literal() {
-            Some(path) => match view.resolve(&path)? {
-                Some(found) => vec![(path, found)],
-                None => return Err(SelectError::NotFound { source: number, path }),
-            },
-            None => picking.wildcard(&glob)?,
-        };
+    for number in 0..op.sources.len() {
+        if op.sources[number].remote.is_some() {
+            continue;
+        }
+        let (base, paths) = picking.source(number)?;
         if op.parents {
-            matches.extend(picking.with_parents(&base, paths)?);
+            matches.extend(picking.with_parents(number, &base, paths)?);
         } else {
             for (path, found) in paths {
-                matches.extend(picking.one(&path, &found)?);
+                matches.extend(picking.one(number, &path, &found)?);
             }
         }
     }
@@ -107,9 +96,31 @@ pub(crate) fn select(op: &CopyOp, view: &dyn View) -> Result<Selection, SelectEr
     Ok(Selection { matches })
 }
 
+/// Selects what is copied of one source that was fetched: the view's root has it.
+pub(crate) fn select_fetched(
+    op: &CopyOp,
+    number: usize,
+    view: &dyn View,
+) -> Result<Vec<Match>, SelectError> {
+    let picking = Picking::new(op, view)?;
+    let name = op.sources.get(number).map_or("", |source| &source.pattern);
+    let path = match name {
+        "" => TreePath::ROOT,
+        name => TreePath::new(name).map_err(|error| SelectError::BadPattern {
+            source: number,
+            reason: error.to_string(),
+        })?,
+    };
+    if view.get(&path)?.is_none() {
+        return Err(SelectError::NotFound { source: number, path });
+    }
+    Ok(picking.one(number, &path, &path)?.into_iter().collect())
+}
+
 /// The glob that a scan must visit for a source.
 pub(crate) fn wanted(op: &CopyOp) -> Vec<Glob> {
-    let patterns = op.sources.iter().map(|source| source.pattern.replace("/./", "/"));
+    let paths = op.sources.iter().filter(|source| source.remote.is_none());
+    let patterns = paths.map(|source| source.pattern.replace("/./", "/"));
     patterns.filter_map(|pattern| Glob::new(pattern.as_bytes()).ok()).collect()
 }
 
@@ -120,7 +131,7 @@ pub(crate) fn select_path(view: &dyn View, path: &TreePath) -> Result<Selection,
     let op = CopyOp::empty();
     let picking = Picking { op: &op, view, exclude: IgnoreRules::default() };
     let picked = picking.pick(&found, &TreePath::ROOT)?.ok_or_else(not_found)?;
-    Ok(Selection { matches: vec![Match { name: path.name().to_vec(), picked }] })
+    Ok(Selection { matches: vec![Match { source: 0, name: path.name().to_vec(), picked }] })
 }
 
 struct Picking<'a> {
@@ -129,7 +140,43 @@ struct Picking<'a> {
     exclude: IgnoreRules,
 }
 
-impl Picking<'_> {
+impl<'a> Picking<'a> {
+    fn new(op: &'a CopyOp, view: &'a dyn View) -> Result<Self, SelectError> {
+        // No path begins with a slash, so a pattern that does matches none.
+        let patterns = op.exclude.iter().filter(|pattern| !pattern.starts_with(['/']));
+        let exclude = IgnoreRules::new(patterns)
+            .map_err(|error| SelectError::BadPattern { source: 0, reason: error.to_string() })?;
+        Ok(Self { op, view, exclude })
+    }
+
+    /// What a source matches: each path as written with where it leads, and before them the base
+    /// that `--parents` leaves out.
+    fn source(&self, number: usize) -> Result<(TreePath, Vec<(TreePath, TreePath)>), SelectError> {
+        let source = &self.op.sources[number];
+        let (base, pattern) = match source.pattern.split_once("/./") {
+            Some((base, pattern)) if self.op.parents => {
+                (TreePath::normalise(base.as_bytes()), pattern)
+            }
+            _ => (TreePath::ROOT, &*source.pattern),
+        };
+        let full = match (base.is_root(), pattern) {
+            (true, pattern) => pattern.to_owned(),
+            (false, pattern) => format!("{base}/{pattern}"),
+        };
+        let glob = Glob::new(full.as_bytes()).map_err(|error| SelectError::BadPattern {
+            source: number,
+            reason: error.to_string(),
+        })?;
+        let paths = match glob.is_literal() {
+            Some(path) => match self.view.resolve(&path)? {
+                Some(found) => vec![(path, found)],
+                None => return Err(SelectError::NotFound { source: number, path }),
+            },
+            None => self.wildcard(&glob)?,
+        };
+        Ok((base, paths))
+    }
+
     /// Matches of a pattern with where they lead; links that lead nowhere are left out. Links
     /// above the first wildcard are followed.
     fn wildcard(&self, glob: &Glob) -> Result<Vec<(TreePath, TreePath)>, TreeError> {
@@ -143,7 +190,12 @@ impl Picking<'_> {
         Ok(paths)
     }
 
-    fn one(&self, path: &TreePath, found: &TreePath) -> Result<Option<Match>, TreeError> {
+    fn one(
+        &self,
+        source: usize,
+        path: &TreePath,
+        found: &TreePath,
+    ) -> Result<Option<Match>, TreeError> {
         let name = path.name().to_vec();
         let is_directory =
             matches!(self.view.get(found)?, Some(seen) if seen.kind == Kind::Directory);
@@ -153,12 +205,13 @@ impl Picking<'_> {
             // Only the contents are copied.
             picked.metadata = Metadata::root(0o755);
         }
-        Ok(Some(Match { name, picked }))
+        Ok(Some(Match { source, name, picked }))
     }
 
     /// `--parents`: the paths below `base` keep the directories above them.
     fn with_parents(
         &self,
+        source: usize,
         base: &TreePath,
         paths: Vec<(TreePath, TreePath)>,
     ) -> Result<Option<Match>, TreeError> {
@@ -170,7 +223,7 @@ impl Picking<'_> {
             self.place(&mut root, base, &relative, picked)?;
         }
         let is_empty = matches!(&root.what, What::Directory(entries) if entries.is_empty());
-        Ok((!is_empty).then(|| Match { name: Vec::new(), picked: root }))
+        Ok((!is_empty).then(|| Match { source, name: Vec::new(), picked: root }))
     }
 
     fn place(
@@ -206,7 +259,8 @@ impl Picking<'_> {
             Some(seen) => (self.effective(&seen.kind, seen.metadata), seen.modified),
             None => (Metadata::root(0o755), Time::default()),
         };
-        Ok(Picked { path: found, what: What::Directory(BTreeMap::new()), metadata, modified })
+        let what = What::Directory(BTreeMap::new());
+        Ok(Picked { path: found, what, metadata, modified, link: None })
     }
 
     /// What stands at a path, with all below it that is not excluded.
@@ -214,6 +268,7 @@ impl Picking<'_> {
         let Some(seen) = self.view.get(path)? else { return Ok(None) };
         let excluded = !relative.is_root() && self.exclude.excludes(relative);
         let metadata = self.effective(&seen.kind, seen.metadata);
+        let is_file = matches!(seen.kind, Kind::File { .. });
         let what = match seen.kind {
             Kind::Directory => {
                 let mut entries = BTreeMap::new();
@@ -236,7 +291,9 @@ impl Picking<'_> {
             _ if excluded => return Ok(None),
             kind => What::Leaf(kind),
         };
-        Ok(Some(Picked { path: path.clone(), what, metadata, modified: seen.modified }))
+        let link = if is_file { self.view.hard_link(path) } else { None };
+        let (path, modified) = (path.clone(), seen.modified);
+        Ok(Some(Picked { path, what, metadata, modified, link }))
     }
 
     /// Mode and owner as the layer will have them.
@@ -256,20 +313,27 @@ impl Picking<'_> {
     }
 
     fn inline(&self, file: &InlineFile) -> Match {
+        let source = self.op.sources.len();
         let bytes = file.content.clone().into_bytes();
         let kind = Kind::File { blob: BlobId::of(&bytes), size: bytes.len() as u64 };
         let metadata = self.effective(&kind, Metadata::root(0o644));
-        let picked =
-            Picked { path: TreePath::ROOT, what: What::Inline(bytes), metadata, modified: Time(0) };
-        Match { name: file.name.clone().into_bytes(), picked }
+        let (path, what, modified) = (TreePath::ROOT, What::Inline(bytes), Time(0));
+        let picked = Picked { path, what, metadata, modified, link: None };
+        Match { source, name: file.name.clone().into_bytes(), picked }
     }
 }
 
 impl Selection {
+    /// Adds matches, at the place of their source.
+    pub(crate) fn add(&mut self, matches: Vec<Match>) {
+        self.matches.extend(matches);
+        self.matches.sort_by_key(|found| found.source);
+    }
+
     /// Names the selection; its nodes go to `store`, which may be one that forgets.
     pub(crate) fn keep(&self, store: &dyn BlobStore) -> Result<TreeId, StoreError> {
         let mut root = Directory::empty_root();
-        for (number, Match { name, picked }) in self.matches.iter().enumerate() {
+        for (number, Match { source: _, name, picked }) in self.matches.iter().enumerate() {
             // A directory's name does not count, a file's does: it may be its name there.
             let mut entry = Directory::empty_root();
             let name = match &picked.what {

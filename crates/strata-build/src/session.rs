@@ -7,13 +7,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use strata_cas::{Directory, Layer, LayerId, TreeId, TreePath};
 use strata_dockerfile::Span;
 use strata_engine::Outcome;
-use strata_plan::{Op, Plan, RunMount, Source, StepIndex};
+use strata_plan::{CopyOp, GitSource, Op, Plan, RemoteSource, RunMount, Source, StepIndex};
 use strata_scan::{IgnoreRules, ScanRequest, scan};
 
+use crate::fetch::{BuildOrFetch, Fetching};
 use crate::layers::{self, ImageLayer, Payload, StackedRoot};
 use crate::nodes::Nodes;
 use crate::resolve::Base;
-use crate::selection::{self, SelectError, Selection, select, select_path};
+use crate::selection::{self, SelectError, Selection, select, select_fetched, select_path};
 use crate::view::{ContextView, RootView, View};
 use crate::{BuildError, BuildRequest, Builder, Context, Event, Observer};
 
@@ -27,6 +28,10 @@ pub(crate) struct Session<'a> {
     pub(crate) nodes: Nodes<'a>,
     /// What steps select from contexts; the second number is the mount's, 0 for a COPY.
     pub(crate) selections: HashMap<(StepIndex, usize), Selection>,
+    /// What the references of repositories name at the moment.
+    commits: HashMap<GitSource, String>,
+    /// Held while a repository is checked out: one at a time, each once.
+    checkouts: Mutex<()>,
     roots: Mutex<HashMap<StepIndex, Arc<StackedRoot>>>,
     values: Mutex<HashMap<LayerId, Arc<Layer>>>,
 }
@@ -48,13 +53,16 @@ impl<'a> Session<'a> {
             observe,
             nodes: Nodes::new(builder.store),
             selections: HashMap::new(),
+            commits: HashMap::new(),
+            checkouts: Mutex::default(),
             roots: Mutex::default(),
             values: Mutex::default(),
         };
         session.select_inline()?;
         for (name, users) in users_of_contexts(plan) {
-            session.scan(&name, &users)?;
+            session.select_in_context(&name, &users)?;
         }
+        session.select_remotes()?;
         Ok(session)
     }
 
@@ -62,7 +70,7 @@ impl<'a> Session<'a> {
     fn select_inline(&mut self) -> Result<(), BuildError> {
         for (index, step) in self.plan.steps.iter().enumerate() {
             if let Op::Copy(copy) = &step.op
-                && copy.sources.is_empty()
+                && !copy.has_paths()
             {
                 let nothing = RootView::new(self.builder.store, None, Vec::new());
                 let selected = select(copy, &nothing)
@@ -71,6 +79,104 @@ impl<'a> Session<'a> {
             }
         }
         Ok(())
+    }
+
+    /// Downloads what steps want, and asks for the commits that they want.
+    fn select_remotes(&mut self) -> Result<(), BuildError> {
+        let fetching = self.fetching();
+        for (index, step) in self.plan.steps.iter().enumerate() {
+            let Op::Copy(copy) = &step.op else { continue };
+            for (number, remote) in copy.remotes() {
+                let span = copy.sources.get(number).map_or(step.span, |source| source.span);
+                match remote {
+                    RemoteSource::Git(source) if self.commits.contains_key(source) => {}
+                    RemoteSource::Git(source) => {
+                        (self.observe)(Event::Fetching { what: &remote.shown() });
+                        let commit = fetching.commit(source);
+                        let commit =
+                            commit.map_err(|error| BuildOrFetch::from(error).of(remote, span))?;
+                        self.commits.insert(source.clone(), commit);
+                    }
+                    RemoteSource::Http(source) => {
+                        let fetched = fetching.file(source, &self.nodes);
+                        let fetched = fetched.map_err(|error| error.of(remote, span))?;
+                        let view = fetched.view(&self.nodes);
+                        let matches = select_fetched(copy, number, &view)
+                            .map_err(|error| self.not_selected(index, 0, error, None))?;
+                        self.selections.entry((index, 0)).or_default().add(matches);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) fn fetching(&self) -> Fetching<'a> {
+        self.builder.fetching(self.observe)
+    }
+
+    /// The commit that a repository's reference names.
+    pub(crate) fn commit(&self, source: &GitSource) -> Option<&str> {
+        self.commits.get(source).map(String::as_str)
+    }
+
+    /// Adds the files of repositories to what a step selects: they are there only when it runs.
+    pub(crate) fn select_repositories(
+        &self,
+        step: StepIndex,
+        copy: &CopyOp,
+        selection: &mut Selection,
+    ) -> Result<(), BuildError> {
+        for (number, source) in copy.repositories() {
+            let Some(commit) = self.commit(source) else { continue };
+            let place = &copy.sources[number];
+            let fetched = {
+                let _alone = self.checkouts.lock().unwrap_or_else(PoisonError::into_inner);
+                self.fetching().check_out(source, commit)
+            };
+            let remote = RemoteSource::Git(source.clone());
+            let fetched = fetched.map_err(|error| error.of(&remote, place.span))?;
+            let matches = select_fetched(copy, number, &fetched.view(self.builder.store))
+                .map_err(|error| self.not_selected(step, 0, error, None))?;
+            selection.add(matches);
+        }
+        Ok(())
+    }
+
+    /// Selects what a context's users want of it.
+    fn select_in_context(
+        &mut self,
+        name: &str,
+        users: &[(StepIndex, usize)],
+    ) -> Result<(), BuildError> {
+        let span = self.plan.steps[users[0].0].span;
+        let fetched = match self.request.contexts.get(name) {
+            Some(Context::Tree(tree)) => tree.clone(),
+            Some(Context::Remote(source)) => {
+                self.fetching().context(source).map_err(|error| error.of(source, span))?
+            }
+            _ => return self.scan(name, users),
+        };
+        let view = fetched.view(self.builder.store);
+        for (step, mount) in users {
+            let selected = self.select_for(*step, *mount, &view);
+            let selected =
+                selected.map_err(|error| self.not_selected(*step, *mount, error, None))?;
+            self.selections.insert((*step, *mount), selected);
+        }
+        Ok(())
+    }
+
+    fn select_for(
+        &self,
+        step: StepIndex,
+        mount: usize,
+        view: &dyn View,
+    ) -> Result<Selection, SelectError> {
+        match &self.plan.steps[step].op {
+            Op::Copy(copy) => select(copy, view),
+            op => select_path(view, &mount_source(op, mount).unwrap_or_default()),
+        }
     }
 
     /// Scans one context and selects what its users want.
@@ -101,11 +207,8 @@ impl<'a> Session<'a> {
         }
         let view = ContextView(&scanned);
         for (step, mount) in users {
-            let selected = match &self.plan.steps[*step].op {
-                Op::Copy(copy) => select(copy, &view),
-                op => select_path(&view, &mount_source(op, *mount).unwrap_or_default()),
-            };
-            let selected = selected
+            let selected = self
+                .select_for(*step, *mount, &view)
                 .map_err(|error| self.not_selected(*step, *mount, error, Some((&rules, &path))))?;
             self.selections.insert((*step, *mount), selected);
         }
@@ -152,10 +255,14 @@ impl<'a> Session<'a> {
             SelectError::BadPattern { source, reason } => BuildError::copy(span_of(source), reason),
             SelectError::NotFound { source, path } => {
                 let what = if mount > 0 { "mount source" } else { "source" };
-                let (place, hint) = match context {
-                    Some((rules, root)) => ("the build context", why_not(rules, root, &path)),
-                    None => ("that stage", None),
+                let is_of_context = match &step.op {
+                    Op::Copy(copy) => matches!(copy.from, Source::Context(_)),
+                    op => sources(op).iter().any(|(number, source)| {
+                        *number == mount && matches!(source, Source::Context(_))
+                    }),
                 };
+                let place = if is_of_context { "the build context" } else { "that stage" };
+                let hint = context.and_then(|(rules, root)| why_not(rules, root, &path));
                 let message = format!("{what} `/{path}` is not in {place}");
                 BuildError::Copy { span: span_of(source), message, hint }
             }
@@ -219,11 +326,8 @@ impl<'a> Session<'a> {
         mount: usize,
         view: &dyn View,
     ) -> Result<Selection, BuildError> {
-        let selected = match &self.plan.steps[step].op {
-            Op::Copy(copy) => select(copy, view),
-            op => select_path(view, &mount_source(op, mount).unwrap_or_default()),
-        };
-        selected.map_err(|error| self.not_selected(step, mount, error, None))
+        self.select_for(step, mount, view)
+            .map_err(|error| self.not_selected(step, mount, error, None))
     }
 }
 
@@ -243,7 +347,7 @@ fn users_of_contexts(plan: &Plan) -> BTreeMap<String, Vec<(StepIndex, usize)>> {
 /// Where a step's files come from, besides its parent: 0 for a COPY, mounts from 1.
 pub(crate) fn sources(op: &Op) -> Vec<(usize, &Source)> {
     match op {
-        Op::Copy(copy) if copy.sources.is_empty() => Vec::new(),
+        Op::Copy(copy) if !copy.has_paths() => Vec::new(),
         Op::Copy(copy) => vec![(0, &copy.from)],
         Op::Run(run) => {
             let mounts = run.mounts.iter().enumerate().filter_map(|(number, mount)| match mount {

@@ -119,6 +119,13 @@ impl strata_engine::Step for BuildStep<'_> {
             facts.push(Fact::text("ids", "one"));
         }
         facts.extend(self.file_facts());
+        if let Op::Copy(op) = &step.op {
+            for (number, source) in op.repositories() {
+                if let Some(commit) = self.session.commit(source) {
+                    facts.extend(op.repository_facts(number, source, commit));
+                }
+            }
+        }
         let project = &self.session.request.project;
         let slot = Slot(format!("{project}\0{}\0{}", step.stage, step.ordinal));
         Definition { forced: step.forced, ..Definition::new(slot, facts) }

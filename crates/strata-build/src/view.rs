@@ -1,11 +1,11 @@
 //! Files as a COPY sees them: of a scanned context or of a step's root, looked at the same way.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use strata_cas::{
-    Action, BlobId, BlobStore, Device, Directory, Layer, Metadata, Node, Time, TreeError, TreeId,
-    TreePath,
+    Action, BlobId, BlobStore, Device, Directory, Item, Layer, Metadata, Node, Time, TreeError,
+    TreeId, TreePath,
 };
 use strata_scan::{Found, FoundKind, Glob, Scan};
 
@@ -29,6 +29,14 @@ pub(crate) enum Kind {
     Device(Device),
 }
 
+/// Which of a source's files with several names: the layer that set it, from below, and the name
+/// that it has there first.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct HardLink {
+    pub(crate) layer: usize,
+    pub(crate) first: TreePath,
+}
+
 /// A file tree that can be looked into.
 pub(crate) trait View {
     /// What stands at the path itself.
@@ -36,6 +44,11 @@ pub(crate) trait View {
 
     /// The names in a directory, in order.
     fn children(&self, path: &TreePath) -> Result<Vec<Vec<u8>>, TreeError>;
+
+    /// What all names of a file have in common that has more than one; none for other files.
+    fn hard_link(&self, _path: &TreePath) -> Option<HardLink> {
+        None
+    }
 
     /// Where a path leads when links are followed. The second value says how many of its
     /// components are not there: those are taken as written.
@@ -130,8 +143,10 @@ fn seen_in_context(found: &Found) -> Seen {
 pub(crate) struct RootView<'a> {
     store: &'a dyn BlobStore,
     tree: Option<TreeId>,
-    /// Lowest first; without them all times are 0.
+    /// Lowest first; without them all times are 0, and no file has two names.
     layers: Vec<Arc<Layer>>,
+    /// For each layer, the files that have more names.
+    linked: OnceLock<Vec<HashSet<TreePath>>>,
     directories: Mutex<HashMap<TreeId, Arc<Directory>>>,
 }
 
@@ -141,7 +156,8 @@ impl<'a> RootView<'a> {
         tree: Option<TreeId>,
         layers: Vec<Arc<Layer>>,
     ) -> Self {
-        Self { store, tree, layers, directories: Mutex::default() }
+        let linked = OnceLock::new();
+        Self { store, tree, layers, linked, directories: Mutex::default() }
     }
 
     fn directory(&self, tree: &TreeId) -> Result<Arc<Directory>, TreeError> {
@@ -200,8 +216,30 @@ impl View for RootView<'_> {
         Ok(Some(Seen { kind, metadata, modified }))
     }
 
+    fn hard_link(&self, path: &TreePath) -> Option<HardLink> {
+        let linked = self.linked.get_or_init(|| self.layers.iter().map(linked_files).collect());
+        let set = self.layers.iter().enumerate().rev();
+        let (layer, action) =
+            set.filter_map(|(number, layer)| Some((number, layer.get(path)?))).next()?;
+        let first = match action {
+            Action::Set { item: Item::HardLink { to }, .. } => to,
+            Action::Set { item: Item::File { .. }, .. } if linked[layer].contains(path) => path,
+            _ => return None,
+        };
+        Some(HardLink { layer, first: first.clone() })
+    }
+
     fn children(&self, path: &TreePath) -> Result<Vec<Vec<u8>>, TreeError> {
         let directory = self.directory_at(path)?;
         Ok(directory.map(|d| d.entries.keys().cloned().collect()).unwrap_or_default())
     }
+}
+
+/// The files of a layer that have other names in it.
+fn linked_files(layer: &Arc<Layer>) -> HashSet<TreePath> {
+    let targets = layer.changes().iter().filter_map(|change| match &change.action {
+        Action::Set { item: Item::HardLink { to }, .. } => Some(to.clone()),
+        _ => None,
+    });
+    targets.collect()
 }

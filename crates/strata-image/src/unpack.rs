@@ -1,6 +1,7 @@
 //! A foreign layer's tar as a directory, a [`Layer`] and names for its bytes, in one pass. Two
 //! threads: the caller's reads and hashes the stream, the other one makes the files.
 
+use std::collections::BTreeSet;
 use std::io::{self, Read, Write};
 use std::path::Path;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -63,6 +64,8 @@ pub struct Unpacked {
     pub layer: Layer,
     /// Its files by their bytes, each once, with the path where they are now.
     pub files: Vec<(BlobId, TreePath)>,
+    /// Directories of the layer that the tar takes for granted, in order.
+    pub implied: Vec<TreePath>,
     /// The SHA-256 of the whole stream.
     pub diff_id: Digest,
     /// The stream's size in bytes.
@@ -102,8 +105,9 @@ pub fn unpack(
         };
         // What the reader says is the cause of what the extraction says.
         let (diff_id, size) = read?;
-        let (layer, files) = extracted?.into_layer();
-        Ok(Unpacked { layer, files, diff_id, size })
+        let (assembly, implied) = extracted?;
+        let (layer, files) = assembly.into_layer();
+        Ok(Unpacked { layer, files, implied: implied.into_iter().collect(), diff_id, size })
     })
 }
 
@@ -196,12 +200,17 @@ impl Forward for Stream {
     }
 }
 
+/// What was made, and which directories of it have no entry.
+type Extracted<'a> = (Assembly<'a>, BTreeSet<TreePath>);
+
 struct Extraction<'a> {
     entries: Entries<Stream>,
     destination: Destination,
     options: &'a UnpackOptions<'a>,
     assembly: Assembly<'a>,
     buffer: Vec<u8>,
+    /// Directories without an entry so far.
+    implied: BTreeSet<TreePath>,
     entries_seen: u64,
     bytes_seen: u64,
     metadata_bytes_seen: u64,
@@ -212,13 +221,14 @@ impl<'a> Extraction<'a> {
         stream: Stream,
         destination: Destination,
         options: &'a UnpackOptions<'a>,
-    ) -> Result<Assembly<'a>, ImageError> {
+    ) -> Result<Extracted<'a>, ImageError> {
         let mut extraction = Self {
             entries: Entries::new(stream),
             destination,
             options,
             assembly: Assembly::on(options.lower),
             buffer: vec![0; CHUNK_BYTES],
+            implied: BTreeSet::new(),
             entries_seen: 0,
             bytes_seen: 0,
             metadata_bytes_seen: 0,
@@ -262,6 +272,7 @@ impl<'a> Extraction<'a> {
             return Err(refuse(entry)("it would replace the top directory"));
         }
         self.parents(&path)?;
+        self.implied.remove(&path);
         match kind {
             Kind::Directory => self.directory(path, metadata, modified),
             Kind::File => self.file(entry, path),
@@ -332,6 +343,7 @@ impl<'a> Extraction<'a> {
             Some(LowerItem::Directory { metadata, modified }) => (metadata, modified),
             _ => (Metadata::root(0o755), Time(0)),
         };
+        self.implied.insert(path.clone());
         self.directory(path, metadata, modified)
     }
 
@@ -483,8 +495,8 @@ impl<'a> Extraction<'a> {
     }
 
     /// Makes whiteouts and dresses directories, the deepest first: times must stay.
-    fn finish(self) -> Result<Assembly<'a>, ImageError> {
-        let Self { entries, mut destination, assembly, options, .. } = self;
+    fn finish(self) -> Result<Extracted<'a>, ImageError> {
+        let Self { entries, mut destination, assembly, options, implied, .. } = self;
         entries.into_source().drain();
         let whiteouts = !options.form.is_plain();
         for (path, node) in assembly.nodes().rev() {
@@ -497,7 +509,7 @@ impl<'a> Extraction<'a> {
             };
             made.map_err(make_error(path))?;
         }
-        Ok(assembly)
+        Ok((assembly, implied))
     }
 }
 

@@ -5,7 +5,7 @@ use strata_dockerfile::{AddArgs, CopyArgs, Diagnostic, Expander, Files, Instruct
 
 use crate::evaluate::{Evaluation, Wrong, wrong};
 use crate::stage::{State, clean_path};
-use crate::{Chmod, CopyOp, CopySource, InlineFile, Op, Source, StepIndex};
+use crate::{Chmod, CopyOp, CopySource, InlineFile, Op, RemoteSource, Source, StepIndex};
 
 impl CopyOp {
     /// A copy of nothing, for filling in.
@@ -36,20 +36,12 @@ impl Evaluation<'_> {
         span: Span,
         ordinal: usize,
     ) -> Result<StepIndex, Wrong> {
-        let mut op = self.files(state, &copy.files)?;
+        let mut op = self.files(state, &copy.files, false)?;
         op.from = match &copy.from {
             Some(name) => self.source(stage, &name.raw, name.span)?,
             None => Source::Context(String::new()),
         };
         op.parents = copy.parents;
-        for source in &op.sources {
-            if is_remote(&source.pattern) {
-                return Err(Box::new(
-                    Diagnostic::error("remote-copy", source.span, "`COPY` does not fetch URLs")
-                        .hint("`ADD` does"),
-                ));
-            }
-        }
         let flags = if copy.parents { " --parents" } else { "" };
         Ok(self.commit_copy(state, op, flags, &copy.files, instruction, span, ordinal))
     }
@@ -62,35 +54,34 @@ impl Evaluation<'_> {
         span: Span,
         ordinal: usize,
     ) -> Result<StepIndex, Wrong> {
-        let mut op = self.files(state, &add.files)?;
+        let mut op = self.files(state, &add.files, true)?;
         op.from = Source::Context(String::new());
         op.is_add = true;
         op.unpack = add.unpack.unwrap_or(true);
-        if let Some(remote) = op.sources.iter().find(|source| is_remote(&source.pattern)) {
-            let message = "`ADD` of a URL or git repository is not supported yet";
-            return Err(Box::new(
-                Diagnostic::error("remote-add", remote.span, message)
-                    .hint("fetch it in a `RUN`, for example with curl or git"),
-            ));
+        for remote in op.sources.iter_mut().filter_map(|source| source.remote.as_mut()) {
+            match remote {
+                RemoteSource::Http(source) => source.unpack = add.unpack == Some(true),
+                RemoteSource::Git(source) => {
+                    source.keep_git_dir = add.keep_git_dir.unwrap_or(source.keep_git_dir);
+                }
+            }
         }
         if let Some(checksum) = &add.checksum {
-            let message = "`--checksum` is for URLs and git repositories";
-            return Err(wrong(checksum.span, message));
+            let text = self.expand(checksum, state)?;
+            expect_checksum(&mut op.sources, &text, checksum.span)?;
         }
         Ok(self.commit_copy(state, op, "", &add.files, instruction, span, ordinal))
     }
 
     /// What COPY and ADD have in common.
-    fn files(&self, state: &State, files: &Files) -> Result<CopyOp, Wrong> {
+    fn files(&self, state: &State, files: &Files, is_add: bool) -> Result<CopyOp, Wrong> {
         let optional = |word: &Option<Word>| match word {
             Some(word) => self.expand(word, state).map(Some),
             None => Ok(None),
         };
         let mut sources = Vec::new();
         for word in &files.sources {
-            let text = self.expand(word, state)?;
-            let pattern = if is_remote(&text) { text } else { clean_source(&text) };
-            sources.push(CopySource { pattern, span: word.span });
+            sources.push(source(&self.expand(word, state)?, word.span, is_add)?);
         }
         let exclude: Result<Vec<String>, Wrong> =
             files.exclude.iter().map(|word| self.expand(word, state)).collect();
@@ -188,10 +179,41 @@ fn clean_source(text: &str) -> String {
     }
 }
 
-fn is_remote(source: &str) -> bool {
-    ["http://", "https://", "git://", "ssh://", "git@"]
-        .iter()
-        .any(|scheme| source.starts_with(scheme))
+/// A path, or what an `ADD` fetches.
+fn source(text: &str, span: Span, is_add: bool) -> Result<CopySource, Wrong> {
+    let remote = RemoteSource::parse(text).map_err(|reason| wrong(span, reason))?;
+    let pattern = match &remote {
+        None => clean_source(text),
+        Some(_) if !is_add => {
+            let diagnostic = Diagnostic::error("remote-copy", span, "`COPY` does not fetch URLs");
+            return Err(Box::new(diagnostic.hint("`ADD` does")));
+        }
+        Some(RemoteSource::Http(source)) => source.file_name.clone(),
+        Some(RemoteSource::Git(_)) => String::new(),
+    };
+    Ok(CopySource { pattern, remote, span })
+}
+
+/// `--checksum`: what the only source must be.
+fn expect_checksum(sources: &mut [CopySource], text: &str, span: Span) -> Result<(), Wrong> {
+    let [source] = sources else {
+        return Err(wrong(span, "`--checksum` can not be given for more than one source"));
+    };
+    match &mut source.remote {
+        None => Err(wrong(span, "`--checksum` is for URLs and git repositories")),
+        Some(RemoteSource::Http(source)) => {
+            let digest = text.parse().map_err(|_| {
+                let message = format!("`--checksum={text}` is not a digest that strata knows");
+                let wrong = Diagnostic::error("bad-checksum", span, message);
+                Box::new(wrong.hint("write `sha256:` and 64 hexadecimal digits"))
+            })?;
+            source.checksum = Some(digest);
+            Ok(())
+        }
+        Some(RemoteSource::Git(source)) => {
+            source.expect_commit(text).map_err(|reason| wrong(span, reason))
+        }
+    }
 }
 
 /// `--chmod`: octal, or symbolic as chmod(1) takes it.

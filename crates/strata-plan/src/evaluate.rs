@@ -322,7 +322,7 @@ impl<'a> Evaluation<'a> {
     fn context_root(&mut self, context: &str, stage: &str, span: Span) -> StepIndex {
         let op = CopyOp {
             from: Source::Context(context.to_owned()),
-            sources: vec![CopySource { pattern: String::new(), span }],
+            sources: vec![CopySource { pattern: String::new(), remote: None, span }],
             dest: "/".to_owned(),
             ..CopyOp::empty()
         };

@@ -7,7 +7,7 @@
 use strata_cas::Fact;
 use strata_dockerfile::{Network, Security, Sharing};
 
-use crate::{Chmod, CopyOp, MakeDirectoryOp, RunMount, RunOp};
+use crate::{Chmod, CopyOp, GitSource, MakeDirectoryOp, RemoteSource, RunMount, RunOp};
 
 impl RunOp {
     /// What its result depends on, besides the root that it starts from and the files that its
@@ -84,7 +84,7 @@ impl CopyOp {
     pub fn facts(&self) -> Vec<Fact> {
         let Self {
             from: _,
-            sources: _,
+            sources,
             inline: _,
             dest,
             chown,
@@ -102,6 +102,12 @@ impl CopyOp {
         if *unpack {
             facts.push(Fact::text("unpack", "yes"));
         }
+        let unpacked = sources.iter().enumerate().filter(|(_, source)| {
+            matches!(&source.remote, Some(RemoteSource::Http(source)) if source.unpack)
+        });
+        facts.extend(
+            unpacked.map(|(number, _)| Fact::text(format!("unpack download {number}"), "yes")),
+        );
         if let Some(chmod) = chmod {
             // The files' modes are in the selection; directories that are made on the way are not.
             facts.push(Fact::text("directory mode", format!("{:o}", chmod.apply(0o755, true))));
@@ -113,6 +119,29 @@ impl CopyOp {
             facts.push(Fact::text("chown", chown));
         }
         facts
+    }
+
+    /// What stands in the key for files of a repository, which are not there before the step
+    /// runs: the commit has them all, and what the other flags make of them follows from it.
+    pub fn repository_facts(&self, number: usize, source: &GitSource, commit: &str) -> Vec<Fact> {
+        // Where the repository lies, and by which name the commit was asked for, does not count.
+        let GitSource {
+            remote: _,
+            reference: _,
+            subdirectory,
+            checksum: _,
+            keep_git_dir,
+            submodules,
+        } = source;
+        let options = [("with `.git`", *keep_git_dir), ("without submodules", !*submodules)];
+        let options = options.iter().filter(|(_, given)| *given).map(|(name, _)| *name);
+        let flags = [format!("{:?}", self.chmod), list(&self.exclude)];
+        vec![
+            Fact::text(format!("commit {number}"), commit),
+            Fact::text(format!("commit {number} directory"), subdirectory),
+            Fact::text(format!("commit {number} options"), options.collect::<Vec<_>>().join(", ")),
+            Fact::text(format!("commit {number} flags"), flags.join(" ")),
+        ]
     }
 
     /// The owner that `--chown` gives without looking into the root: numbers only.

@@ -26,11 +26,13 @@ mod facts;
 mod golang;
 mod metadata;
 mod ports;
+mod remote;
 mod request;
 mod run;
 mod stage;
 mod step;
 
+pub use remote::{GitSource, HttpSource, RemoteSource};
 pub use request::{ContextKind, ImageName, ImageNeed, PlanError, Request, ResolvedImage, plan};
 pub use step::{
     Chmod, CopyOp, CopySource, Entry, HistoryEntry, ImageOp, InlineFile, MakeDirectoryOp, Op, Plan,

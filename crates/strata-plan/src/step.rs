@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use strata_dockerfile::{Network, Script, Security, Sharing, Span};
 use strata_oci::{History, Platform, RuntimeConfig};
 
-use crate::{ImageName, ImageNeed, ResolvedImage};
+use crate::{GitSource, ImageName, ImageNeed, RemoteSource, ResolvedImage};
 
 /// A step's place in its plan.
 pub type StepIndex = usize;
@@ -146,11 +146,35 @@ pub struct CopyOp {
     pub is_add: bool,
 }
 
+impl CopyOp {
+    /// Whether files of the instruction's own source are copied.
+    pub fn has_paths(&self) -> bool {
+        self.sources.iter().any(|source| source.remote.is_none())
+    }
+
+    /// What is fetched, with the number of the source.
+    pub fn remotes(&self) -> impl Iterator<Item = (usize, &RemoteSource)> {
+        let numbered = self.sources.iter().enumerate();
+        numbered.filter_map(|(number, source)| Some((number, source.remote.as_ref()?)))
+    }
+
+    /// The git repositories among what is fetched.
+    pub fn repositories(&self) -> impl Iterator<Item = (usize, &GitSource)> {
+        self.remotes().filter_map(|(number, source)| match source {
+            RemoteSource::Git(source) => Some((number, source)),
+            RemoteSource::Http(_) => None,
+        })
+    }
+}
+
 /// One source.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CopySource {
-    /// A path or pattern below the source's root, without leading slash.
+    /// A path or pattern below the source's root, without leading slash. Of what is fetched, it
+    /// is the path itself: the file's name, or nothing for a repository.
     pub pattern: String,
+    /// What is fetched; none for a path of the instruction's own source.
+    pub remote: Option<RemoteSource>,
     /// Where it is written.
     pub span: Span,
 }

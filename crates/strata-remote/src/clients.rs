@@ -18,6 +18,7 @@ const NEVER_PROXIED: &str = "localhost,127.0.0.0/8,::1";
 pub(crate) fn http_client(
     settings: &RegistrySettings,
     certificates: &[CertificateDer<'static>],
+    redirects: redirect::Policy,
 ) -> Result<reqwest::Client, Failure> {
     let certificates: Result<Vec<_>, _> =
         certificates.iter().map(|der| reqwest::Certificate::from_der(der)).collect();
@@ -25,7 +26,7 @@ pub(crate) fn http_client(
         .user_agent(settings.user_agent)
         .connect_timeout(settings.timeouts.connect)
         .read_timeout(settings.timeouts.idle)
-        .redirect(redirect::Policy::custom(follow))
+        .redirect(redirects)
         .tls_certs_merge(certificates.map_err(|error| unusable(&error))?)
         .no_proxy();
     let ProxySettings { http, https, exceptions } = &settings.proxy;
@@ -42,8 +43,12 @@ pub(crate) fn http_client(
     builder.build().map_err(|error| unusable(&error))
 }
 
-/// Redirects are followed, but not from https to http. Credentials stay with their host: the
+/// How registries may redirect: not from https to http. Credentials stay with their host: the
 /// client drops them when host, port or scheme change.
+pub(crate) fn registry_redirects() -> redirect::Policy {
+    redirect::Policy::custom(follow)
+}
+
 fn follow(attempt: redirect::Attempt<'_>) -> redirect::Action {
     let was_secure = attempt.previous().last().is_some_and(|url| url.scheme() == "https");
     if attempt.previous().len() > MOST_REDIRECTS {

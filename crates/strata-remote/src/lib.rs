@@ -1,5 +1,5 @@
-//! Clients of the far side: what strata fetches over the network. For now, images from OCI and
-//! Docker registries over the distribution protocol.
+//! Clients of the far side: what strata fetches over the network. Images from OCI and Docker
+//! registries over the distribution protocol, files from URLs, and repositories through `git`.
 //!
 //! # One door between threads and async
 //!
@@ -48,6 +48,8 @@ pub mod docker_config;
 mod door;
 mod endpoint;
 mod failure;
+mod git;
+mod http;
 mod manifest;
 mod network;
 mod registry;
@@ -56,6 +58,8 @@ mod settings;
 mod wire;
 
 pub use failure::hint;
+pub use git::{Checkout, GitError, Repository};
+pub use http::{HttpAnswer, HttpClient, HttpError, HttpRequest};
 pub use registry::RemoteRegistry;
 pub use settings::{
     AskCredentials, Credentials, Mirror, ProxySettings, RegistrySettings, Retries, Secret, Timeouts,

@@ -43,7 +43,7 @@ impl Wire {
         // Another part of the process may have chosen a provider already; that one is as good.
         let _ = rustls::crypto::ring::default_provider().install_default();
         Ok(Self {
-            http: clients::http_client(settings, certificates)?,
+            http: clients::http_client(settings, certificates, clients::registry_redirects())?,
             settings: settings.clone(),
             certificates: certificates.to_vec(),
             plain: OnceLock::new(),

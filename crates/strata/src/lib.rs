@@ -22,6 +22,7 @@ mod config_file;
 mod draw;
 mod environment;
 mod failure;
+mod fetcher;
 mod printer;
 mod progress;
 mod request;

@@ -1,6 +1,6 @@
 //! The open store, and the builder on it: what commands work with.
 
-use std::cell::Cell;
+use std::cell::{Cell, OnceCell, RefCell};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,6 +11,7 @@ use strata_remote::RemoteRegistry;
 use strata_store::{DiskStore, OpenOptions, SizeLimit};
 
 use crate::failure::Failure;
+use crate::fetcher::RemoteFetcher;
 use crate::printer::Printer;
 use crate::settings::Settings;
 use crate::words::{build_error, lower_errors};
@@ -22,10 +23,61 @@ const LONGEST_WAIT: Duration = Duration::from_secs(600);
 /// So much of a step's output is shown; the log has the same.
 const LOG_LIMIT_BYTES: u64 = 64 << 20;
 
+/// A session that is opened when somebody needs it: a context that is not on this machine needs
+/// it before the build begins, another one only then.
+pub(crate) struct Opening<'a> {
+    settings: RefCell<Option<MakeSettings<'a>>>,
+    printer: &'a Printer,
+    session: OnceCell<Session>,
+    cancel: OnceCell<Cancel>,
+}
+
+type MakeSettings<'a> = Box<dyn FnOnce() -> Result<Settings, Failure> + 'a>;
+
+impl<'a> Opening<'a> {
+    /// Nothing is opened, and no setting read.
+    pub(crate) fn new(
+        settings: impl FnOnce() -> Result<Settings, Failure> + 'a,
+        printer: &'a Printer,
+    ) -> Self {
+        let settings = RefCell::new(Some(Box::new(settings) as MakeSettings<'a>));
+        Self { settings, printer, session: OnceCell::new(), cancel: OnceCell::new() }
+    }
+
+    /// The session, opened by the first who asks.
+    pub(crate) fn session(&self) -> Result<&Session, Failure> {
+        if self.session.get().is_none() {
+            let settings = self.settings.take().map(|settings| settings());
+            let settings = settings
+                .unwrap_or_else(|| Err(Failure::environment("the store could not be opened")))?;
+            drop(self.session.set(Session::open(settings, self.printer)?));
+        }
+        let opened = self.session.get();
+        opened.ok_or_else(|| Failure::environment("the store could not be opened"))
+    }
+
+    /// A switch that nobody turns: before a build begins, a signal just ends the process.
+    pub(crate) fn cancel(&self) -> Result<&Cancel, Failure> {
+        if self.cancel.get().is_none() {
+            let cancel = Cancel::new();
+            let cancel =
+                cancel.map_err(|error| Failure::environment(crate::failure::plain(&error)))?;
+            drop(self.cancel.set(cancel));
+        }
+        self.cancel.get().ok_or_else(|| Failure::environment("signals can not be handled"))
+    }
+
+    /// For telling what takes time.
+    pub(crate) fn printer(&self) -> &'a Printer {
+        self.printer
+    }
+}
+
 /// What commands work with.
 pub(crate) struct Session {
     store: DiskStore,
     registry: RemoteRegistry,
+    fetcher: RemoteFetcher,
     places: Places,
     sandbox: Sandbox,
 }
@@ -46,6 +98,7 @@ impl Session {
         let options = OpenOptions { wait_limit: LONGEST_WAIT, on_wait: &on_wait, limit };
         let store = DiskStore::open(&settings.store, options);
         let store = store.map_err(|error| lower_errors::open(&error))?;
+        let fetcher = RemoteFetcher::new(settings.registry.clone());
         let registry = RemoteRegistry::new(settings.registry);
         let registry = registry.map_err(|error| Failure::usage(lower_errors::chain(&error)))?;
         let places = Places {
@@ -58,7 +111,7 @@ impl Session {
             runtime: settings.runtime,
             log_limit_bytes: LOG_LIMIT_BYTES,
         };
-        Ok(Self { store, registry, places, sandbox })
+        Ok(Self { store, registry, fetcher, places, sandbox })
     }
 
     /// The store itself.
@@ -76,6 +129,7 @@ impl Session {
         Builder {
             store: &self.store,
             registry: &self.registry,
+            fetcher: &self.fetcher,
             places: &self.places,
             sandbox: &self.sandbox,
             cancel,

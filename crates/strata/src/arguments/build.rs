@@ -10,10 +10,11 @@ use super::Format;
 /// What is built: shared by `build` and `plan`.
 #[derive(Debug, Args)]
 pub(crate) struct SelectionArguments {
-    /// Directory that COPY and ADD read
+    /// What COPY and ADD read: a directory, a URL, a git repository, or `-` for an archive on
+    /// standard input
     #[arg(value_name = "CONTEXT")]
     pub(crate) context: PathBuf,
-    /// The Dockerfile, `-` for standard input [default: CONTEXT/Dockerfile]
+    /// The Dockerfile: a path, a URL, or `-` for standard input [default: CONTEXT/Dockerfile]
     #[arg(short, long, value_name = "FILE")]
     pub(crate) file: Option<PathBuf>,
     /// Value of an ARG; without a value, it is taken from the environment
@@ -22,7 +23,8 @@ pub(crate) struct SelectionArguments {
     /// The stage to build [default: the last one]
     #[arg(long, value_name = "STAGE")]
     pub(crate) target: Option<String>,
-    /// Another context: a directory, an archive, docker-image://REF or oci-layout://PATH
+    /// Another context: a directory, an archive, a URL, a git repository, docker-image://REF or
+    /// oci-layout://PATH
     #[arg(long = "build-context", value_name = "NAME=VALUE")]
     pub(crate) build_contexts: Vec<String>,
     /// Run every step, whatever the cache says

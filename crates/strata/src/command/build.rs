@@ -16,7 +16,7 @@ use crate::failure::{Failure, Kind};
 use crate::printer::{Label, Printer};
 use crate::progress::{self, Progress, Summary};
 use crate::request::{self, Dockerfile, Output};
-use crate::session::Session;
+use crate::session::{Opening, Session};
 use crate::settings::Settings;
 use crate::signals::Watch;
 use crate::words::amount::counted;
@@ -35,7 +35,9 @@ pub(super) fn run(
         return Err(Failure::usage("standard output can not be an archive and the image's id")
             .hint("write the id to a file with `--iidfile`, or the archive with `dest=FILE`"));
     }
-    let selected = request::select(&arguments.selection, environment, settings.jobs)?;
+    let jobs = settings.jobs;
+    let opening = Opening::new(|| Ok(settings), printer);
+    let selected = request::select(&arguments.selection, environment, jobs, &opening)?;
     let mut request = selected.request;
     for text in &arguments.tags {
         request.tags.push(request::name(text)?);
@@ -45,10 +47,10 @@ pub(super) fn run(
     if mode != ProgressMode::Quiet {
         warnings = warn(arguments, &selected.dockerfile, &findings, printer);
     }
-    let session = Session::open(settings, printer)?;
+    let session = opening.session()?;
     // From here on; while we wait for the store, a signal just ends the process.
     let watch = Watch::for_build()?;
-    let work = Work { session: &session, watch: &watch, outputs: &outputs };
+    let work = Work { session, watch: &watch, outputs: &outputs };
     let mut progress = progress::new(mode, printer);
     let mut made = work.make(&request, &*progress);
     if let Err(error) = &made

@@ -8,8 +8,8 @@ use strata_dockerfile::{Outline, OutlineMount, Parse, Span, SyntaxTree, Target};
 use crate::arguments::CheckArguments;
 use crate::environment::Environment;
 use crate::failure::Failure;
-use crate::printer::Printer;
 use crate::request;
+use crate::session::Opening;
 
 /// What is asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,10 +29,11 @@ pub(super) fn run(
     question: Question,
     form: Form,
     arguments: &CheckArguments,
+    opening: &Opening<'_>,
     environment: &Environment,
-    printer: &Printer,
 ) -> Result<u8, Failure> {
-    let asked = request::outline(arguments, environment)?;
+    let printer = opening.printer();
+    let asked = request::outline(arguments, environment, opening)?;
     let tree = &asked.parse.tree;
     match (question, form) {
         (Question::Targets, form) => {

@@ -14,16 +14,18 @@ use crate::environment::Environment;
 use crate::failure::{EXIT_BUILD, Failure};
 use crate::printer::Printer;
 use crate::request::{self, Checked};
+use crate::session::Opening;
 use crate::words::amount::counted;
 
 pub(super) fn run(
     arguments: &CheckArguments,
+    opening: &Opening<'_>,
     environment: &Environment,
     printer: &Printer,
 ) -> Result<u8, Failure> {
-    let mut checked = request::check(arguments, environment)?;
+    let mut checked = request::check(arguments, environment, opening)?;
     if arguments.fix {
-        checked = mended(arguments, environment, checked, printer)?;
+        checked = mended(arguments, opening, environment, checked, printer)?;
     }
     let findings = &checked.report.findings;
     match arguments.format {
@@ -41,6 +43,7 @@ const ROUNDS: usize = 8;
 /// Mends the Dockerfile, and says what is left to say about it.
 fn mended(
     arguments: &CheckArguments,
+    opening: &Opening<'_>,
     environment: &Environment,
     mut checked: Checked,
     printer: &Printer,
@@ -58,7 +61,7 @@ fn mended(
         }
         fmt::replace(&path, &fixed)?;
         mended += count;
-        checked = request::check(arguments, environment)?;
+        checked = request::check(arguments, environment, opening)?;
     }
     printer.talk(&format!("{} mended", counted(mended, "finding")));
     Ok(checked)

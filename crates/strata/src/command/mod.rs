@@ -23,6 +23,7 @@ use crate::arguments::{Arguments, Command};
 use crate::environment::Environment;
 use crate::failure::Failure;
 use crate::printer::Printer;
+use crate::session::Opening;
 use crate::settings::Settings;
 
 /// Does what was asked; the value is the exit code.
@@ -32,15 +33,16 @@ pub(crate) fn run(
     printer: &Printer,
 ) -> Result<u8, Failure> {
     let settings = || Settings::new(&arguments.global, environment);
+    let opening = Opening::new(settings, printer);
     match &arguments.command {
         Command::Build(build) => match check::asked(build)? {
-            Some(check::Asked::Check(check)) => check::run(&check, environment, printer),
+            Some(check::Asked::Check(check)) => check::run(&check, &opening, environment, printer),
             Some(check::Asked::Call(question, form, what)) => {
-                call::run(question, form, &what, environment, printer)
+                call::run(question, form, &what, &opening, environment)
             }
             None => build::run(build, settings()?, environment, printer),
         },
-        Command::Check(check) => check::run(check, environment, printer),
+        Command::Check(check) => check::run(check, &opening, environment, printer),
         Command::Fmt(fmt) => fmt::run(fmt, printer),
         Command::Plan(plan) => plan::run(plan, settings()?, environment, printer),
         Command::Replay(replay) => replay::run(replay, environment, printer),

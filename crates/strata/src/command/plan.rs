@@ -10,7 +10,7 @@ use crate::environment::Environment;
 use crate::failure::Failure;
 use crate::printer::{Label, Printer};
 use crate::request;
-use crate::session::Session;
+use crate::session::Opening;
 use crate::settings::Settings;
 use crate::words::amount::counted;
 use crate::words::build_error;
@@ -21,8 +21,10 @@ pub(super) fn run(
     environment: &Environment,
     printer: &Printer,
 ) -> Result<u8, Failure> {
-    let selected = request::select(&arguments.selection, environment, settings.jobs)?;
-    let session = Session::open(settings, printer)?;
+    let jobs = settings.jobs;
+    let opening = Opening::new(|| Ok(settings), printer);
+    let selected = request::select(&arguments.selection, environment, jobs, &opening)?;
+    let session = opening.session()?;
     let cancel = strata_exec::Cancel::new()
         .map_err(|error| Failure::environment(crate::failure::plain(&error)))?;
     let observe = |event: Event<'_>| {

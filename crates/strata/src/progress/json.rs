@@ -57,6 +57,10 @@ impl Progress for Json<'_> {
 fn object(steps: &mut Steps, event: Event<'_>) -> Value {
     match event {
         Event::Resolving { image } => json!({"event": "resolving", "image": image}),
+        Event::Fetching { what } => json!({"event": "fetching", "what": what}),
+        Event::Fetched { what, bytes } => {
+            json!({"event": "fetched", "what": what, "bytes": bytes})
+        }
         Event::Planned(plan) => {
             steps.planned(plan);
             let names: Vec<&str> = (0..plan.steps.len()).map(|step| steps.name(step)).collect();

@@ -94,8 +94,9 @@ impl Progress for Live<'_> {
         let state = &mut *state;
         match event {
             Event::Resolving { image } => self.keep(&format!(" => load metadata for {image}")),
+            Event::Fetching { what } => self.keep(&format!(" => fetch {}", tame(what))),
             Event::Planned(plan) => state.steps.planned(plan),
-            Event::Scanned { .. } => {}
+            Event::Scanned { .. } | Event::Fetched { .. } => {}
             Event::Note(text) => self.keep(&format!("note: {}", tame(&text))),
             Event::Waiting { step, pid } => {
                 let name = tame(state.steps.name(step));

@@ -58,6 +58,11 @@ impl State {
     fn lines(&mut self, event: Event<'_>) -> Vec<String> {
         match event {
             Event::Resolving { image } => vec![format!("#0 [internal] load metadata for {image}")],
+            Event::Fetching { what } => vec![format!("#0 [internal] fetch {what}")],
+            Event::Fetched { what, bytes: Some(count) } => {
+                vec![format!("#0 fetched {what}: {}", amount::bytes(count))]
+            }
+            Event::Fetched { what, bytes: None } => vec![format!("#0 unchanged: {what}")],
             Event::Planned(plan) => {
                 self.steps.planned(plan);
                 Vec::new()

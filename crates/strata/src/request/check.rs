@@ -14,6 +14,7 @@ use super::{Dockerfile, context, options, platform, shipped};
 use crate::arguments::CheckArguments;
 use crate::environment::Environment;
 use crate::failure::{Failure, Kind};
+use crate::session::Opening;
 use crate::words::build_error;
 
 /// A Dockerfile that was checked.
@@ -27,8 +28,9 @@ pub(crate) struct Checked {
 pub(crate) fn check(
     arguments: &CheckArguments,
     environment: &Environment,
+    opening: &Opening<'_>,
 ) -> Result<Checked, Failure> {
-    let found = context::find(&arguments.context, arguments.file.as_deref())?;
+    let found = context::find(&arguments.context, arguments.file.as_deref(), false, opening)?;
     let subject = Subject {
         ignore: ignore_file(&found.main),
         directory: match &found.main {
@@ -55,8 +57,9 @@ pub(crate) struct Outlined {
 pub(crate) fn outline(
     arguments: &CheckArguments,
     environment: &Environment,
+    opening: &Opening<'_>,
 ) -> Result<Outlined, Failure> {
-    let found = context::find(&arguments.context, arguments.file.as_deref())?;
+    let found = context::find(&arguments.context, arguments.file.as_deref(), false, opening)?;
     let parse = strata_dockerfile::parse(&found.dockerfile.bytes);
     let failed = |wrong: Vec<Diagnostic>| {
         let message = wrong.first().map_or_else(String::new, |first| first.message.clone());

@@ -6,16 +6,18 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use strata_build::Context;
+use strata_plan::RemoteSource;
 
-use super::{Dockerfile, shown};
+use super::{Dockerfile, remote, shown};
 use crate::failure::{Failure, Kind};
+use crate::session::Opening;
 
-const DEFAULT_NAME: &str = "Dockerfile";
+pub(super) const DEFAULT_NAME: &str = "Dockerfile";
 /// What a Dockerfile may be called in a pinch, as for Docker.
-const LOWER_CASE_NAME: &str = "dockerfile";
+pub(super) const LOWER_CASE_NAME: &str = "dockerfile";
 const IGNORE_NAME: &str = ".dockerignore";
 /// No Dockerfile is that long: it is another file that was named by mistake.
-const LONGEST_BYTES: u64 = 16 << 20;
+pub(super) const LONGEST_BYTES: u64 = 16 << 20;
 
 /// The main context and its Dockerfile.
 #[derive(Debug)]
@@ -27,11 +29,32 @@ pub(super) struct Found {
 }
 
 /// Finds context, Dockerfile and ignore file.
-pub(super) fn find(context: &Path, file: Option<&Path>) -> Result<Found, Failure> {
+pub(super) fn find(
+    context: &Path,
+    file: Option<&Path>,
+    keep_git_dir: bool,
+    opening: &Opening<'_>,
+) -> Result<Found, Failure> {
+    let text = context.to_string_lossy();
+    if text == "-" {
+        return remote::standard_input(file, opening);
+    }
+    if !context.is_dir()
+        && let Some(mut source) = RemoteSource::parse_context(&text)
+            .map_err(|reason| Failure::usage(format!("the context `{text}`: {reason}")))?
+    {
+        if let RemoteSource::Git(git) = &mut source {
+            git.keep_git_dir |= keep_git_dir;
+        }
+        return remote::elsewhere(&source, file, opening);
+    }
     let directory = directory(context)?;
     let (dockerfile, at) = match file {
         Some(file) if file == Path::new("-") => (from_stdin()?, None),
-        Some(file) => named_file(file)?,
+        Some(file) => match remote::downloaded(file, opening)? {
+            Some(dockerfile) => (dockerfile, None),
+            None => named_file(file)?,
+        },
         None => default_file(context)?,
     };
     let ignore = ignore_file(at.as_deref(), context)?;
@@ -45,18 +68,11 @@ pub(super) fn find(context: &Path, file: Option<&Path>) -> Result<Found, Failure
 
 fn directory(context: &Path) -> Result<PathBuf, Failure> {
     let text = context.to_string_lossy();
-    if text == "-" {
-        return Err(Failure::usage("a context from standard input is not supported yet")
-            .hint("unpack it and name the directory; `-f -` reads the Dockerfile from there"));
-    }
-    if is_remote(&text) {
-        return Err(Failure::usage(format!("the context `{text}`: URLs are not supported yet"))
-            .hint("fetch it and name the directory"));
-    }
     match std::fs::canonicalize(context) {
         Ok(path) if path.is_dir() => Ok(path),
-        Ok(_) => Err(Failure::usage(format!("the context `{text}` is not a directory"))
-            .hint("the Dockerfile is named with `-f`, the context is a directory")),
+        Ok(_) => Err(Failure::usage(format!("the context `{text}` is not a directory")).hint(
+            "the Dockerfile is named with `-f`; an archive can come on standard input, as `-`",
+        )),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             Err(Failure::usage(format!("the context `{text}` does not exist")))
         }
@@ -64,24 +80,19 @@ fn directory(context: &Path) -> Result<PathBuf, Failure> {
     }
 }
 
-fn is_remote(text: &str) -> bool {
-    const PREFIXES: [&str; 6] = ["http://", "https://", "git://", "ssh://", "git@", "github.com/"];
-    PREFIXES.iter().any(|prefix| text.starts_with(prefix))
-}
-
-fn from_stdin() -> Result<Dockerfile, Failure> {
+pub(super) fn from_stdin() -> Result<Dockerfile, Failure> {
     let mut bytes = Vec::new();
     let read = std::io::stdin().lock().take(LONGEST_BYTES + 1).read_to_end(&mut bytes);
     read.map_err(|error| Failure::file("read", Path::new("-"), &error))?;
     checked("<stdin>".to_owned(), bytes, None)
 }
 
-/// Relative to the current directory, as for Docker.
-fn named_file(file: &Path) -> Result<(Dockerfile, Option<PathBuf>), Failure> {
-    if is_remote(&file.to_string_lossy()) {
-        let message = format!("the Dockerfile `{}`: URLs are not supported yet", file.display());
-        return Err(Failure::usage(message));
-    }
+/// Relative to the current directory, as for Docker. One of the default name may be written in
+/// lower case.
+pub(super) fn named_file(file: &Path) -> Result<(Dockerfile, Option<PathBuf>), Failure> {
+    let lower = file.with_file_name(LOWER_CASE_NAME);
+    let is_default = file.file_name().is_some_and(|name| name == DEFAULT_NAME);
+    let file = if is_default && !file.exists() && lower.exists() { &lower } else { file };
     let bytes = read(file).map_err(|error| Failure::file("read the Dockerfile", file, &error))?;
     let at = std::fs::canonicalize(file).ok();
     Ok((checked(shown(file), bytes, Some(file))?, at))
@@ -128,7 +139,11 @@ fn read(path: &Path) -> std::io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-fn checked(shown: String, bytes: Vec<u8>, path: Option<&Path>) -> Result<Dockerfile, Failure> {
+pub(super) fn checked(
+    shown: String,
+    bytes: Vec<u8>,
+    path: Option<&Path>,
+) -> Result<Dockerfile, Failure> {
     if bytes.len() as u64 > LONGEST_BYTES {
         return Err(Failure::usage(format!("`{shown}` is too long for a Dockerfile")));
     }
@@ -170,8 +185,13 @@ pub(super) fn named(text: &str) -> Result<(String, Context), Failure> {
         std::fs::metadata(path)
             .map_err(|error| Failure::file("open the layout", Path::new(path), &error))?;
         Context::Archive { path: PathBuf::from(path), name }
-    } else if is_remote(value) || value == "-" {
-        return Err(invalid("URLs and standard input are not supported yet"));
+    } else if value == "-" {
+        return Err(invalid("standard input can only be the main context"));
+    } else if let Some(source) = RemoteSource::parse_context(value)
+        .map_err(|reason| invalid(&reason))?
+        .filter(|_| !Path::new(value).is_dir())
+    {
+        Context::Remote(source)
     } else {
         let path = std::fs::canonicalize(value)
             .map_err(|error| Failure::file("open the build context", Path::new(value), &error))?;
@@ -202,6 +222,23 @@ fn split_layout(text: &str) -> (&str, Option<String>) {
 mod tests {
     use super::*;
 
+    fn found(context: &Path, file: Option<&Path>) -> Found {
+        let printer = crate::printer::Printer::new(&crate::environment::Environment::default());
+        let opening = Opening::new(|| Err(Failure::usage("nothing is to be opened")), &printer);
+        find(context, file, false, &opening).expect("found")
+    }
+
+    #[test]
+    fn the_default_name_may_be_in_lower_case() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let file = directory.path().join("Dockerfile");
+        std::fs::write(directory.path().join("dockerfile"), "FROM lower\n").expect("written");
+        let text = |file: Option<&Path>| found(directory.path(), file).dockerfile.bytes;
+        assert_eq!((text(None), text(Some(&file))), (text(None), b"FROM lower\n".to_vec()));
+        std::fs::write(&file, "FROM upper\n").expect("written");
+        assert_eq!((text(None), text(Some(&file))), (text(None), b"FROM upper\n".to_vec()));
+    }
+
     #[test]
     fn layouts() {
         let check = |text: &str, path: &str, name: Option<&str>| {
@@ -222,7 +259,7 @@ mod tests {
         };
         let ignore = |file: Option<&str>| {
             let file = file.map(|name| directory.path().join(name));
-            match find(directory.path(), file.as_deref()).expect("found").main {
+            match found(directory.path(), file.as_deref()).main {
                 Context::Directory { ignore, .. } => String::from_utf8(ignore).expect("text"),
                 other => unreachable!("{other:?}"),
             }
@@ -247,8 +284,7 @@ mod tests {
         for name in ["Dockerfile", "b"] {
             std::fs::write(directory.path().join(name), "FROM scratch\n").expect("written");
         }
-        let project =
-            |file: Option<PathBuf>| find(directory.path(), file.as_deref()).expect("found").project;
+        let project = |file: Option<PathBuf>| found(directory.path(), file.as_deref()).project;
         let default = project(None);
         assert_eq!(project(Some(directory.path().join("Dockerfile"))), default);
         assert_ne!(project(Some(directory.path().join("b"))), default);

@@ -6,6 +6,7 @@ mod check;
 mod context;
 mod options;
 mod output;
+mod remote;
 mod shipped;
 
 use std::path::PathBuf;
@@ -20,6 +21,7 @@ pub(crate) use output::{Output, outputs};
 use crate::arguments::SelectionArguments;
 use crate::environment::Environment;
 use crate::failure::{Failure, Kind};
+use crate::session::Opening;
 use crate::words::build_error;
 
 /// A Dockerfile and what people call it.
@@ -43,8 +45,12 @@ pub(crate) fn select(
     arguments: &SelectionArguments,
     environment: &Environment,
     jobs: Option<usize>,
+    opening: &Opening<'_>,
 ) -> Result<Selected, Failure> {
-    let found = context::find(&arguments.context, arguments.file.as_deref())?;
+    let build_args = options::build_args(&arguments.build_args, environment)?;
+    let keep_git_dir = options::keeps_git_dir(&build_args);
+    let file = arguments.file.as_deref();
+    let found = context::find(&arguments.context, file, keep_git_dir, opening)?;
     let dockerfile = found.dockerfile;
     let parse = strata_dockerfile::parse(&dockerfile.bytes);
     let wrong = build_error::wrong(&parse.diagnostics);
@@ -59,7 +65,7 @@ pub(crate) fn select(
         request.contexts.insert(name, context);
     }
     request.target.clone_from(&arguments.target);
-    request.build_args = options::build_args(&arguments.build_args, environment)?;
+    request.build_args = build_args;
     request.epoch = options::epoch(request.build_args.get(options::EPOCH))?;
     request.labels = options::labels(&arguments.labels)?;
     request.platform = platform(arguments.platform.as_deref(), environment)?;

@@ -40,6 +40,12 @@ pub(crate) fn build_args(
     Ok(values)
 }
 
+/// Whether a git context has its `.git`: BuildKit's way to ask for it is a build argument.
+pub(super) fn keeps_git_dir(build_args: &BTreeMap<String, String>) -> bool {
+    let value = build_args.get("BUILDKIT_CONTEXT_KEEP_GIT_DIR").map(String::as_str);
+    matches!(value, Some("1" | "t" | "T" | "true" | "TRUE" | "True"))
+}
+
 /// The value of `SOURCE_DATE_EPOCH`.
 pub(super) fn epoch(text: Option<&String>) -> Result<Option<i64>, Failure> {
     let parse = |text: &String| {

@@ -1,6 +1,6 @@
 //! Words, hint, place and exit code for each way in which a build fails.
 
-use strata_build::{BaseImageError, BuildError};
+use strata_build::{BaseImageError, BuildError, FetchError};
 use strata_dockerfile::{Diagnostic, Instruction, Span};
 
 use super::lower_errors::{self, chain};
@@ -64,6 +64,7 @@ pub(crate) fn plain(error: &BuildError) -> Failure {
             failure.hint_if(first.and_then(|first| first.hint.clone()))
         }
         BuildError::BaseImage { image, source, .. } => base_image(image, source),
+        BuildError::Fetch { source, .. } => fetch(source, chain(error)),
         BuildError::Context { source, .. } => lower_errors::scan(source, chain(error)),
         BuildError::IgnoreFile { .. } => {
             build(chain(error)).hint("one pattern a line; `!` brings paths back, `#` is a comment")
@@ -90,6 +91,23 @@ pub(crate) fn plain(error: &BuildError) -> Failure {
         BuildError::Io { source, .. } => lower_errors::io(error, source),
         BuildError::Damaged { .. } => Failure::environment(chain(error))
             .hint("build again with `--no-cache`, or name another store with `--store`"),
+    }
+}
+
+fn fetch(error: &FetchError, message: String) -> Failure {
+    match error {
+        FetchError::Unreachable(_) => Failure::environment(message)
+            .hint("check the address, the network and the proxy settings"),
+        FetchError::Refused(reason) if reason.contains("digest") => {
+            Failure::new(Kind::Build, message)
+                .hint("it has changed, or `--checksum` is wrong: look at it before you trust it")
+        }
+        FetchError::Refused(_) => Failure::new(Kind::Build, message),
+        FetchError::NoGit => {
+            Failure::environment(message).hint("install git: repositories are fetched with it")
+        }
+        FetchError::Cancelled => Failure::new(Kind::Signal(2), "cancelled"),
+        FetchError::Io { source, .. } => Failure { message, ..lower_errors::io(error, source) },
     }
 }
 

@@ -55,6 +55,9 @@ impl Wording<'_> {
             return None;
         }
         let source = copy.sources.get(number)?;
+        if let Some(remote) = &source.remote {
+            return Some(remote.shown());
+        }
         Some(TreePath::normalise(source.pattern.as_bytes()).to_string())
     }
 }

@@ -138,10 +138,12 @@ fn config_in(archive: &Path) -> Value {
     serde_json::from_slice(&files[name]).expect("a config")
 }
 
+/// The case's own arguments, one a line; `{context}` stands for where the context is.
 fn arguments(context: &Path) -> Vec<String> {
     let file = context.join("arguments.txt");
     let text = std::fs::read_to_string(file).unwrap_or_default();
-    text.lines().map(str::to_owned).collect()
+    let here = context.display().to_string();
+    text.lines().map(|line| line.replace("{context}", &here)).collect()
 }
 
 /// What docker makes of a case.

@@ -7,5 +7,7 @@ mod errors;
 mod images;
 mod language;
 mod plan;
+mod remote;
+mod server;
 mod session;
 mod usage;
