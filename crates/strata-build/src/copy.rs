@@ -1,7 +1,10 @@
 //! COPY, ADD and WORKDIR: layers made from tree values, with nothing unpacked.
 
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::fs::File;
 use std::io::Read;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use rayon::prelude::*;
@@ -16,7 +19,7 @@ use crate::lay::{LayError, Laying};
 use crate::layers::{self, StackedRoot};
 use crate::selection::{Match, Selection, What};
 use crate::step::BuildStep;
-use crate::view::{Kind, View};
+use crate::view::{HardLink, Kind, View};
 
 impl BuildStep<'_> {
     pub(crate) fn copy(&self, op: &CopyOp) -> Result<Produced, BuildError> {
@@ -30,7 +33,17 @@ impl BuildStep<'_> {
             Some(Chmod::Octal(mode)) => mode & 0o755,
             _ => 0o755,
         };
-        let mut laying = Laying::new(&target, owner, now).with_directory_mode(mode);
+        let root = match &op.from {
+            // What is fetched is not in the context's directory.
+            Source::Context(name) if op.remotes().next().is_none() => {
+                self.session.context_path(name)
+            }
+            _ => None,
+        };
+        let known = RefCell::default();
+        let names = |path: &TreePath| hard_link(root?, path, &known);
+        let mut laying =
+            Laying::new(&target, owner, now).with_directory_mode(mode).with_names(&names);
         if op.is_add {
             self.add(op, &selection, &mut laying)?;
         } else {
@@ -202,6 +215,22 @@ impl Read for Named {
         self.hasher.update(&buffer[..count]);
         Ok(count)
     }
+}
+
+/// What tells the files of a context that have several names from each other. It is looked at
+/// only when a layer is made: as times, it is no part of a tree.
+fn hard_link(
+    root: &Path,
+    path: &TreePath,
+    known: &RefCell<HashMap<(u64, u64), TreePath>>,
+) -> Option<HardLink> {
+    let metadata = std::fs::symlink_metadata(root.join(as_path(path))).ok()?;
+    if metadata.nlink() < 2 {
+        return None;
+    }
+    let mut known = known.borrow_mut();
+    let first = known.entry((metadata.dev(), metadata.ino())).or_insert_with(|| path.clone());
+    Some(HardLink { layer: 0, first: first.clone() })
 }
 
 /// Puts files into the store whose names were told by a scan: another name now means that

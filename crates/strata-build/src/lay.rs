@@ -42,6 +42,8 @@ pub(crate) struct Laying<'a> {
     links: BTreeMap<TreePath, (usize, HardLink)>,
     /// How many matches were laid.
     matches: usize,
+    /// What a source's path has in common with others that are the same file.
+    names: Option<&'a dyn Fn(&TreePath) -> Option<HardLink>>,
     /// The blobs that are set, with where they are in the source.
     pub(crate) blobs: Vec<(BlobId, TreePath)>,
     /// The bytes of here-documents.
@@ -53,7 +55,13 @@ impl<'a> Laying<'a> {
         let (blobs, inline) = (Vec::new(), Vec::new());
         let placed = BTreeMap::new();
         let (links, matches) = (BTreeMap::new(), 0);
-        Self { target, owner, now, directory_mode: 0o755, placed, links, matches, blobs, inline }
+        let (directory_mode, names) = (0o755, None);
+        Self { target, owner, now, directory_mode, placed, links, matches, names, blobs, inline }
+    }
+
+    /// Asks for files with several names where the selection does not know them.
+    pub(crate) fn with_names(self, names: &'a dyn Fn(&TreePath) -> Option<HardLink>) -> Self {
+        Self { names: Some(names), ..self }
     }
 
     /// Directories that are made get this mode: an octal `--chmod` counts for them too.
@@ -171,9 +179,12 @@ impl<'a> Laying<'a> {
             What::Directory(_) | What::Leaf(Kind::Directory) => return Ok(()),
         };
         let metadata = self.owned(picked.metadata.clone());
+        let is_file = matches!(&picked.what, What::Leaf(Kind::File { .. }));
+        let names = self.names.filter(|_| is_file);
+        let link = picked.link.clone().or_else(|| names.and_then(|names| names(&picked.path)));
         self.set(path.clone(), item, metadata, modified);
-        if let Some(link) = &picked.link {
-            self.links.insert(path, (self.matches, link.clone()));
+        if let Some(link) = link {
+            self.links.insert(path, (self.matches, link));
         }
         Ok(())
     }

@@ -120,7 +120,7 @@ pub(crate) fn select_fetched(
 /// The glob that a scan must visit for a source.
 pub(crate) fn wanted(op: &CopyOp) -> Vec<Glob> {
     let paths = op.sources.iter().filter(|source| source.remote.is_none());
-    let patterns = paths.map(|source| source.pattern.replace("/./", "/"));
+    let patterns = paths.map(|source| pattern_of(op, &source.pattern.replace("/./", "/")));
     patterns.filter_map(|pattern| Glob::new(pattern.as_bytes()).ok()).collect()
 }
 
@@ -132,6 +132,15 @@ pub(crate) fn select_path(view: &dyn View, path: &TreePath) -> Result<Selection,
     let picking = Picking { op: &op, view, exclude: IgnoreRules::default() };
     let picked = picking.pick(&found, &TreePath::ROOT)?.ok_or_else(not_found)?;
     Ok(Selection { matches: vec![Match { source: 0, name: path.name().to_vec(), picked }] })
+}
+
+/// A pattern as it counts: only with `--parents`, `**` is more than one directory.
+fn pattern_of(op: &CopyOp, pattern: &str) -> String {
+    if op.parents {
+        return pattern.to_owned();
+    }
+    let single = |name| if name == "**" { "*" } else { name };
+    pattern.split('/').map(single).collect::<Vec<_>>().join("/")
 }
 
 struct Picking<'a> {
@@ -163,6 +172,7 @@ impl<'a> Picking<'a> {
             (true, pattern) => pattern.to_owned(),
             (false, pattern) => format!("{base}/{pattern}"),
         };
+        let full = pattern_of(self.op, &full);
         let glob = Glob::new(full.as_bytes()).map_err(|error| SelectError::BadPattern {
             source: number,
             reason: error.to_string(),

@@ -83,8 +83,8 @@ impl Evaluation<'_> {
         for word in &files.sources {
             sources.push(source(&self.expand(word, state)?, word.span, is_add)?);
         }
-        let exclude: Result<Vec<String>, Wrong> =
-            files.exclude.iter().map(|word| self.expand(word, state)).collect();
+        // As BuildKit: no variable is replaced in these.
+        let exclude = files.exclude.iter().map(|word| word.raw.clone()).collect();
         let dest = self.expand(&files.dest, state)?;
         let dest = state.absolute(&dest);
         if sources.len() + files.heredocs.len() > 1 && !dest.ends_with('/') {
@@ -104,7 +104,7 @@ impl Evaluation<'_> {
             dest,
             chown: optional(&files.chown)?.filter(|chown| !chown.is_empty()),
             chmod,
-            exclude: exclude?,
+            exclude,
             link: files.link,
             ..CopyOp::empty()
         })

@@ -176,6 +176,11 @@ impl<'a> Evaluation<'a> {
             let env = state.config.env.get_or_insert_default();
             env.push(format!("PATH={DEFAULT_PATH}"));
         }
+        if alias(from).is_some_and(|alias| self.context(alias).is_some()) {
+            // The context stands for the whole stage, not only for what it begins with.
+            self.states.insert(index, state.clone());
+            return Ok(state);
+        }
         let mut ordinal = 0;
         for (trigger, span) in triggers {
             ordinal += 1;

@@ -170,14 +170,19 @@ fn strata(store: &Path) -> Command {
 /// What strata makes of a case.
 fn of_strata(store: &Path, context: &Path, out: &Path) -> String {
     let (tar, archive) = (out.join("strata.tar"), out.join("strata-image.tar"));
-    run(strata(store)
+    let mut command = strata(store);
+    command
         .arg("build")
         .args(arguments(context))
         .arg("-o")
         .arg(format!("type=tar,dest={}", tar.display()))
         .arg("-o")
         .arg(format!("type=docker,dest={}", archive.display()))
-        .arg(context));
+        .arg(context);
+    let output = command.output().expect("it runs");
+    if !output.status.success() {
+        return String::from_utf8_lossy(&output.stderr).into_owned();
+    }
     format!("{}\n{}", listing(&tar), config(&config_in(&archive)))
 }
 

@@ -1,0 +1,1 @@
+mkdir t; echo f > t/f; mkdir t/d; echo g > t/d/g; chmod 750 t/d; T="tar -C t --owner=3 --group=4 --mtime=@1600000000"; $T -cf a.tar .; $T -czf a.tar.gz .; $T -czf a.tgz f d; $T -cjf a.tar.bz2 .; $T --zstd -cf a.tar.zst .; $T -czf odd-name f; rm -r t

@@ -1,0 +1,1 @@
+echo no > text.tar; : > empty.tar.gz; echo text | gzip -n > text.gz; mkdir dir; echo x > dir/x; tar cf dir/in.tar dir/x --owner=0 --group=0 --mtime=@1 --mode=644; echo PK > a.zip; head -c 100 /dev/zero > short.tar; head -c 20480 /dev/zero > zeros

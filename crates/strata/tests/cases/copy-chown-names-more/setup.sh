@@ -1,0 +1,1 @@
+mkdir -p t/d; echo f > t/f; ln -s f t/l; printf "root:x:0:0::/root:/bin/sh\napp:x:1000:1001::/home/app:/bin/sh\nnogroupuser:x:5:6::/:/bin/sh\n" > passwd; printf "root:x:0:\napp:x:1001:\nextra:x:2000:app\n" > group

@@ -1,0 +1,1 @@
+echo f > f; mkdir d; echo g > d/g

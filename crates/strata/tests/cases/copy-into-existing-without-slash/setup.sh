@@ -1,0 +1,1 @@
+mkdir d; echo f > f; echo in > d/in; echo f2 > d/f

@@ -1,0 +1,1 @@
+echo f > f; printf "Dockerfile\n.dockerignore\n" > .dockerignore

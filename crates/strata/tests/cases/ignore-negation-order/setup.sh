@@ -1,0 +1,1 @@
+mkdir -p a/b/c keep/x; for p in a a/b a/b/c keep keep/x; do echo 1 > $p/f.txt; echo 2 > $p/g.md; done; printf "**\n!a/b\na/b/c\n!a/b/c/g.md\n!keep/**/*.md\n# comment\n \n!/Dockerfile\n" > .dockerignore

@@ -1,0 +1,1 @@
+mkdir -p d/e .hg x/y node_modules/m d/node_modules; for p in d d/e .hg x x/y node_modules/m d/node_modules; do echo 1 > $p/f; echo 2 > $p/a.log; echo 3 > $p/.env; done; printf "*/a.log\n.hg\n**/node_modules\n/x/y/\n./d/e/f\n*.[tl]og\n**/.env\n!d/.env\ntemp?\n" > .dockerignore; echo t > temp1; echo t > temp12; echo l > b.log; echo t > b.tog

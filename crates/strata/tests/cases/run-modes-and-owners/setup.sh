@@ -1,0 +1,1 @@
+mkdir -p t/d; echo a > t/a; ln -s a t/l

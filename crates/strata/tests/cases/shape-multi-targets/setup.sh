@@ -1,0 +1,1 @@
+mkdir shared dev; echo s > shared/s; echo d > dev/d

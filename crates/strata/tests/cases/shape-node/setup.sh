@@ -1,0 +1,1 @@
+mkdir -p src public node_modules/old; echo "{}" > package.json; echo "{}" > package-lock.json; echo 1 > src/a.js; echo 2 > src/b.js; echo i > public/i.html; echo o > node_modules/old/x; printf "node_modules\nDockerfile*\n.git\n" > .dockerignore
