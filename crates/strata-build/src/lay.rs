@@ -29,6 +29,9 @@ impl From<TreeError> for LayError {
     }
 }
 
+/// Tells which of a source's files have several names.
+pub(crate) type Names<'a> = &'a dyn Fn(&TreePath) -> Option<HardLink>;
+
 /// Collects what changes over a root.
 pub(crate) struct Laying<'a> {
     target: &'a dyn View,
@@ -43,7 +46,7 @@ pub(crate) struct Laying<'a> {
     /// How many matches were laid.
     matches: usize,
     /// What a source's path has in common with others that are the same file.
-    names: Option<&'a dyn Fn(&TreePath) -> Option<HardLink>>,
+    names: Option<Names<'a>>,
     /// The blobs that are set, with where they are in the source.
     pub(crate) blobs: Vec<(BlobId, TreePath)>,
     /// The bytes of here-documents.
@@ -60,7 +63,7 @@ impl<'a> Laying<'a> {
     }
 
     /// Asks for files with several names where the selection does not know them.
-    pub(crate) fn with_names(self, names: &'a dyn Fn(&TreePath) -> Option<HardLink>) -> Self {
+    pub(crate) fn with_names(self, names: Names<'a>) -> Self {
         Self { names: Some(names), ..self }
     }
 

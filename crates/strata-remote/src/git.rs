@@ -366,7 +366,7 @@ impl Git<'_> {
             let line = line.strip_prefix("fatal: ").or_else(|| line.strip_prefix("error: "));
             line.filter(|line| !line.starts_with("could not read from remote"))
         });
-        let line = cause.or_else(|| lines().last()).unwrap_or("git says nothing about why");
+        let line = cause.or_else(|| lines().next_back()).unwrap_or("git says nothing about why");
         printable(line.trim_end_matches('.'))
     }
 }
