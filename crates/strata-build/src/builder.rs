@@ -1,5 +1,6 @@
 //! The façade: a request in, a report back.
 
+use std::collections::BTreeSet;
 use std::io::Read;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
@@ -12,16 +13,19 @@ use strata_engine::{
 };
 use strata_exec::{Cancel, ReexecCommand, Runtime};
 use strata_oci::{ImageConfig, Registry};
-use strata_plan::{ContextKind, ImageNeed, Plan, PlanError, RemoteSource, ResolvedImage};
+use strata_plan::{
+    ContextKind, ImageNeed, Plan, PlanError, RemoteSource, ResolvedImage, StepIndex,
+};
 
 use crate::fetch::{self, FetchedTree, Fetcher, Fetching};
 use crate::images::{Images, StoredImage};
+use crate::remember::Remembering;
 use crate::request::{BuildReport, BuildRequest, Context, Forecast, Outlook, StepReport};
 use crate::resolve::{Base, Resolver};
 use crate::session::Session;
 use crate::step::BuildStep;
 use crate::time::rfc3339;
-use crate::{BuildError, Event, Observer};
+use crate::{BuildError, Event, History, Observer, why};
 
 /// Builds images.
 #[derive(Clone, Copy)]
@@ -49,6 +53,8 @@ pub struct Places {
     pub caches: PathBuf,
     /// Output of commands.
     pub logs: PathBuf,
+    /// What is remembered of builds.
+    pub builds: PathBuf,
 }
 
 impl Places {
@@ -135,16 +141,36 @@ impl Builder<'_> {
         observe: Observer<'_>,
     ) -> Result<BuildReport, BuildError> {
         let (plan, bases) = self.plan(request, observe)?;
+        let planned = Planned { request, plan: &plan, bases: &bases };
+        let forced = planned.reruns()?;
         observe(Event::Planned(&plan));
-        let session = Session::begin(self, request, &plan, &bases, observe)?;
+        let remembering = Remembering::begin(request, &plan);
+        let made = self.make(planned, forced, &remembering, observe);
+        let history = History::new(&self.places.builds);
+        if let Err(error) = remembering.finish(&history, &made) {
+            observe(Event::Note(format!("this build will not be remembered: {error}")));
+        }
+        made
+    }
+
+    fn make(
+        &self,
+        planned: Planned<'_>,
+        forced: BTreeSet<StepIndex>,
+        remembering: &Remembering,
+        observe: Observer<'_>,
+    ) -> Result<BuildReport, BuildError> {
+        let Planned { request, plan, bases } = planned;
+        let mut session = Session::begin(self, request, plan, bases, observe)?;
+        session.forced = forced;
         let graph = graph(&session);
-        let outcomes = self.evaluate(&session, &graph, observe)?;
+        let outcomes = self.evaluate(&session, &graph, remembering, observe)?;
         let image = self.assemble(&session, &outcomes)?;
         self.remember(request, &outcomes);
         for name in &request.tags {
             Images::new(self.store).tag(&image, name)?;
         }
-        Ok(report(&plan, &outcomes, &image))
+        Ok(report(plan, &outcomes, &image, remembering.id()))
     }
 
     /// Tells the store what this build has used: what it did not use is the first to go. That it
@@ -173,7 +199,9 @@ impl Builder<'_> {
         observe: Observer<'_>,
     ) -> Result<Forecast, BuildError> {
         let (plan, bases) = self.plan(request, observe)?;
-        let session = Session::begin(self, request, &plan, &bases, observe)?;
+        let forced = Planned { request, plan: &plan, bases: &bases }.reruns()?;
+        let mut session = Session::begin(self, request, &plan, &bases, observe)?;
+        session.forced = forced;
         let outlook = outlook(&session)?;
         drop(session);
         let base = plan.image.base.as_ref();
@@ -225,22 +253,34 @@ impl Builder<'_> {
         &self,
         session: &Session<'_>,
         graph: &Graph<BuildStep<'_>>,
+        remembering: &Remembering,
         observe: Observer<'_>,
     ) -> Result<Vec<Outcome>, BuildError> {
         let broken: Mutex<Option<BuildError>> = Mutex::new(None);
         let watch = |event: Evaluated<'_>| match event {
             Evaluated::Waiting(StepId(step), pid) => observe(Event::Waiting { step, pid }),
-            Evaluated::Running(StepId(step), reason) => observe(Event::Running { step, reason }),
+            Evaluated::Running(StepId(step), reason) => {
+                let why = why::explain(session.plan, step, reason, session.earlier());
+                observe(Event::Running { step, why: &why });
+                remembering.running(step, why);
+            }
+            Evaluated::Verified(StepId(step), verification) => {
+                let verified = session.verified(step, verification);
+                observe(Event::Verified { step, verified: &verified });
+                remembering.verified(step, verified);
+            }
             Evaluated::Done(StepId(step), outcome) => {
                 if let Err(error) = session.done(step, outcome)
                     && let Ok(mut broken) = broken.lock()
                 {
                     *broken = Some(error);
                 }
+                remembering.done(step, outcome);
                 let (verdict, millis) = (&outcome.verdict, outcome.record.cost.millis);
                 observe(Event::Done { step, verdict, millis });
             }
             Evaluated::Failed(StepId(step)) => {
+                remembering.failed(step);
                 observe(Event::Failed { step });
                 // The other steps that run now are of no use any more.
                 self.cancel.cancel();
@@ -249,7 +289,10 @@ impl Builder<'_> {
         let cores = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
         let jobs = NonZeroUsize::new(session.request.jobs).unwrap_or(cores);
         let is_cancelled = || self.cancel.is_cancelled();
-        let build = Build::new(&session.nodes).with_jobs(jobs).until(&is_cancelled);
+        let mut build = Build::new(&session.nodes).with_jobs(jobs).until(&is_cancelled);
+        if let Some(verify) = session.request.verify {
+            build = build.with_verification(verify);
+        }
         let outcomes = build.run(graph, &watch);
         if let Ok(Some(error)) = broken.into_inner() {
             return Err(error);
@@ -302,6 +345,23 @@ impl Builder<'_> {
     }
 }
 
+/// A request with all that was found out of it before anything is scanned.
+#[derive(Clone, Copy)]
+struct Planned<'a> {
+    request: &'a BuildRequest,
+    plan: &'a Plan,
+    bases: &'a [(ImageNeed, Base)],
+}
+
+impl Planned<'_> {
+    /// The steps that are to run again because they were named.
+    fn reruns(&self) -> Result<BTreeSet<StepIndex>, BuildError> {
+        let names = || self.plan.steps.iter().map(|step| (step.stage.as_str(), step.text.as_str()));
+        let rerun = self.request.rerun.iter();
+        Ok(rerun.map(|text| crate::find_step(names(), text)).collect::<Result<_, _>>()?)
+    }
+}
+
 fn plan_request<'a>(
     request: &BuildRequest,
     tree: &'a strata_dockerfile::SyntaxTree,
@@ -336,10 +396,11 @@ fn graph<'a>(session: &'a Session<'a>) -> Graph<BuildStep<'a>> {
     graph
 }
 
-fn report(plan: &Plan, outcomes: &[Outcome], image: &StoredImage) -> BuildReport {
+fn report(plan: &Plan, outcomes: &[Outcome], image: &StoredImage, build: String) -> BuildReport {
     let steps = plan.steps.iter().zip(outcomes).enumerate();
     BuildReport {
         image: image.id,
+        build,
         steps: steps
             .map(|(index, (step, outcome))| StepReport {
                 step: index,

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use strata_cas::{Action, Change, Item, Layer, Metadata, Staging, Time, TreePath};
 use strata_dockerfile::{Network, Security, Sharing};
@@ -186,14 +187,14 @@ impl BuildStep<'_> {
     /// is written to it is lost.
     fn show(&self, mount: usize, from: &Source, into: &Path) -> Result<PathBuf, BuildError> {
         let session = self.session;
-        let selection: Selection = match session.selections.get(&(self.index, mount)) {
-            Some(selection) => selection.clone(),
+        let selection: Arc<Selection> = match session.selection(self.index, mount)? {
+            Some(selection) => selection,
             None => {
                 let root = match from {
                     Source::Step(step) => session.root(*step)?,
                     Source::Context(_) => session.root(None)?,
                 };
-                session.select_from(self.index, mount, &session.view(&root)?)?
+                Arc::new(session.select_from(self.index, mount, &session.view(&root)?)?)
             }
         };
         let empty = session.root(None)?;

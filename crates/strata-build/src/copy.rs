@@ -55,8 +55,8 @@ impl BuildStep<'_> {
     }
 
     fn selection(&self, op: &CopyOp) -> Result<Selection, BuildError> {
-        if let Some(selection) = self.session.selections.get(&(self.index, 0)) {
-            let mut selection = selection.clone();
+        if let Some(selection) = self.session.selection(self.index, 0)? {
+            let mut selection = Selection::clone(&selection);
             self.session.select_repositories(self.index, op, &mut selection)?;
             return Ok(selection);
         }

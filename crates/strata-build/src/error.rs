@@ -18,6 +18,9 @@ pub enum BuildError {
     /// The Dockerfile, or what was asked of it, is wrong.
     #[error("the Dockerfile has errors")]
     Dockerfile(Vec<Diagnostic>),
+    /// What was to run again names no step.
+    #[error(transparent)]
+    NoStep(#[from] crate::NoStep),
     /// A base image could not be had.
     #[error("image `{image}`: {source}")]
     BaseImage {

@@ -1,9 +1,11 @@
 //! What happens during a build, as data. The program draws it.
 
-use strata_engine::{MissReason, Verdict};
+use strata_engine::Verdict;
 use strata_exec::Stream;
 use strata_plan::{Plan, StepIndex};
 use strata_scan::ScanStats;
+
+use crate::{Verified, Why};
 
 /// Something that happened. Events of different steps come from different threads.
 #[derive(Debug)]
@@ -48,7 +50,14 @@ pub enum Event<'a> {
         /// Which.
         step: StepIndex,
         /// Why.
-        reason: &'a MissReason,
+        why: &'a Why,
+    },
+    /// A step that is in the cache ran again, as it was asked for.
+    Verified {
+        /// Which.
+        step: StepIndex,
+        /// What came of it.
+        verified: &'a Verified,
     },
     /// Bytes move: a base layer comes in.
     Transfer {

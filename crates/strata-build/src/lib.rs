@@ -20,11 +20,14 @@ mod error;
 mod event;
 mod export;
 mod fetch;
+mod find;
+mod history;
 mod images;
 mod lay;
 mod layers;
 mod links;
 mod nodes;
+mod remember;
 mod request;
 mod resolve;
 mod selection;
@@ -33,6 +36,7 @@ mod start;
 mod step;
 mod time;
 mod view;
+mod why;
 
 pub use builder::{Builder, Places, Sandbox};
 pub use error::{BaseImageError, BuildError};
@@ -41,8 +45,12 @@ pub use export::{Export, ExportDest, ExportKind};
 pub use fetch::{
     CheckedOut, CheckoutPlaces, Downloaded, FetchError, FetchedTree, Fetcher, Validators,
 };
+pub use find::{NoStep, find_step};
+pub use history::{End, History, PastBuild, PastStep, PastVerdict, Verified};
 pub use images::{Images, NamedImage, StoredImage};
 pub use layers::ImageLayer;
 pub use links::ImageLinks;
 pub use request::{BuildReport, BuildRequest, Context, Forecast, Outlook, StepReport};
 pub use start::RunOptions;
+pub use time::rfc3339;
+pub use why::{Change, ChangedFile, FileState, Files, How, Why};

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use strata_cas::Cost;
 use strata_dockerfile::{Network, Span};
-use strata_engine::Verdict;
+use strata_engine::{Verdict, Verify};
 use strata_oci::{Digest, Platform, Reference};
 use strata_plan::{RemoteSource, StepIndex};
 
@@ -30,6 +30,10 @@ pub struct BuildRequest {
     pub network: Network,
     /// Stages whose steps run whatever the cache says; all, if it holds an empty name.
     pub no_cache: BTreeSet<String>,
+    /// Steps that run whatever the cache says, each as [`crate::find_step`] takes it.
+    pub rerun: Vec<String>,
+    /// A sample of the hits that run again, to see whether they give the same.
+    pub verify: Option<Verify>,
     /// Whether base images are looked up in their registries although they are in the store.
     pub pull: bool,
     /// Names that the image gets.
@@ -58,6 +62,8 @@ impl BuildRequest {
             platform: Platform::native(),
             network: Network::Default,
             no_cache: BTreeSet::new(),
+            rerun: Vec::new(),
+            verify: None,
             pull: false,
             tags: Vec::new(),
             allow: BTreeSet::new(),
@@ -99,6 +105,8 @@ pub enum Context {
 pub struct BuildReport {
     /// The image's id: the digest of its config.
     pub image: Digest,
+    /// The id under which the build is remembered.
+    pub build: String,
     /// The steps in the plan's order.
     pub steps: Vec<StepReport>,
     /// Layers in the image, the base's included.

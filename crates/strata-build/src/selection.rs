@@ -5,15 +5,19 @@
 //! directory whose contents are copied.
 
 use std::collections::BTreeMap;
+use std::io::Read;
 
 use strata_cas::{
-    BlobId, BlobStore, Directory, File, Metadata, Node, StoreError, Time, TreeError, TreeId,
+    Blob, BlobId, BlobStore, Directory, File, Metadata, Node, StoreError, Time, TreeError, TreeId,
     TreePath,
 };
 use strata_plan::{CopyOp, InlineFile};
 use strata_scan::{Glob, IgnoreRules};
 
 use crate::view::{HardLink, Kind, View};
+
+/// The mode that a directory counts with where only its contents are copied.
+const CONTENTS_MODE: u32 = 0o755;
 
 /// One selected file or directory.
 #[derive(Debug, Clone)]
@@ -96,6 +100,26 @@ pub(crate) fn select(op: &CopyOp, view: &dyn View) -> Result<Selection, SelectEr
     Ok(Selection { matches })
 }
 
+/// Names what a COPY or ADD copies: the id of what [`select`] gives, without a look at each file
+/// unless the instruction changes what it copies.
+pub(crate) fn name(op: &CopyOp, view: &dyn View) -> Result<TreeId, SelectError> {
+    let picking = Picking::new(op, view)?;
+    let as_it_is = op.chmod.is_none() && op.numeric_owner().is_none() && op.exclude.is_empty();
+    if op.parents || !as_it_is {
+        return Ok(select(op, view)?.keep(&Forgetful).map_err(TreeError::from)?);
+    }
+    let mut matches = Vec::new();
+    for number in (0..op.sources.len()).filter(|number| op.sources[*number].remote.is_none()) {
+        for (path, found) in picking.source(number)?.1 {
+            matches.extend(picking.named(&path, &found)?);
+        }
+    }
+    for Match { source: _, name, picked } in op.inline.iter().map(|file| picking.inline(file)) {
+        matches.push((name, picked.node(&Forgetful).map_err(TreeError::from)?));
+    }
+    Ok(keep_matches(matches, &Forgetful).map_err(TreeError::from)?)
+}
+
 /// Selects what is copied of one source that was fetched: the view's root has it.
 pub(crate) fn select_fetched(
     op: &CopyOp,
@@ -143,6 +167,58 @@ fn pattern_of(op: &CopyOp, pattern: &str) -> String {
     pattern.split('/').map(single).collect::<Vec<_>>().join("/")
 }
 
+/// Names what a mount shows, as [`Selection::keep`] would.
+pub(crate) fn name_path(view: &dyn View, path: &TreePath) -> Result<TreeId, SelectError> {
+    let found = match view.resolve(path)? {
+        Some(found) => view.tree(&found, None)?,
+        None => None,
+    };
+    let named = match found {
+        Some(tree) => keep_matches([(Vec::new(), Node::Directory(tree))], &Forgetful),
+        None => select_path(view, path)?.keep(&Forgetful),
+    };
+    Ok(named.map_err(TreeError::from)?)
+}
+
+/// A store that keeps nothing: for naming.
+struct Forgetful;
+
+impl BlobStore for Forgetful {
+    fn open(&self, _: &BlobId) -> Result<Option<Blob>, StoreError> {
+        Ok(None)
+    }
+
+    fn put_from(&self, source: &mut dyn Read) -> Result<BlobId, StoreError> {
+        let mut bytes = Vec::new();
+        source.read_to_end(&mut bytes).map_err(StoreError::io("read a tree node"))?;
+        Ok(BlobId::of(&bytes))
+    }
+
+    fn has(&self, _: &BlobId) -> Result<bool, StoreError> {
+        Ok(false)
+    }
+}
+
+/// Names matches, each by name and node; their nodes go to `store`.
+fn keep_matches(
+    matches: impl IntoIterator<Item = (Vec<u8>, Node)>,
+    store: &dyn BlobStore,
+) -> Result<TreeId, StoreError> {
+    let mut root = Directory::empty_root();
+    for (number, (name, node)) in matches.into_iter().enumerate() {
+        // A directory's name does not count, a file's does: it may be its name there.
+        let mut entry = Directory::empty_root();
+        let name = match &node {
+            Node::Directory(_) => b"contents".to_vec(),
+            _ => [b"name ", &name[..]].concat(),
+        };
+        entry.entries.insert(name, node);
+        let number = format!("{number:08}").into_bytes();
+        root.entries.insert(number, Node::Directory(entry.keep(store)?));
+    }
+    root.keep(store)
+}
+
 struct Picking<'a> {
     op: &'a CopyOp,
     view: &'a dyn View,
@@ -187,6 +263,22 @@ impl<'a> Picking<'a> {
         Ok((base, paths))
     }
 
+    /// As [`Self::one`], but named only.
+    fn named(
+        &self,
+        path: &TreePath,
+        found: &TreePath,
+    ) -> Result<Option<(Vec<u8>, Node)>, TreeError> {
+        let node = match self.view.tree(found, Some(CONTENTS_MODE))? {
+            Some(contents) => Node::Directory(contents),
+            None => match self.pick(found, &TreePath::ROOT)? {
+                Some(picked) => picked.node(&Forgetful)?,
+                None => return Ok(None),
+            },
+        };
+        Ok(Some((path.name().to_vec(), node)))
+    }
+
     /// Matches of a pattern with where they lead; links that lead nowhere are left out. Links
     /// above the first wildcard are followed.
     fn wildcard(&self, glob: &Glob) -> Result<Vec<(TreePath, TreePath)>, TreeError> {
@@ -213,7 +305,7 @@ impl<'a> Picking<'a> {
         let Some(mut picked) = self.pick(found, &TreePath::ROOT)? else { return Ok(None) };
         if is_directory {
             // Only the contents are copied.
-            picked.metadata = Metadata::root(0o755);
+            picked.metadata = Metadata::root(CONTENTS_MODE);
         }
         Ok(Some(Match { source, name, picked }))
     }
@@ -342,19 +434,11 @@ impl Selection {
 
     /// Names the selection; its nodes go to `store`, which may be one that forgets.
     pub(crate) fn keep(&self, store: &dyn BlobStore) -> Result<TreeId, StoreError> {
-        let mut root = Directory::empty_root();
-        for (number, Match { source: _, name, picked }) in self.matches.iter().enumerate() {
-            // A directory's name does not count, a file's does: it may be its name there.
-            let mut entry = Directory::empty_root();
-            let name = match &picked.what {
-                What::Directory(_) => b"contents".to_vec(),
-                _ => [b"name ", &name[..]].concat(),
-            };
-            entry.entries.insert(name, picked.node(store)?);
-            let number = format!("{number:08}").into_bytes();
-            root.entries.insert(number, Node::Directory(entry.keep(store)?));
+        let mut matches = Vec::new();
+        for Match { source: _, name, picked } in &self.matches {
+            matches.push((name.clone(), picked.node(store)?));
         }
-        root.keep(store)
+        keep_matches(matches, store)
     }
 
     /// The newest time in it.
@@ -393,6 +477,89 @@ impl Picked {
                 entries.values().map(Self::newest).max().unwrap_or(self.modified)
             }
             _ => self.modified,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use strata_cas::MemoryStore;
+    use strata_plan::{Op, Request, plan};
+    use strata_scan::{ScanRequest, scan};
+
+    use super::*;
+    use crate::view::{ContextView, RootView};
+
+    /// The copy that this Dockerfile's last line is.
+    fn copy(line: &str) -> CopyOp {
+        let text = format!("# syntax=docker/dockerfile:1\nFROM scratch\n{line}\n");
+        let parse = strata_dockerfile::parse(text.as_bytes());
+        let plan = plan(&Request::new(&parse.tree), &|_| None).expect("a plan");
+        match &plan.steps[0].op {
+            Op::Copy(copy) => copy.clone(),
+            _ => unreachable!("it is a copy"),
+        }
+    }
+
+    fn context() -> tempfile::TempDir {
+        use std::os::unix::fs::{PermissionsExt, symlink};
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = |name: &str| directory.path().join(name);
+        for name in ["src/a/b", "src/empty", "lib"] {
+            std::fs::create_dir_all(path(name)).expect("create a directory");
+        }
+        for name in ["a.js", "src/a/b/c.js", "src/a/d", "lib/e"] {
+            std::fs::write(path(name), name).expect("write a file");
+        }
+        symlink("src/a", path("link")).expect("make a link");
+        symlink("d", path("src/a/link")).expect("make a link");
+        let mode = |mode| std::fs::Permissions::from_mode(mode);
+        std::fs::set_permissions(path("src/a/d"), mode(0o4711)).expect("chmod");
+        std::fs::set_permissions(path("src"), mode(0o2775)).expect("chmod");
+        directory
+    }
+
+    #[test]
+    fn a_name_is_what_the_selection_is_called() {
+        let directory = context();
+        let scanned = scan(&ScanRequest {
+            root: directory.path(),
+            rules: &IgnoreRules::default(),
+            wanted: &[Glob::new(b".").expect("good")],
+            stamps: None,
+            threads: 1,
+        })
+        .expect("it can be scanned");
+        let store = MemoryStore::default();
+        let root = select_path(&ContextView(&scanned), &TreePath::ROOT).expect("the root");
+        let Node::Directory(tree) = root.matches[0].picked.node(&store).expect("kept") else {
+            unreachable!("the root is a directory")
+        };
+        let root_view = RootView::new(&store, Some(tree), Vec::new());
+        for line in [
+            "COPY . /app/",
+            "COPY src lib /app/",
+            "COPY link /app/",
+            "COPY a.js src/a/d /app/",
+            "COPY *.js src/* /app/",
+            "COPY --chown=1:2 src /app/",
+            "COPY --chmod=644 src /app/",
+            "COPY --exclude=**/d src /app/",
+            "COPY --parents src/a/./b lib /app/",
+            "COPY <<EOF a.js /app/\nx\nEOF",
+        ] {
+            let op = copy(line);
+            for view in [&ContextView(&scanned) as &dyn View, &root_view] {
+                let kept = select(&op, view).expect("selected").keep(&store).expect("kept");
+                assert_eq!(name(&op, view).expect("named"), kept, "{line}");
+            }
+        }
+        for path in ["", "src", "link", "src/a/d"] {
+            let path = TreePath::normalise(path.as_bytes());
+            for view in [&ContextView(&scanned) as &dyn View, &root_view] {
+                let kept = select_path(view, &path).expect("selected").keep(&store).expect("kept");
+                assert_eq!(name_path(view, &path).expect("named"), kept, "{path}");
+            }
         }
     }
 }

@@ -1,22 +1,25 @@
 //! One build at work: what its steps share.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use strata_cas::{Directory, Layer, LayerId, TreeId, TreePath};
 use strata_dockerfile::Span;
-use strata_engine::Outcome;
+use strata_engine::{Outcome, Verification};
 use strata_plan::{CopyOp, GitSource, Op, Plan, RemoteSource, RunMount, Source, StepIndex};
-use strata_scan::{IgnoreRules, ScanRequest, scan};
+use strata_scan::{IgnoreRules, Scan, ScanRequest, scan};
 
 use crate::fetch::{BuildOrFetch, Fetching};
 use crate::layers::{self, ImageLayer, Payload, StackedRoot};
 use crate::nodes::Nodes;
 use crate::resolve::Base;
-use crate::selection::{self, SelectError, Selection, select, select_fetched, select_path};
+use crate::selection::{self, Match, SelectError, Selection, select, select_fetched, select_path};
 use crate::view::{ContextView, RootView, View};
-use crate::{BuildError, BuildRequest, Builder, Context, Event, Observer};
+use crate::{
+    BuildError, BuildRequest, Builder, Context, Event, FetchedTree, History, Observer, PastBuild,
+    Verified, why,
+};
 
 /// What the steps of one build share.
 pub(crate) struct Session<'a> {
@@ -26,8 +29,15 @@ pub(crate) struct Session<'a> {
     pub(crate) bases: &'a [(strata_plan::ImageNeed, Base)],
     pub(crate) observe: Observer<'a>,
     pub(crate) nodes: Nodes<'a>,
-    /// What steps select from contexts; the second number is the mount's, 0 for a COPY.
-    pub(crate) selections: HashMap<(StepIndex, usize), Selection>,
+    /// What steps select from contexts, by name only; the second number is the mount's, 0 for a
+    /// COPY.
+    pub(crate) selected: HashMap<(StepIndex, usize), TreeId>,
+    /// Steps that run whatever the cache says, besides those that the plan says so of.
+    pub(crate) forced: BTreeSet<StepIndex>,
+    earlier: OnceLock<Option<PastBuild>>,
+    scans: HashMap<String, Scan>,
+    fetched: HashMap<String, FetchedTree>,
+    selections: Mutex<HashMap<(StepIndex, usize), Arc<Selection>>>,
     /// What the references of repositories name at the moment.
     commits: HashMap<GitSource, String>,
     /// Held while a repository is checked out: one at a time, each once.
@@ -52,7 +62,12 @@ impl<'a> Session<'a> {
             bases,
             observe,
             nodes: Nodes::new(builder.store),
-            selections: HashMap::new(),
+            selected: HashMap::new(),
+            forced: BTreeSet::new(),
+            earlier: OnceLock::new(),
+            scans: HashMap::new(),
+            fetched: HashMap::new(),
+            selections: Mutex::default(),
             commits: HashMap::new(),
             checkouts: Mutex::default(),
             roots: Mutex::default(),
@@ -73,9 +88,9 @@ impl<'a> Session<'a> {
                 && !copy.has_paths()
             {
                 let nothing = RootView::new(self.builder.store, None, Vec::new());
-                let selected = select(copy, &nothing)
+                let selected = selection::name(copy, &nothing)
                     .map_err(|error| self.not_selected(index, 0, error, None))?;
-                self.selections.insert((index, 0), selected);
+                self.selected.insert((index, 0), selected);
             }
         }
         Ok(())
@@ -103,11 +118,22 @@ impl<'a> Session<'a> {
                         let view = fetched.view(&self.nodes);
                         let matches = select_fetched(copy, number, &view)
                             .map_err(|error| self.not_selected(index, 0, error, None))?;
-                        self.selections.entry((index, 0)).or_default().add(matches);
+                        self.add_fetched(index, matches)?;
                     }
                 }
             }
         }
+        Ok(())
+    }
+
+    /// Adds what was downloaded to what a step selects.
+    fn add_fetched(&mut self, step: StepIndex, matches: Vec<Match>) -> Result<(), BuildError> {
+        let known = self.selection(step, 0)?;
+        let mut selection = known.map(|known| Selection::clone(&known)).unwrap_or_default();
+        selection.add(matches);
+        self.selected.insert((step, 0), selection.keep(&self.nodes)?);
+        let selections = self.selections.get_mut().unwrap_or_else(PoisonError::into_inner);
+        selections.insert((step, 0), Arc::new(selection));
         Ok(())
     }
 
@@ -159,23 +185,92 @@ impl<'a> Session<'a> {
         };
         let view = fetched.view(self.builder.store);
         for (step, mount) in users {
-            let selected = self.select_for(*step, *mount, &view);
+            let selected = self.name_for(*step, *mount, &view);
             let selected =
                 selected.map_err(|error| self.not_selected(*step, *mount, error, None))?;
-            self.selections.insert((*step, *mount), selected);
+            self.selected.insert((*step, *mount), selected);
         }
+        drop(view);
+        self.fetched.insert(name.to_owned(), fetched);
         Ok(())
     }
 
-    fn select_for(
+    /// Names what a step selects from a view.
+    fn name_for(
         &self,
         step: StepIndex,
         mount: usize,
         view: &dyn View,
-    ) -> Result<Selection, SelectError> {
+    ) -> Result<TreeId, SelectError> {
         match &self.plan.steps[step].op {
-            Op::Copy(copy) => select(copy, view),
-            op => select_path(view, &mount_source(op, mount).unwrap_or_default()),
+            Op::Copy(copy) => selection::name(copy, view),
+            op => selection::name_path(view, &mount_source(op, mount).unwrap_or_default()),
+        }
+    }
+
+    /// The name of what a step selects from another step's root.
+    pub(crate) fn name_from(
+        &self,
+        step: StepIndex,
+        mount: usize,
+        view: &dyn View,
+    ) -> Result<TreeId, BuildError> {
+        let named = self.name_for(step, mount, view);
+        named.map_err(|error| self.not_selected(step, mount, error, None))
+    }
+
+    /// What a step selects from a context, file by file; none if it selects nothing from one.
+    pub(crate) fn selection(
+        &self,
+        step: StepIndex,
+        mount: usize,
+    ) -> Result<Option<Arc<Selection>>, BuildError> {
+        let mut selections = self.selections.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(selection) = selections.get(&(step, mount)) {
+            return Ok(Some(selection.clone()));
+        }
+        if !self.selected.contains_key(&(step, mount)) {
+            return Ok(None);
+        }
+        let sources = sources(&self.plan.steps[step].op);
+        let context = sources.iter().find_map(|(number, source)| match source {
+            Source::Context(name) if *number == mount => Some(name),
+            _ => None,
+        });
+        let scanned = context.and_then(|name| self.scans.get(name));
+        let fetched = context.and_then(|name| self.fetched.get(name));
+        let selection = match (scanned, fetched) {
+            (Some(scanned), _) => self.select_from(step, mount, &ContextView(scanned))?,
+            (None, Some(fetched)) => {
+                self.select_from(step, mount, &fetched.view(self.builder.store))?
+            }
+            (None, None) => {
+                let nothing = RootView::new(self.builder.store, None, Vec::new());
+                self.select_from(step, mount, &nothing)?
+            }
+        };
+        let selection = Arc::new(selection);
+        selections.insert((step, mount), selection.clone());
+        Ok(Some(selection))
+    }
+
+    /// The project's build before this one, for explanations only.
+    pub(crate) fn earlier(&self) -> Option<&PastBuild> {
+        let read = || {
+            let history = History::new(&self.builder.places.builds);
+            history.latest(&self.request.project).ok().flatten()
+        };
+        self.earlier.get_or_init(read).as_ref()
+    }
+
+    /// What came of running a hit again, in the plan's terms.
+    pub(crate) fn verified(&self, step: StepIndex, verification: &Verification) -> Verified {
+        match verification {
+            Verification::Same => Verified::Same,
+            Verification::Failed => Verified::Failed,
+            Verification::Differs(paths) => {
+                Verified::Differs { files: why::differing_files(self.plan, step, paths) }
+            }
         }
     }
 
@@ -208,10 +303,11 @@ impl<'a> Session<'a> {
         let view = ContextView(&scanned);
         for (step, mount) in users {
             let selected = self
-                .select_for(*step, *mount, &view)
+                .name_for(*step, *mount, &view)
                 .map_err(|error| self.not_selected(*step, *mount, error, Some((&rules, &path))))?;
-            self.selections.insert((*step, *mount), selected);
+            self.selected.insert((*step, *mount), selected);
         }
+        self.scans.insert(name.to_owned(), scanned);
         Ok(())
     }
 

@@ -1,14 +1,15 @@
 //! A planned step as the engine sees it: what it depends on, and how it is done.
 
-use strata_cas::{Fact, Layer, Record, Slot, TreeId};
+use strata_cas::{Fact, Layer, Record, RecordKey, RecordStore, Slot, TreeId};
 use strata_engine::{Definition, Outcome, Produced};
 use strata_exec::Ids;
 use strata_plan::{Op, Source, StepIndex};
 
 use crate::layers::{self, ImageLayer, Payload, StackedRoot};
+use crate::remember::cut;
 use crate::session::{Session, sources};
 use crate::view::View;
-use crate::{BuildError, Event};
+use crate::{BuildError, Event, PastStep};
 
 /// One step of one build.
 pub(crate) struct BuildStep<'a> {
@@ -38,14 +39,37 @@ impl BuildStep<'_> {
             Op::Run(run) => run.mounts.len(),
             _ => 0,
         };
-        let selections = (0..=mounts).filter_map(|mount| {
-            let selection = self.session.selections.get(&(self.index, mount))?;
+        let selected = (0..=mounts).filter_map(|mount| {
+            let tree = self.session.selected.get(&(self.index, mount))?;
             let name =
                 if mount == 0 { "files".to_owned() } else { format!("mount {} files", mount - 1) };
-            // The nodes are kept in memory: nothing can fail.
-            Some(Fact::tree(name, selection.keep(&self.session.nodes).ok()?))
+            Some(Fact::tree(name, *tree))
         });
-        selections.collect()
+        selected.collect()
+    }
+
+    /// The earlier records that are this instruction's: those of its place, unless what stood there
+    /// has moved, and what the build before has of it elsewhere.
+    fn comparable(&self, recent: Vec<Record>) -> Result<Vec<Record>, BuildError> {
+        let Some(earlier) = self.session.earlier() else { return Ok(recent) };
+        let text = cut(&self.planned().text);
+        let texts: Vec<String> =
+            self.session.plan.steps.iter().map(|step| cut(&step.text)).collect();
+        let has_moved = |record: &Record| {
+            let is_it = |past: &&PastStep| past.definition == Some(record.definition);
+            let past = earlier.steps.iter().find(is_it);
+            past.is_some_and(|past| past.text != text && texts.contains(&past.text))
+        };
+        let mut records = recent;
+        records.retain(|record| !has_moved(record));
+        for past in earlier.steps.iter().filter(|past| past.text == text) {
+            let Some(key) = past.definition else { continue };
+            if records.iter().any(|record| record.definition == key) {
+                continue;
+            }
+            records.extend(self.session.nodes.find(&RecordKey::Definition(key))?);
+        }
+        Ok(records)
     }
 
     /// The root that the step starts from.
@@ -128,7 +152,8 @@ impl strata_engine::Step for BuildStep<'_> {
         }
         let project = &self.session.request.project;
         let slot = Slot(format!("{project}\0{}\0{}", step.stage, step.ordinal));
-        Definition { forced: step.forced, ..Definition::new(slot, facts) }
+        let forced = step.forced || self.session.forced.contains(&self.index);
+        Definition { forced, ttl_seconds: step.ttl_seconds, ..Definition::new(slot, facts) }
     }
 
     fn slice(&self, input: usize, tree: &TreeId) -> Result<TreeId, BuildError> {
@@ -139,8 +164,29 @@ impl strata_engine::Step for BuildStep<'_> {
             return Ok(*tree);
         };
         let view = self.session.tree_view(*tree);
-        let selection = self.session.select_from(self.index, mount, &view as &dyn View)?;
-        Ok(selection.keep(&self.session.nodes)?)
+        self.session.name_from(self.index, mount, &view as &dyn View)
+    }
+
+    /// Whatever it selects is put together now: an explanation compares it path by path, and the
+    /// record is to refer to it.
+    fn missed(&self, inputs: &[Outcome], recent: Vec<Record>) -> Result<Vec<Record>, BuildError> {
+        let nodes = &self.session.nodes;
+        let contexts = self.session.selected.keys().filter(|(step, _)| *step == self.index);
+        for (_, mount) in contexts {
+            if let Some(selection) = self.session.selection(self.index, *mount)? {
+                selection.keep(nodes)?;
+            }
+        }
+        let parents = usize::from(self.planned().parent.is_some());
+        for ((mount, _), input) in self.slices().into_iter().zip(inputs.iter().skip(parents)) {
+            let view = self.session.tree_view(input.record.tree);
+            self.session.select_from(self.index, mount, &view as &dyn View)?.keep(nodes)?;
+        }
+        self.comparable(recent)
+    }
+
+    fn is_verifiable(&self) -> bool {
+        !matches!(self.planned().op, Op::Image(_))
     }
 
     fn run(&self, _inputs: &[Outcome]) -> Result<Produced, BuildError> {

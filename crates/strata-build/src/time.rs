@@ -1,7 +1,7 @@
 //! Times as image configs write them.
 
 /// RFC 3339 in UTC, from seconds since 1970.
-pub(crate) fn rfc3339(seconds: i64) -> String {
+pub fn rfc3339(seconds: i64) -> String {
     let (days, rest) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
     // Days to a date by Howard Hinnant's `civil_from_days`: years begin in March.
     let shifted = days + 719_468;

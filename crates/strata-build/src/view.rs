@@ -42,6 +42,10 @@ pub(crate) trait View {
     /// What stands at the path itself.
     fn get(&self, path: &TreePath) -> Result<Option<Seen>, TreeError>;
 
+    /// The id of a directory's tree, told without a look at all that is in it; if `mode` is given,
+    /// as if the directory itself was root's and had that mode. None if none stands there.
+    fn tree(&self, path: &TreePath, mode: Option<u32>) -> Result<Option<TreeId>, TreeError>;
+
     /// The names in a directory, in order.
     fn children(&self, path: &TreePath) -> Result<Vec<Vec<u8>>, TreeError>;
 
@@ -120,21 +124,26 @@ impl View for ContextView<'_> {
         Ok(self.0.get(path).map(seen_in_context))
     }
 
+    fn tree(&self, path: &TreePath, mode: Option<u32>) -> Result<Option<TreeId>, TreeError> {
+        let mode = mode.or_else(|| self.0.get(path).map(|found| found.mode));
+        Ok(mode.and_then(|mode| self.0.tree(path, mode)))
+    }
+
     fn children(&self, path: &TreePath) -> Result<Vec<Vec<u8>>, TreeError> {
         Ok(self.0.children(path).map(|(path, _)| path.name().to_vec()).collect())
     }
 
     fn matches(&self, glob: &Glob) -> Result<Vec<TreePath>, TreeError> {
-        Ok(self.0.matches(glob).map(|(path, _)| path.clone()).collect())
+        Ok(self.0.matches(glob).map(|(path, _)| path).collect())
     }
 }
 
-fn seen_in_context(found: &Found) -> Seen {
-    let kind = match &found.kind {
+fn seen_in_context(found: Found) -> Seen {
+    let kind = match found.kind {
         FoundKind::Directory => Kind::Directory,
-        FoundKind::File { blob, size } => Kind::File { blob: *blob, size: *size },
-        FoundKind::Symlink { target } => Kind::Symlink { target: target.clone() },
-        FoundKind::Device(device) => Kind::Device(*device),
+        FoundKind::File { blob, size } => Kind::File { blob, size },
+        FoundKind::Symlink { target } => Kind::Symlink { target },
+        FoundKind::Device(device) => Kind::Device(device),
     };
     Seen { kind, metadata: Metadata::root(found.mode), modified: Time(found.modified.seconds) }
 }
@@ -170,15 +179,20 @@ impl<'a> RootView<'a> {
         Ok(directory)
     }
 
+    /// The tree at a path without links.
+    fn tree_at(&self, path: &TreePath) -> Result<Option<TreeId>, TreeError> {
+        let Some(mut tree) = self.tree else { return Ok(None) };
+        for name in path.components() {
+            let directory = self.directory(&tree)?;
+            let Some(Node::Directory(below)) = directory.entries.get(name) else { return Ok(None) };
+            tree = *below;
+        }
+        Ok(Some(tree))
+    }
+
     /// The directory at a path without links.
     fn directory_at(&self, path: &TreePath) -> Result<Option<Arc<Directory>>, TreeError> {
-        let Some(tree) = &self.tree else { return Ok(None) };
-        let mut directory = self.directory(tree)?;
-        for name in path.components() {
-            let Some(Node::Directory(tree)) = directory.entries.get(name) else { return Ok(None) };
-            directory = self.directory(&tree.clone())?;
-        }
-        Ok(Some(directory))
+        self.tree_at(path)?.map(|tree| self.directory(&tree)).transpose()
     }
 
     /// When the topmost layer that sets a path says it was modified.
@@ -227,6 +241,17 @@ impl View for RootView<'_> {
             _ => return None,
         };
         Some(HardLink { layer, first: first.clone() })
+    }
+
+    fn tree(&self, path: &TreePath, mode: Option<u32>) -> Result<Option<TreeId>, TreeError> {
+        let Some(tree) = self.tree_at(path)? else { return Ok(None) };
+        let Some(mode) = mode else { return Ok(Some(tree)) };
+        let directory = self.directory(&tree)?;
+        let metadata = Metadata::root(mode);
+        if directory.metadata == metadata {
+            return Ok(Some(tree));
+        }
+        Ok(Some(Directory { metadata, entries: directory.entries.clone() }.id()))
     }
 
     fn children(&self, path: &TreePath) -> Result<Vec<Vec<u8>>, TreeError> {

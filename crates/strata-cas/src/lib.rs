@@ -51,5 +51,8 @@ pub use squash::squash;
 pub use store::{
     Blob, BlobReader, BlobStore, NameStore, RecordStore, SnapshotStore, Staging, Store, StoreError,
 };
-pub use tree::{Device, Directory, File, Metadata, Node, TreeChange, TreeError, diff, load};
+pub use tree::{
+    Device, Diff, Difference, Directory, DirectoryWriter, File, Metadata, Node, Standing,
+    TreeChange, TreeError, diff, load,
+};
 pub use update::apply;

@@ -134,14 +134,11 @@ impl Directory {
 
     /// The canonical bytes, whose BLAKE3 is the tree's id.
     pub fn encode(&self) -> Vec<u8> {
-        let mut to = Writer::with_format(FORMAT);
-        self.metadata.encode(&mut to);
-        to.count(self.entries.len());
+        let mut writer = DirectoryWriter::new(&self.metadata, self.entries.len());
         for (name, node) in &self.entries {
-            to.bytes(name);
-            encode_node(node, &mut to);
+            writer.entry(name, node);
         }
-        to.into_bytes()
+        writer.finish()
     }
 
     /// Whether bytes begin as a directory's do.
@@ -176,6 +173,32 @@ impl Directory {
     /// Keeps this node and names it. What it refers to must be kept already.
     pub fn keep(&self, store: &dyn BlobStore) -> Result<TreeId, StoreError> {
         store.put(&self.encode()).map(TreeId::from)
+    }
+}
+
+/// Writes a directory's canonical bytes entry by entry, for those who have them in order and need
+/// no [`Directory`].
+#[derive(Debug)]
+pub struct DirectoryWriter(Writer);
+
+impl DirectoryWriter {
+    /// Begins a directory of so many entries.
+    pub fn new(metadata: &Metadata, entries: usize) -> Self {
+        let mut to = Writer::with_format(FORMAT);
+        metadata.encode(&mut to);
+        to.count(entries);
+        Self(to)
+    }
+
+    /// Adds the next entry. Names must come in ascending order, each once.
+    pub fn entry(&mut self, name: &[u8], node: &Node) {
+        self.0.bytes(name);
+        encode_node(node, &mut self.0);
+    }
+
+    /// The bytes, whose BLAKE3 is the tree's id.
+    pub fn finish(self) -> Vec<u8> {
+        self.0.into_bytes()
     }
 }
 
@@ -256,78 +279,135 @@ pub enum TreeChange {
     Metadata,
 }
 
-/// The paths that differ from `old` to `new`, in order; equal subtrees are not read.
-/// Stops after `limit` paths: the second value is how many there are in all that were seen.
+/// One path that differs between two trees.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Difference {
+    /// Which.
+    pub path: TreePath,
+    /// How.
+    pub change: TreeChange,
+    /// What stands there in the old tree.
+    pub old: Option<Standing>,
+    /// What stands there in the new one.
+    pub new: Option<Standing>,
+}
+
+/// What stands at a path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Standing {
+    /// What it is.
+    pub node: Node,
+    /// Its metadata, also if it is a directory.
+    pub metadata: Metadata,
+}
+
+/// What differs between two trees.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Diff {
+    /// The first paths, in order.
+    pub listed: Vec<Difference>,
+    /// How many there are in all, as far as they were counted.
+    pub total: usize,
+}
+
+/// The paths that differ from `old` to `new`, in order; equal subtrees are not read, and what is
+/// in a directory that only one of them has is not told. Lists at most `listed` paths, and ends
+/// when `counted` have been seen.
 pub fn diff(
     store: &dyn BlobStore,
     old: &TreeId,
     new: &TreeId,
-    limit: usize,
-) -> Result<(Vec<(TreePath, TreeChange)>, usize), TreeError> {
-    let mut found = Found { limit, paths: Vec::new(), total: 0 };
-    diff_directories(store, old, new, &TreePath::ROOT, &mut found)?;
-    Ok((found.paths, found.total))
-}
-
-struct Found {
-    limit: usize,
-    paths: Vec<(TreePath, TreeChange)>,
-    total: usize,
-}
-
-impl Found {
-    fn add(&mut self, path: TreePath, change: TreeChange) {
-        self.total += 1;
-        if self.paths.len() < self.limit {
-            self.paths.push((path, change));
+    listed: usize,
+    counted: usize,
+) -> Result<Diff, TreeError> {
+    let mut diffing = Diffing { store, listed, counted, diff: Diff::default() };
+    if old != new {
+        let (old_root, new_root) = (load(store, old)?, load(store, new)?);
+        if old_root.metadata != new_root.metadata {
+            let (old, new) = (Node::Directory(*old), Node::Directory(*new));
+            diffing.add(TreePath::ROOT, TreeChange::Metadata, Some(&old), Some(&new))?;
         }
+        diffing.directories(&old_root, &new_root, &TreePath::ROOT)?;
     }
+    Ok(diffing.diff)
 }
 
-fn diff_directories(
-    store: &dyn BlobStore,
-    old: &TreeId,
-    new: &TreeId,
-    at: &TreePath,
-    found: &mut Found,
-) -> Result<(), TreeError> {
-    if old == new {
-        return Ok(());
+struct Diffing<'a> {
+    store: &'a dyn BlobStore,
+    listed: usize,
+    counted: usize,
+    diff: Diff,
+}
+
+impl Diffing<'_> {
+    fn add(
+        &mut self,
+        path: TreePath,
+        change: TreeChange,
+        old: Option<&Node>,
+        new: Option<&Node>,
+    ) -> Result<(), TreeError> {
+        self.diff.total += 1;
+        if self.diff.listed.len() < self.listed {
+            let standing = |node: Option<&Node>| node.map(|node| self.standing(node)).transpose();
+            let (old, new) = (standing(old)?, standing(new)?);
+            self.diff.listed.push(Difference { path, change, old, new });
+        }
+        Ok(())
     }
-    let (old, new) = (load(store, old)?, load(store, new)?);
-    if old.metadata != new.metadata {
-        found.add(at.clone(), TreeChange::Metadata);
+
+    fn standing(&self, node: &Node) -> Result<Standing, TreeError> {
+        let metadata = match node {
+            Node::Directory(tree) => load(self.store, tree)?.metadata,
+            Node::File(File { metadata, .. })
+            | Node::Symlink { metadata, .. }
+            | Node::Device { metadata, .. } => metadata.clone(),
+        };
+        Ok(Standing { node: node.clone(), metadata })
     }
-    let mut names: Vec<&Vec<u8>> = old.entries.keys().chain(new.entries.keys()).collect();
-    names.sort();
-    names.dedup();
-    for name in names {
-        let Ok(path) = at.child(name) else { continue };
-        match (old.entries.get(name), new.entries.get(name)) {
-            (Some(Node::Directory(old)), Some(Node::Directory(new))) => {
-                diff_directories(store, old, new, &path, found)?;
+
+    fn directories(
+        &mut self,
+        old: &Directory,
+        new: &Directory,
+        at: &TreePath,
+    ) -> Result<(), TreeError> {
+        let mut names: Vec<&Vec<u8>> = old.entries.keys().chain(new.entries.keys()).collect();
+        names.sort();
+        names.dedup();
+        for name in names {
+            if self.diff.total >= self.counted {
+                return Ok(());
             }
-            (Some(old), Some(new)) => {
-                if let Some(change) = compare(old, new) {
-                    found.add(path, change);
+            let Ok(path) = at.child(name) else { continue };
+            match (old.entries.get(name), new.entries.get(name)) {
+                (Some(old), Some(new)) if old == new => {}
+                (Some(old @ Node::Directory(old_tree)), Some(new @ Node::Directory(new_tree))) => {
+                    let below = load(self.store, old_tree)?;
+                    let new_below = load(self.store, new_tree)?;
+                    if below.metadata != new_below.metadata {
+                        self.add(path.clone(), TreeChange::Metadata, Some(old), Some(new))?;
+                    }
+                    self.directories(&below, &new_below, &path)?;
                 }
+                (Some(old), Some(new)) => {
+                    self.add(path, how(old, new), Some(old), Some(new))?;
+                }
+                (Some(old), None) => self.add(path, TreeChange::Removed, Some(old), None)?,
+                (None, new) => self.add(path, TreeChange::Added, None, new)?,
             }
-            (Some(_), None) => found.add(path, TreeChange::Removed),
-            (None, _) => found.add(path, TreeChange::Added),
         }
+        Ok(())
     }
-    Ok(())
 }
 
-fn compare(old: &Node, new: &Node) -> Option<TreeChange> {
-    if old == new {
-        return None;
-    }
+/// How two nodes differ that are not equal.
+fn how(old: &Node, new: &Node) -> TreeChange {
     let same_content = match (old, new) {
         (Node::File(old), Node::File(new)) => old.blob == new.blob,
         (Node::Symlink { target: old, .. }, Node::Symlink { target: new, .. }) => old == new,
         (Node::Device { device: old, .. }, Node::Device { device: new, .. }) => old == new,
         _ => false,
     };
-    Some(if same_content { TreeChange::Metadata } else { TreeChange::Content })
+    if same_content { TreeChange::Metadata } else { TreeChange::Content }
 }

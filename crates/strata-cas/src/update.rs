@@ -201,8 +201,15 @@ mod tests {
         let detour = lay(Some(&detour), vec![remove("c"), file("b", "2"), file("a", "1")]);
         assert_eq!(at_once, detour);
         let other = lay(Some(&at_once), vec![file("b", "9"), file("d", "4")]);
-        let (changes, total) = diff(&store, &at_once, &other, 10).expect("diff");
+        let found = diff(&store, &at_once, &other, 10, 10).expect("diff");
+        let changes: Vec<_> =
+            found.listed.iter().map(|one| (one.path.clone(), one.change)).collect();
         let expected = [(path("b"), TreeChange::Content), (path("d"), TreeChange::Added)];
-        assert_eq!((changes.as_slice(), total), (&expected[..], 2));
+        assert_eq!((changes.as_slice(), found.total), (&expected[..], 2));
+        let metadata = |one: &Option<crate::Standing>| one.as_ref().map(|it| it.metadata.mode);
+        assert_eq!(metadata(&found.listed[1].old), None);
+        assert_eq!(metadata(&found.listed[1].new), Some(0o644));
+        let bounded = diff(&store, &at_once, &other, 0, 1).expect("diff");
+        assert_eq!((bounded.listed.len(), bounded.total), (0, 1));
     }
 }

@@ -27,6 +27,7 @@
 //! assert_eq!(parse.tree.instructions()[1].original, "RUN npm ci &&     npm test");
 //! ```
 
+mod cache_comment;
 mod check;
 mod diagnostic;
 mod duration;

@@ -2,6 +2,7 @@
 //!
 //! What an instruction says is read elsewhere (`read`); here it is only found.
 
+use crate::cache_comment;
 use crate::diagnostic::Diagnostic;
 use crate::read::{Head, Reader};
 use crate::tree::{Comment, Directive, DirectiveName, Line, LineKind, SyntaxTree};
@@ -276,6 +277,7 @@ impl<'a> Parser<'a> {
         }
         let span = Span::new(first.start, end);
         let comments = std::mem::take(&mut self.comments_above);
+        self.diagnostics.extend(cache_comment::check(&comments));
         let mut reader = Reader::new(self.escape, &heredocs, &mut self.diagnostics);
         let kind = reader.kind(&head, span).unwrap_or(Kind::Unknown);
         self.instructions.push(Instruction {

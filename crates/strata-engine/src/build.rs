@@ -12,7 +12,10 @@ use strata_cas::{
 
 use crate::keys::{InputKey, Seen, input_keys, keys_of};
 use crate::reason::Missed;
-use crate::{Definition, Found, Graph, Input, Keys, MissReason, Step, StepId};
+use crate::verify::run_again;
+use crate::{
+    Definition, Found, Graph, Input, Keys, MissReason, Step, StepId, Verification, Verify,
+};
 
 /// What became of a step.
 #[derive(Debug, Clone)]
@@ -46,6 +49,8 @@ pub enum Event<'a> {
     Waiting(StepId, Option<u32>),
     /// A step is about to run.
     Running(StepId, &'a MissReason),
+    /// A step that is in the cache ran again, to see whether it gives the same.
+    Verified(StepId, &'a Verification),
     /// A step is done, by running or from the cache.
     Done(StepId, &'a Outcome),
     /// A step failed; no other will be started.
@@ -80,12 +85,13 @@ pub struct Build<'a, T> {
     store: &'a T,
     jobs: NonZeroUsize,
     is_cancelled: &'a (dyn Fn() -> bool + Sync),
+    verify: Option<Verify>,
 }
 
 impl<'a, T: RecordStore + BlobStore> Build<'a, T> {
     /// One step at a time.
     pub fn new(store: &'a T) -> Self {
-        Self { store, jobs: NonZeroUsize::MIN, is_cancelled: &|| false }
+        Self { store, jobs: NonZeroUsize::MIN, is_cancelled: &|| false, verify: None }
     }
 
     /// Up to `jobs` steps at a time.
@@ -99,6 +105,11 @@ impl<'a, T: RecordStore + BlobStore> Build<'a, T> {
         Self { is_cancelled, ..self }
     }
 
+    /// Runs a sample of the hits again; what comes of it is told and changes no answer.
+    pub fn with_verification(self, verify: Verify) -> Self {
+        Self { verify: Some(verify), ..self }
+    }
+
     /// Answers every step of the graph; the outcomes are in the graph's order.
     pub fn run<S: Step>(
         &self,
@@ -110,6 +121,7 @@ impl<'a, T: RecordStore + BlobStore> Build<'a, T> {
             graph,
             observe,
             is_cancelled: self.is_cancelled,
+            verify: self.verify,
             state: Mutex::new(State::new(graph)),
             changed: Condvar::new(),
         };
@@ -133,6 +145,8 @@ struct State<E> {
     in_flight: HashSet<RecordKey>,
     /// Keys that ran in this evaluation: an equal step is not forced a second time.
     ran: HashSet<DefinitionKey>,
+    /// Keys that ran again in this evaluation, to see whether they give the same.
+    verified: HashSet<DefinitionKey>,
     failed: Option<Failed<E>>,
 }
 
@@ -147,6 +161,7 @@ impl<E> State<E> {
             unfinished: graph.len(),
             in_flight: HashSet::new(),
             ran: HashSet::new(),
+            verified: HashSet::new(),
             failed: None,
         }
     }
@@ -162,6 +177,7 @@ struct Evaluation<'a, T, S: Step> {
     graph: &'a Graph<S>,
     observe: &'a (dyn Fn(Event<'_>) + Sync),
     is_cancelled: &'a (dyn Fn() -> bool + Sync),
+    verify: Option<Verify>,
     state: Mutex<State<S::Error>>,
     changed: Condvar,
 }
@@ -248,20 +264,30 @@ impl<T: RecordStore + BlobStore, S: Step> Evaluation<'_, T, S> {
 
         let _flight = self.fly(&keys);
         let forced = definition.forced && !self.state().ran.contains(&keys.definition);
-        if !forced && let Some(outcome) = self.look_up(id, &keys, &definition.slot)? {
+        if !forced && let Cached::Fresh(outcome) = self.cached(id, &keys, &definition)? {
+            self.verify(id, &outcome, &inputs);
             return Ok(outcome);
         }
         let _claim = if forced { None } else { Some(self.claim(id, &keys)?) };
-        // Whoever had the claim until now may have left a record.
-        if !forced && let Some(outcome) = self.look_up(id, &keys, &definition.slot)? {
-            return Ok(outcome);
+        let mut expired = None;
+        if !forced {
+            // Whoever had the claim until now may have left a record.
+            match self.cached(id, &keys, &definition)? {
+                Cached::Fresh(outcome) => return Ok(outcome),
+                Cached::Expired(reason) => expired = Some(reason),
+                Cached::Nothing => {}
+            }
         }
-        let reason = if forced {
-            MissReason::Forced
-        } else {
-            let missed =
-                Missed { definition: keys.definition, facts: &definition.facts, inputs: &trees };
-            missed.explain(self.store, &self.store.recent(&definition.slot)?)
+        let earlier = self.store.recent(&definition.slot)?;
+        let earlier = self.graph.step(id).missed(&inputs, earlier).map_err(StepError::Step)?;
+        let reason = match expired {
+            Some(expired) => expired,
+            None if forced => MissReason::Forced,
+            None => {
+                let definition_key = keys.definition;
+                let (facts, inputs) = (&definition.facts, &trees);
+                Missed { definition: definition_key, facts, inputs }.explain(self.store, &earlier)
+            }
         };
         (self.observe)(Event::Running(id, &reason));
         let record = self.execute(id, definition, &keys, trees, &inputs)?;
@@ -271,6 +297,43 @@ impl<T: RecordStore + BlobStore, S: Step> Evaluation<'_, T, S> {
             record: Arc::new(record),
             verdict: Verdict::Miss(reason),
         })
+    }
+
+    /// What the cache has for a step, and whether it is young enough.
+    fn cached(
+        &self,
+        id: StepId,
+        keys: &Keys,
+        definition: &Definition,
+    ) -> Result<Cached, StepError<S::Error>> {
+        let Some(outcome) = self.look_up(id, keys, &definition.slot)? else {
+            return Ok(Cached::Nothing);
+        };
+        let age_seconds = now_seconds().saturating_sub(outcome.record.created);
+        Ok(match definition.ttl_seconds {
+            // What ran in this evaluation is as fresh as anything: an equal step finds it.
+            Some(ttl_seconds)
+                if age_seconds > ttl_seconds && !self.state().ran.contains(&keys.definition) =>
+            {
+                Cached::Expired(MissReason::Expired { age_seconds, ttl_seconds })
+            }
+            _ => Cached::Fresh(outcome),
+        })
+    }
+
+    /// Runs a hit again if it is in the sample.
+    fn verify(&self, id: StepId, outcome: &Outcome, inputs: &[Outcome]) {
+        let step = self.graph.step(id);
+        let is_chosen = self.verify.is_some_and(|verify| verify.chooses(&outcome.definition));
+        let is_new = || {
+            let mut state = self.state();
+            // An equal step ran just now, or was verified in its place.
+            !state.ran.contains(&outcome.definition) && state.verified.insert(outcome.definition)
+        };
+        if is_chosen && step.is_verifiable() && is_new() {
+            let verification = run_again(step, inputs, &outcome.record, self.store);
+            (self.observe)(Event::Verified(id, &verification));
+        }
     }
 
     fn inputs(&self, id: StepId) -> Vec<Outcome> {
@@ -365,7 +428,6 @@ impl<T: RecordStore + BlobStore, S: Step> Evaluation<'_, T, S> {
         let begin = Instant::now();
         let produced = self.graph.step(id).run(inputs).map_err(StepError::Step)?;
         let millis = u64::try_from(begin.elapsed().as_millis()).unwrap_or(u64::MAX);
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let record = Record {
             definition: keys.definition,
             content: keys.content,
@@ -375,11 +437,23 @@ impl<T: RecordStore + BlobStore, S: Step> Evaluation<'_, T, S> {
             payload: produced.payload,
             cost: Cost { millis, bytes: produced.bytes },
             slot: definition.slot,
-            created: now.as_secs(),
+            created: now_seconds(),
         };
         self.store.keep(&record, &[])?;
         Ok(record)
     }
+}
+
+fn now_seconds() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
+}
+
+/// What a lookup gave.
+enum Cached {
+    Fresh(Outcome),
+    /// There is a result, and it is too old.
+    Expired(MissReason),
+    Nothing,
 }
 
 /// Keys that one worker is at; given free when dropped.

@@ -35,12 +35,14 @@ pub struct Definition {
     pub facts: Vec<Fact>,
     /// Whether it must run whatever the cache says.
     pub forced: bool,
+    /// How old a record may be that answers for it, in seconds.
+    pub ttl_seconds: Option<u64>,
 }
 
 impl Definition {
     /// A step that may be answered from the cache.
     pub fn new(slot: Slot, facts: Vec<Fact>) -> Self {
-        Self { slot, facts, forced: false }
+        Self { slot, facts, forced: false, ttl_seconds: None }
     }
 }
 
@@ -68,6 +70,18 @@ pub trait Step: Send + Sync {
 
     /// Does the work, on inputs in the order of the graph.
     fn run(&self, inputs: &[Outcome]) -> Result<Produced, Self::Error>;
+
+    /// Called once the step is known to run, before that is explained. `recent` are the records
+    /// of its slot; those that it is to be compared with are given back. Whatever the trees of its
+    /// facts and slices name must be in the store when this returns.
+    fn missed(&self, _inputs: &[Outcome], recent: Vec<Record>) -> Result<Vec<Record>, Self::Error> {
+        Ok(recent)
+    }
+
+    /// Whether running it again, only to see if it gives the same, makes sense.
+    fn is_verifiable(&self) -> bool {
+        true
+    }
 
     /// Whether all that a record refers to is still there.
     fn usable(&self, _record: &Record) -> Result<bool, Self::Error> {

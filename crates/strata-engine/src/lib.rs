@@ -49,8 +49,10 @@ mod build;
 mod graph;
 mod keys;
 mod reason;
+mod verify;
 
 pub use build::{Build, Event, Failed, Outcome, StepError, Verdict};
 pub use graph::{Definition, Graph, Input, Produced, Step, StepId};
 pub use keys::{Keys, Seen, keys, keys_over};
-pub use reason::{FactChange, Found, MissReason, PathChanges};
+pub use reason::{FactChange, Found, MissReason};
+pub use verify::{Verification, Verify};

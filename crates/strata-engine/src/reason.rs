@@ -1,11 +1,9 @@
 //! Why a step was not in the cache, as data: what was compared with what, and what differs.
 
-use strata_cas::{
-    BlobStore, DefinitionKey, Fact, FactValue, Record, TreeChange, TreeId, TreePath, diff,
-};
+use strata_cas::{BlobStore, DefinitionKey, Diff, Fact, FactValue, Record, TreeId, diff};
 
 /// How many changed paths a reason lists; the rest is counted.
-const LISTED_PATHS: usize = 20;
+const LISTED_PATHS: usize = 50;
 
 /// By which key a record was found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,6 +21,13 @@ pub enum MissReason {
     First,
     /// The user asked for it.
     Forced,
+    /// Its result is older than the step allows.
+    Expired {
+        /// How old it is.
+        age_seconds: u64,
+        /// How old it may be.
+        ttl_seconds: u64,
+    },
     /// What it does, or what it is given, is not what the nearest earlier record has.
     Changed(Vec<FactChange>),
     /// It does the same, but to other files: an earlier step gave another tree.
@@ -30,7 +35,7 @@ pub enum MissReason {
         /// Which of its inputs.
         input: usize,
         /// What differs in it.
-        paths: PathChanges,
+        paths: Diff,
     },
     /// It was remembered, and the record, or something that it refers to, is gone.
     Evicted,
@@ -53,25 +58,13 @@ pub enum FactChange {
         /// Which fact.
         name: String,
         /// What differs.
-        paths: PathChanges,
+        paths: Diff,
     },
 }
 
-/// What differs between two trees.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct PathChanges {
-    /// The first paths, in order.
-    pub listed: Vec<(TreePath, TreeChange)>,
-    /// How many there are in all.
-    pub total: usize,
-}
-
-impl PathChanges {
-    fn between(store: &dyn BlobStore, old: &TreeId, new: &TreeId) -> Self {
-        // An old tree may have been swept: then there is nothing to list.
-        let (listed, total) = diff(store, old, new, LISTED_PATHS).unwrap_or_default();
-        Self { listed, total }
-    }
+/// What differs between two trees. An old one may have been swept: then nothing is listed.
+pub(crate) fn between(store: &dyn BlobStore, old: &TreeId, new: &TreeId) -> Diff {
+    diff(store, old, new, LISTED_PATHS, usize::MAX).unwrap_or_default()
 }
 
 /// A step that was not found, as explanations see it.
@@ -82,9 +75,9 @@ pub(crate) struct Missed<'a> {
 }
 
 impl Missed<'_> {
-    /// Compares with the earlier record of the same slot that has most in common with it.
+    /// Compares with the earlier record that has most in common with it.
     pub(crate) fn explain(&self, store: &dyn BlobStore, earlier: &[Record]) -> MissReason {
-        let Some(nearest) = self.nearest(earlier) else { return MissReason::First };
+        let Some(nearest) = self.nearest(store, earlier) else { return MissReason::First };
         if nearest.definition == self.definition {
             return MissReason::Evicted;
         }
@@ -95,24 +88,59 @@ impl Missed<'_> {
         let trees = nearest.inputs.iter().zip(self.inputs);
         match trees.enumerate().find(|(_, (old, new))| old != new) {
             Some((input, (old, new))) => {
-                MissReason::Input { input, paths: PathChanges::between(store, old, new) }
+                MissReason::Input { input, paths: between(store, old, new) }
             }
             None => MissReason::Evicted,
         }
     }
 
-    /// The newest of those that share most facts and inputs.
-    fn nearest<'a>(&self, earlier: &'a [Record]) -> Option<&'a Record> {
-        let mut best: Option<(usize, &Record)> = None;
-        for record in earlier {
+    /// Of those that share most facts and inputs, the one whose trees differ in the fewest paths;
+    /// of several, the first one. So a build after a change of branch is compared with the last
+    /// one on that branch, not with the last one.
+    fn nearest<'a>(&self, store: &dyn BlobStore, earlier: &'a [Record]) -> Option<&'a Record> {
+        let shared = |record: &Record| {
             let facts = record.facts.iter().filter(|fact| self.facts.contains(fact)).count();
             let trees = record.inputs.iter().zip(self.inputs);
-            let score = facts + trees.filter(|(old, new)| old == new).count();
-            if best.is_none_or(|(most, _)| score > most) {
-                best = Some((score, record));
+            facts + trees.filter(|(old, new)| old == new).count()
+        };
+        let most = earlier.iter().map(shared).max()?;
+        let mut candidates = earlier.iter().filter(|record| shared(record) == most).peekable();
+        let mut best = candidates.next()?;
+        if candidates.peek().is_none() {
+            return Some(best);
+        }
+        let mut fewest = self.distance(store, best, usize::MAX);
+        for record in candidates {
+            let distance = self.distance(store, record, fewest);
+            if distance < fewest {
+                (best, fewest) = (record, distance);
             }
         }
-        best.map(|(_, record)| record)
+        Some(best)
+    }
+
+    /// In how many paths the trees of a record differ from these; `enough` ends the counting.
+    fn distance(&self, store: &dyn BlobStore, record: &Record, enough: usize) -> usize {
+        let of = |fact: &Fact| match fact.value {
+            FactValue::Tree(tree) => Some(tree),
+            FactValue::Text(_) => None,
+        };
+        let same_name = |name: &str| record.facts.iter().find(|fact| fact.name == name);
+        let facts = self
+            .facts
+            .iter()
+            .filter_map(|fact| Some((same_name(&fact.name).and_then(of)?, of(fact)?)));
+        let inputs = record.inputs.iter().copied().zip(self.inputs.iter().copied());
+        let mut total: usize = 0;
+        for (old, new) in facts.chain(inputs) {
+            if total >= enough {
+                break;
+            }
+            // What can not be compared any more is farthest.
+            let paths = diff(store, &old, &new, 0, enough - total).map_or(enough, |d| d.total);
+            total = total.saturating_add(paths);
+        }
+        total
     }
 }
 
@@ -138,7 +166,7 @@ fn fact_change(
 ) -> FactChange {
     match (old, new) {
         (Some(FactValue::Tree(old)), Some(FactValue::Tree(new))) => {
-            FactChange::Files { name, paths: PathChanges::between(store, &old, &new) }
+            FactChange::Files { name, paths: between(store, &old, &new) }
         }
         (old, new) => {
             let text = |value: Option<FactValue>| value.map(|value| value.to_string());

@@ -450,7 +450,12 @@ impl<'a> Evaluation<'a> {
         let no_cache = &self.request.no_cache;
         let forced =
             !matches!(op, Op::Image(_)) && (no_cache.contains("") || no_cache.contains(stage));
-        self.steps.push(Step { stage: stage.to_owned(), ordinal, text, span, parent, op, forced });
+        let mut instructions = self.request.tree.instructions().iter();
+        let instruction = instructions.find(|it| it.span.range().contains(&span.start));
+        let ttl = instruction.filter(|_| span != Span::default()).and_then(Instruction::cache_ttl);
+        let (stage, ttl_seconds) = (stage.to_owned(), ttl.map(|ttl| ttl.as_secs()));
+        let step = Step { stage, ordinal, text, span, parent, op, forced, ttl_seconds };
+        self.steps.push(step);
         self.steps.len() - 1
     }
 

@@ -79,6 +79,8 @@ pub struct Step {
     pub op: Op,
     /// Whether it runs whatever the cache says.
     pub forced: bool,
+    /// How old a cached result may be, in seconds: a `# cache: ttl=` comment.
+    pub ttl_seconds: Option<u64>,
 }
 
 /// What a step does.

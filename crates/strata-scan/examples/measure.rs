@@ -125,9 +125,9 @@ fn directories(answer: &strata_scan::Scan) -> Vec<Directory> {
     let files = |directory: &TreePath| {
         let is_file = |found: &Found| matches!(found.kind, FoundKind::File { .. });
         let children = answer.children(directory).filter(|(_, found)| is_file(found));
-        children.map(|(path, _)| name(path)).collect()
+        children.map(|(path, _)| name(&path)).collect()
     };
     let is_directory = |found: &Found| found.kind == FoundKind::Directory;
     let directories = answer.entries().filter(|(_, found)| is_directory(found));
-    directories.map(|(path, _)| (path.to_string(), files(path))).collect()
+    directories.map(|(path, _)| (path.to_string(), files(&path))).collect()
 }

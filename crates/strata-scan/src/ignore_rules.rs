@@ -19,7 +19,7 @@
 //! that `\d` is any digit and `[*]` is not a star; here a `\` always makes the next character
 //! ordinary and a set holds what is written in it, as Docker documents it.
 
-use strata_cas::TreePath;
+use strata_cas::{BlobId, TreePath};
 
 use crate::pattern::{self, DoubleStar, Token};
 
@@ -45,6 +45,8 @@ pub struct IgnoreRules {
 struct Rule {
     /// Whether it brings paths back (`!`).
     exception: bool,
+    /// As cleaned.
+    pattern: Vec<u8>,
     tokens: Vec<Token>,
     /// How many `/` a path has that matches it, if that is fixed.
     slashes: Option<usize>,
@@ -70,6 +72,17 @@ impl IgnoreRules {
             rules.extend(Rule::read(pattern.as_ref(), index + 1)?);
         }
         Ok(Self { rules })
+    }
+
+    /// Names the rules: equal names leave out the same paths.
+    pub(crate) fn fingerprint(&self) -> [u8; 32] {
+        let mut writer = strata_cas::Writer::with_format("strata.ignore-rules.1");
+        writer.count(self.rules.len());
+        for Rule { exception, pattern, tokens: _, slashes: _ } in &self.rules {
+            writer.flag(*exception);
+            writer.bytes(pattern);
+        }
+        *BlobId::of(writer.as_bytes()).as_bytes()
     }
 
     /// Whether there is no rule at all.
@@ -215,7 +228,12 @@ impl Rule {
             return Err(error(&cleaned, "a range in a set goes backwards"));
         }
         // "." would be the context itself, which cannot be left out.
-        Ok((cleaned != b".").then(|| Self { exception, slashes: slashes(&tokens), tokens }))
+        Ok((cleaned != b".").then(|| Self {
+            exception,
+            slashes: slashes(&tokens),
+            tokens,
+            pattern: cleaned,
+        }))
     }
 
     /// Whether it can match a path below a directory; directly in it, if so wanted.

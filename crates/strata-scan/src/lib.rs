@@ -9,13 +9,14 @@
 //!    the start of the scan that read it: a change that no stamp could show is read again. The
 //!    ctime is what makes this safe against tools that set the mtime back.
 //! 2. **One look for each file.** The stamp file also keeps what directories hold, under the
-//!    directories' own stamps and the same rule, so an unchanged context is not even listed.
+//!    directories' own stamps and the same rule, so an unchanged context is not even listed; and
+//!    what each directory's tree is called, so that it is not even put together.
 //!
 //! [`IgnoreRules`] are BuildKit's and [`Glob`]s are Go's, both matched here and tested against
 //! their documented cases, since git's rules and Rust's globs answer otherwise.
 //!
-//! What the crate deliberately does not do: it knows no Dockerfile and no image, makes no tree
-//! (owners are the COPY's decision), looks at no owner and no extended attribute, and keeps no
+//! What the crate deliberately does not do: it knows no Dockerfile and no image, names trees as if
+//! all were root's (other owners are the COPY's decision), looks at no owner and no extended attribute, and keeps no
 //! content. It prints nothing. It asks the clock once, for the first promise, and nothing that
 //! it answers depends on what the clock says.
 //!
@@ -46,11 +47,13 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod answer;
 mod follow;
 mod glob;
 mod hash;
 mod ignore_rules;
 mod keep;
+mod name;
 mod pattern;
 mod scan;
 mod select;
@@ -58,8 +61,9 @@ mod stamp;
 mod stamps;
 mod walk;
 
+pub use answer::{Found, FoundKind, Scan, ScanStats};
 pub use glob::{BadPattern, Glob};
 pub use ignore_rules::{IgnoreError, IgnoreRules, RulesBelow, Verdict};
-pub use scan::{Found, FoundKind, Note, Scan, ScanError, ScanRequest, ScanStats, scan};
+pub use scan::{Note, ScanError, ScanRequest, scan};
 pub use select::Selection;
 pub use stamp::Timestamp;

@@ -2,11 +2,12 @@
 //! stamp is believed is `stamp`'s rule, and asked again at each use; here they are only kept.
 //!
 //! ```text
-//! magic      16   "strata.stamps.1\n"
+//! magic      16   "strata.stamps.2\n"
 //! checksum   32   BLAKE3 of all that follows
 //! counts     24   directories, entries, bytes of names (u64 each)
-//! directories     68 each: stamp, first entry, number of entries, whether the listing is whole
-//! entries         96 each: stamp, blob, child directory, name (offset, length), kind
+//! rules      32   names the ignore rules under which trees and verdicts hold
+//! directories     96 each: stamp, first entry, number of entries, flags, tree
+//! entries         96 each: stamp, blob, child directory, name (offset, length), kind, flags
 //! names           one after the other
 //! ```
 //!
@@ -17,16 +18,24 @@
 use std::io::{self, Write};
 use std::path::Path;
 
-use strata_cas::BlobId;
+use strata_cas::{BlobId, TreeId};
 
 use crate::stamp::{Stamp, Timestamp};
 
-const MAGIC: &[u8; 16] = b"strata.stamps.1\n";
+const MAGIC: &[u8; 16] = b"strata.stamps.2\n";
 const CHECKSUM_END: usize = 48;
-const TABLES: usize = CHECKSUM_END + 24;
+const RULES: usize = CHECKSUM_END + 24;
+const TABLES: usize = RULES + 32;
 const STAMP_BYTES: usize = 52;
-const DIRECTORY_BYTES: usize = STAMP_BYTES + 16;
+const DIRECTORY_BYTES: usize = STAMP_BYTES + 12 + 32;
 const ENTRY_BYTES: usize = STAMP_BYTES + 32 + 12;
+/// A directory's flags.
+const WHOLE: u32 = 1;
+const NAMED: u32 = 2;
+/// An entry's flags.
+const KNOWN: u8 = 1;
+const JUDGED: u8 = 2;
+const EXCLUDED: u8 = 4;
 const NONE: u32 = u32::MAX;
 
 /// What an entry is, as its directory lists it.
@@ -52,6 +61,8 @@ pub(crate) struct OldDirectory {
     pub(crate) count: u32,
     /// Whether these are all the entries that a directory with this stamp has.
     pub(crate) whole: bool,
+    /// The tree that the entries make as they are known here, all wanted, under the file's rules.
+    pub(crate) tree: Option<TreeId>,
 }
 
 /// One entry of a stamp file.
@@ -61,8 +72,11 @@ pub(crate) struct OldEntry<'a> {
     pub(crate) kind: Kind,
     /// For a directory that was visited.
     pub(crate) child: Option<DirectoryIndex>,
-    /// For a file whose content is known.
+    /// For a file whose content is known. Of what is neither file nor directory only the stamp
+    /// counts.
     pub(crate) content: Option<(Stamp, BlobId)>,
+    /// Whether the file's rules leave it out, if they were asked.
+    pub(crate) excluded: Option<bool>,
 }
 
 /// A stamp file in memory; the default is an empty one.
@@ -85,7 +99,7 @@ impl Stamps {
         if !bytes.starts_with(MAGIC) || blake3::hash(body).as_bytes() != checksum {
             return None;
         }
-        let mut counts = Fields(bytes.get(CHECKSUM_END..TABLES)?);
+        let mut counts = Fields(bytes.get(CHECKSUM_END..RULES)?);
         let mut count = || usize::try_from(counts.u64()).ok();
         let (directories, entries, names) = (count()?, count()?, count()?);
         let length = directories
@@ -94,6 +108,11 @@ impl Stamps {
             .checked_add(names)?
             .checked_add(TABLES)?;
         (length == bytes.len()).then_some(Self { bytes, directories, entries })
+    }
+
+    /// The name of the rules under which trees and verdicts hold.
+    pub(crate) fn rules(&self) -> Option<[u8; 32]> {
+        self.bytes.get(RULES..TABLES)?.try_into().ok()
     }
 
     /// The root, if anything is known.
@@ -107,8 +126,10 @@ impl Stamps {
         let mut fields = Fields(self.bytes.get(start..start + DIRECTORY_BYTES)?);
         let (stamp, first, count) = (fields.stamp(), fields.u32(), fields.u32());
         let end = usize::try_from(first.checked_add(count)?).ok()?;
-        let whole = fields.u32() == 1;
-        (end <= self.entries).then_some(OldDirectory { stamp, first, count, whole })
+        let flags = fields.u32();
+        let tree = (flags & NAMED != 0).then(|| TreeId::from_bytes(fields.array()));
+        let whole = flags & WHOLE != 0;
+        (end <= self.entries).then_some(OldDirectory { stamp, first, count, whole, tree })
     }
 
     // Inlined so that callers who want the name only do not pay for the rest.
@@ -120,7 +141,7 @@ impl Stamps {
         let (stamp, blob) = (fields.stamp(), BlobId::from_bytes(fields.array()));
         let child = fields.u32();
         let name_at = usize::try_from(fields.u32()).ok()?;
-        let [length @ .., kind, known] = fields.array::<4>();
+        let [length @ .., kind, flags] = fields.array::<4>();
         let name_at =
             TABLES + self.directories * DIRECTORY_BYTES + self.entries * ENTRY_BYTES + name_at;
         let length = usize::from(u16::from_le_bytes(length));
@@ -134,7 +155,8 @@ impl Stamps {
             name: self.bytes.get(name_at..name_at.checked_add(length)?)?,
             kind,
             child: (child != NONE).then_some(child),
-            content: (known == 1).then_some((stamp, blob)),
+            content: (flags & KNOWN != 0).then_some((stamp, blob)),
+            excluded: (flags & JUDGED != 0).then_some(flags & EXCLUDED != 0),
         })
     }
 
@@ -196,8 +218,9 @@ impl Fields<'_> {
 
 /// Writes a stamp file. Directories come in the order of their numbers, each followed by its
 /// entries, sorted.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct StampsWriter {
+    rules: [u8; 32],
     directories: Vec<u8>,
     entries: Vec<u8>,
     names: Vec<u8>,
@@ -205,19 +228,32 @@ pub(crate) struct StampsWriter {
 }
 
 impl StampsWriter {
+    /// A file whose trees and verdicts hold under the rules of this name.
+    pub(crate) fn new(rules: [u8; 32]) -> Self {
+        let (directories, entries, names) = (Vec::new(), Vec::new(), Vec::new());
+        Self { rules, directories, entries, names, entry_count: 0 }
+    }
+
     /// Begins the next directory.
-    pub(crate) fn directory(&mut self, stamp: &Stamp, count: u32, whole: bool) {
+    pub(crate) fn directory(
+        &mut self,
+        stamp: &Stamp,
+        count: u32,
+        whole: bool,
+        tree: Option<TreeId>,
+    ) {
         let to = &mut self.directories;
         put_stamp(stamp, to);
         to.extend_from_slice(&self.entry_count.to_le_bytes());
         to.extend_from_slice(&count.to_le_bytes());
-        to.extend_from_slice(&u32::from(whole).to_le_bytes());
-        to.extend_from_slice(&[0; 4]);
+        let flags = if whole { WHOLE } else { 0 } | if tree.is_some() { NAMED } else { 0 };
+        to.extend_from_slice(&flags.to_le_bytes());
+        to.extend_from_slice(&tree.map_or([0; 32], |tree| *tree.as_bytes()));
     }
 
     /// Adds the next entry.
     pub(crate) fn entry(&mut self, entry: &OldEntry<'_>) -> io::Result<()> {
-        let OldEntry { name, kind, child, content } = *entry;
+        let OldEntry { name, kind, child, content, excluded } = *entry;
         let too_much = |_| io::Error::from(io::ErrorKind::FileTooLarge);
         let (stamp, blob) = content.unwrap_or((Stamp::default(), BlobId::from_bytes([0; 32])));
         let to = &mut self.entries;
@@ -232,7 +268,12 @@ impl StampsWriter {
             Kind::Other => 2,
             Kind::Unknown => 3,
         });
-        to.push(u8::from(content.is_some()));
+        let judged = match excluded {
+            None => 0,
+            Some(false) => JUDGED,
+            Some(true) => JUDGED | EXCLUDED,
+        };
+        to.push(if content.is_some() { KNOWN } else { 0 } | judged);
         self.names.extend_from_slice(name);
         self.entry_count += 1;
         Ok(())
@@ -240,7 +281,7 @@ impl StampsWriter {
 
     /// The whole file.
     pub(crate) fn finish(self) -> Vec<u8> {
-        let Self { directories, entries, names, entry_count } = self;
+        let Self { rules, directories, entries, names, entry_count } = self;
         let mut bytes =
             Vec::with_capacity(TABLES + directories.len() + entries.len() + names.len());
         bytes.extend_from_slice(MAGIC);
@@ -249,6 +290,7 @@ impl StampsWriter {
         for count in [directory_count as u64, u64::from(entry_count), names.len() as u64] {
             bytes.extend_from_slice(&count.to_le_bytes());
         }
+        bytes.extend_from_slice(&rules);
         bytes.extend_from_slice(&directories);
         bytes.extend_from_slice(&entries);
         bytes.extend_from_slice(&names);
@@ -292,12 +334,15 @@ mod tests {
     fn sample() -> Vec<u8> {
         let stamp = Stamp { inode: 7, mode: 0o100_644, ..Stamp::default() };
         let content = Some((stamp, BlobId::of(b"x")));
-        let entry = |name, kind, child, content| OldEntry { name, kind, child, content };
-        let mut writer = StampsWriter::default();
-        writer.directory(&stamp, 2, true);
+        let entry = |name, kind, child, content| {
+            let excluded = (kind == Kind::File).then_some(false);
+            OldEntry { name, kind, child, content, excluded }
+        };
+        let mut writer = StampsWriter::new([3; 32]);
+        writer.directory(&stamp, 2, true, Some(TreeId::from_bytes([9; 32])));
         writer.entry(&entry(b"a", Kind::File, None, content)).expect("small");
         writer.entry(&entry(b"b", Kind::Directory, Some(1), None)).expect("small");
-        writer.directory(&stamp, 0, false);
+        writer.directory(&stamp, 0, false, None);
         writer.finish()
     }
 
@@ -306,10 +351,12 @@ mod tests {
         let stamps = Stamps::parse(sample()).expect("good");
         let root = stamps.directory(0).expect("root");
         assert!(root.whole);
+        assert_eq!(root.tree, Some(TreeId::from_bytes([9; 32])));
+        assert_eq!(stamps.rules(), Some([3; 32]));
         assert_eq!(stamps.find(&root, b"b"), Some(1));
         assert_eq!(stamps.find(&root, b"c"), None);
         let file = stamps.entry(0).expect("file");
-        assert_eq!((file.name, file.kind), (&b"a"[..], Kind::File));
+        assert_eq!((file.name, file.kind, file.excluded), (&b"a"[..], Kind::File, Some(false)));
         assert_eq!(file.content.map(|(_, blob)| blob), Some(BlobId::of(b"x")));
         assert_eq!(stamps.entry(1).expect("directory").child, Some(1));
         assert!(!stamps.directory(1).expect("child").whole);
@@ -319,8 +366,8 @@ mod tests {
     #[test]
     fn the_format_does_not_drift() {
         let bytes = sample();
-        assert_eq!(bytes.len(), 72 + 2 * 68 + 2 * 96 + 2);
-        let golden = include_bytes!("../tests/golden/strata.stamps.1");
+        assert_eq!(bytes.len(), 104 + 2 * 96 + 2 * 96 + 2);
+        let golden = include_bytes!("../tests/golden/strata.stamps.2");
         assert_eq!(bytes, golden, "a new format needs a new name");
     }
 

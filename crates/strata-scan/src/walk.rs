@@ -12,7 +12,6 @@
 //! directories are bounded by depth times threads. No path is longer than one name, so there is
 //! no limit to depth; nothing is followed, so nothing leads outside.
 
-use std::borrow::Cow;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -22,10 +21,11 @@ use rayon::Scope;
 use rayon::prelude::*;
 use rustix::fs::{FileType, Mode, OFlags, RawDir, SeekFrom, Statx};
 use rustix::io::Errno;
-use strata_cas::{BlobId, Device, TreePath};
+use strata_cas::{BlobId, Device, TreeId, TreePath};
 
 use crate::hash::{Effort, HUGE_BYTES, HashError, hash_file};
 use crate::ignore_rules::{RulesBelow, Verdict};
+use crate::keep::is_known;
 use crate::select::Selection;
 use crate::stamp::{Stamp, Timestamp, look};
 use crate::stamps::{DirectoryIndex, Kind, OldDirectory, Stamps};
@@ -43,36 +43,51 @@ const ATTEMPTS: u32 = 4;
 
 /// What the walk is given, and what its tasks hand in.
 pub(crate) struct Walk<'a> {
-    pub(crate) rules: &'a IgnoreRules,
-    pub(crate) globs: &'a [Glob],
-    pub(crate) old: &'a Stamps,
-    pub(crate) start: Timestamp,
+    rules: &'a IgnoreRules,
+    globs: &'a [Glob],
+    old: &'a Stamps,
+    start: Timestamp,
+    /// Whether the stamp file's verdicts are those of these rules.
+    same_rules: bool,
     next_node: AtomicU32,
-    nodes: Mutex<Vec<Node<'a>>>,
+    nodes: Mutex<Vec<Node>>,
     hashed: Mutex<Vec<Hashed>>,
+    sockets: Mutex<Vec<TreePath>>,
     huge: Mutex<Vec<HashJob>>,
     failed: AtomicBool,
     failure: Mutex<Option<ScanError>>,
 }
 
-/// What a walk found: directories by number, each with its entries by name.
-pub(crate) struct Walked<'a> {
-    pub(crate) nodes: Vec<Node<'a>>,
+/// What a walk found: directories by number, each with its entries by name. A directory's number
+/// is greater than that of the one that holds it.
+#[derive(Debug)]
+pub(crate) struct Walked {
+    pub(crate) nodes: Vec<Node>,
     pub(crate) hashed: Vec<Hashed>,
+    /// In order.
+    pub(crate) sockets: Vec<TreePath>,
 }
 
 /// One visited directory.
-pub(crate) struct Node<'a> {
+#[derive(Debug)]
+pub(crate) struct Node {
     id: u32,
     /// The number of the directory that holds it, and which of its entries it is.
-    parent: Option<(u32, u32)>,
-    pub(crate) path: TreePath,
+    pub(crate) parent: Option<(u32, u32)>,
     pub(crate) stamp: Stamp,
+    /// Whether all that is in it is wanted.
+    pub(crate) everything: bool,
     /// Whether it is wanted itself, not only for what is below.
     pub(crate) wanted: bool,
     pub(crate) listing: Listing,
     pub(crate) old: Option<DirectoryIndex>,
-    pub(crate) entries: Vec<Entry<'a>>,
+    pub(crate) entries: Vec<Entry>,
+    /// Whether all that was looked at is as the stamp file says; later also below it.
+    pub(crate) intact: bool,
+    /// Whether it has anything in the answer; later also below it.
+    pub(crate) holds: bool,
+    /// The name of all that is in the answer at and below it, which comes last.
+    pub(crate) tree: Option<TreeId>,
 }
 
 /// How a node came to its entries.
@@ -90,8 +105,10 @@ pub(crate) enum Listing {
 }
 
 /// One entry of a visited directory.
-pub(crate) struct Entry<'a> {
-    pub(crate) name: Cow<'a, [u8]>,
+#[derive(Debug)]
+pub(crate) struct Entry {
+    /// Its name, if that is not the stamp file's.
+    own_name: Option<Box<[u8]>>,
     pub(crate) kind: Kind,
     /// Its number in the stamp file.
     pub(crate) old: Option<u32>,
@@ -99,26 +116,44 @@ pub(crate) struct Entry<'a> {
 }
 
 /// What a look at an entry showed.
+#[derive(Debug)]
 pub(crate) enum Seen {
-    /// Nobody looked: it is excluded or not wanted.
-    No,
+    /// Nobody looked: it is not wanted.
+    Unwanted,
+    /// The rules leave it out.
+    Excluded,
     /// Somebody looked for it in vain.
     Nothing,
     /// A directory, with its node's number once that is known.
     Directory(Option<u32>),
-    /// A file of which all that the stamp file says still holds.
-    Unchanged(TreePath),
+    /// A file of which all that the stamp file says still holds, with its size.
+    Unchanged(u64),
     /// A file to be read; its content's name comes later.
-    File(TreePath, Box<(Stamp, Option<BlobId>)>),
+    File(Box<(Stamp, Option<BlobId>)>),
     /// A link and where it points.
-    Symlink(TreePath, Box<(Stamp, Vec<u8>)>),
+    Symlink(Box<(Stamp, Vec<u8>)>),
     /// A device or fifo.
-    Device(TreePath, Box<(Stamp, Device)>),
+    Device(Box<(Stamp, Device)>),
     /// A socket.
-    Socket(TreePath),
+    Socket,
+}
+
+impl Entry {
+    fn new(name: &[u8], kind: Kind, seen: Seen) -> Self {
+        Self { own_name: Some(name.into()), kind, old: None, seen }
+    }
+
+    pub(crate) fn name<'a>(&'a self, old: &'a Stamps) -> &'a [u8] {
+        match (&self.own_name, self.old) {
+            (Some(name), _) => name,
+            (None, Some(index)) => old.entry(index).map_or(b"", |entry| entry.name),
+            (None, None) => b"",
+        }
+    }
 }
 
 /// A file that was read.
+#[derive(Debug)]
 pub(crate) struct Hashed {
     pub(crate) node: u32,
     pub(crate) entry: u32,
@@ -153,6 +188,9 @@ struct Place<'a> {
     path: TreePath,
     selection: Selection,
     rules: RulesBelow<'a>,
+    old: &'a Stamps,
+    /// Whether the stamp file knows which entries the rules leave out.
+    judged: bool,
 }
 
 impl<'a> Walk<'a> {
@@ -167,9 +205,11 @@ impl<'a> Walk<'a> {
             globs,
             old,
             start,
+            same_rules: old.rules() == Some(rules.fingerprint()),
             next_node: AtomicU32::new(0),
             nodes: Mutex::default(),
             hashed: Mutex::default(),
+            sockets: Mutex::default(),
             huge: Mutex::default(),
             failed: AtomicBool::new(false),
             failure: Mutex::default(),
@@ -177,7 +217,7 @@ impl<'a> Walk<'a> {
     }
 
     /// Visits all that is wanted below the open root. Runs in the pool that is to do the work.
-    pub(crate) fn run(self, root: OwnedFd) -> Result<Walked<'a>, ScanError> {
+    pub(crate) fn run(self, root: OwnedFd) -> Result<Walked, ScanError> {
         rayon::in_place_scope(|scope| self.visit_root(scope, root));
         self.read_huge_files();
         if let Some(error) = into_inner(self.failure) {
@@ -191,7 +231,9 @@ impl<'a> Walk<'a> {
                 nodes[parent as usize].entries[entry as usize].seen = Seen::Directory(Some(number));
             }
         }
-        Ok(Walked { nodes, hashed: into_inner(self.hashed) })
+        let mut sockets = into_inner(self.sockets);
+        sockets.sort();
+        Ok(Walked { nodes, hashed: into_inner(self.hashed), sockets })
     }
 
     fn visit_root<'s>(&'s self, scope: &Scope<'s>, root: OwnedFd) {
@@ -240,14 +282,17 @@ impl<'a> Walk<'a> {
         drop(within);
         let stamp = Stamp::from(&look(descriptor.as_fd(), b"").map_err(failed)?);
         let wanted = selection.everything && !self.rules.is_exclusion(verdict);
-        let place = Place {
+        let mut place = Place {
             id: self.next_node.fetch_add(1, Ordering::Relaxed),
             rules: self.rules.below(&path, verdict),
             descriptor: Arc::new(descriptor),
             path,
             selection,
+            old: self.old,
+            judged: false,
         };
         let (listing, stamp, mut entries) = self.list(&place, stamp, old)?;
+        place.judged = listing == Listing::Known && self.same_rules;
         if entries.len() <= CHUNK_ENTRIES {
             self.look_at_all(scope, &place, 0, &mut entries);
         } else {
@@ -256,10 +301,37 @@ impl<'a> Walk<'a> {
                 self.look_at_all(scope, &place, chunk * CHUNK_ENTRIES, entries);
             });
         }
-        let Place { id, path, .. } = place;
-        let node = Node { id, parent, path, stamp, wanted, listing, old, entries };
+        let intact = listing == Listing::Known && entries.iter().all(|it| self.is_intact(it));
+        let holds = entries.iter().any(|entry| {
+            use Seen::{Device, File, Symlink, Unchanged};
+            matches!(entry.seen, Unchanged(_) | File(_) | Symlink(_) | Device(_))
+        });
+        let (id, everything) = (place.id, place.selection.everything);
+        let node = Node {
+            id,
+            parent,
+            stamp,
+            everything,
+            wanted,
+            listing,
+            old,
+            entries,
+            intact,
+            holds,
+            tree: None,
+        };
         lock(&self.nodes).push(node);
         Ok(())
+    }
+
+    /// Whether an entry is what the stamp file says; of a directory, that it is one.
+    fn is_intact(&self, entry: &Entry) -> bool {
+        match &entry.seen {
+            Seen::Unwanted | Seen::Excluded | Seen::Unchanged(_) | Seen::Directory(_) => true,
+            Seen::Symlink(link) => self.is_unchanged(entry, &link.0),
+            Seen::Device(device) => self.is_unchanged(entry, &device.0),
+            Seen::Nothing | Seen::File(_) | Seen::Socket => false,
+        }
     }
 
     /// The entries that can matter, sorted by name.
@@ -268,7 +340,7 @@ impl<'a> Walk<'a> {
         place: &Place<'_>,
         stamp: Stamp,
         old: Option<DirectoryIndex>,
-    ) -> Result<(Listing, Stamp, Vec<Entry<'a>>), ScanError> {
+    ) -> Result<(Listing, Stamp, Vec<Entry>), ScanError> {
         let old = old.and_then(|old| self.old.directory(old));
         if let Some(old) = &old
             && old.whole
@@ -280,10 +352,8 @@ impl<'a> Walk<'a> {
         }
         if let Some(names) = place.selection.names(self.globs) {
             let entry = |name: &[u8]| Entry {
-                name: Cow::Owned(name.to_vec()),
-                kind: Kind::Unknown,
                 old: old.as_ref().and_then(|old| self.old.find(old, name)),
-                seen: Seen::Nothing,
+                ..Entry::new(name, Kind::Unknown, Seen::Nothing)
             };
             return Ok((Listing::Partial, stamp, names.into_iter().map(entry).collect()));
         }
@@ -293,25 +363,30 @@ impl<'a> Walk<'a> {
         Ok((Listing::Read { stamped }, stamp, entries))
     }
 
-    fn known_entries(&self, directory: &OldDirectory) -> Option<Vec<Entry<'a>>> {
+    /// None if one of the names leads elsewhere, which can only be in a forged stamp file.
+    fn known_entries(&self, directory: &OldDirectory) -> Option<Vec<Entry>> {
         let mut entries = Vec::with_capacity(directory.count as usize);
         for index in directory.first..directory.first + directory.count {
             let old = self.old.entry(index)?;
-            let name = Cow::Borrowed(old.name);
-            entries.push(Entry { name, kind: old.kind, old: Some(index), seen: Seen::No });
+            if matches!(old.name, b"" | b"." | b"..") || old.name.contains(&b'/') {
+                return None;
+            }
+            let seen = Seen::Unwanted;
+            entries.push(Entry { own_name: None, kind: old.kind, old: Some(index), seen });
         }
         Some(entries)
     }
 
     /// Finds each entry's number in the stamp file: both are sorted.
-    fn join_old(&self, entries: &mut [Entry<'_>], old: Option<&OldDirectory>) {
+    fn join_old(&self, entries: &mut [Entry], old: Option<&OldDirectory>) {
         let Some(old) = old else { return };
         let mut candidates = (old.first..old.first + old.count)
             .filter_map(|index| Some((index, self.old.entry(index)?.name)))
             .peekable();
         for entry in entries {
-            while candidates.next_if(|(_, name)| *name < &*entry.name).is_some() {}
-            entry.old = candidates.next_if(|(_, name)| *name == &*entry.name).map(|(at, _)| at);
+            let name = entry.own_name.as_deref().unwrap_or_default();
+            while candidates.next_if(|(_, old)| *old < name).is_some() {}
+            entry.old = candidates.next_if(|(_, old)| *old == name).map(|(at, _)| at);
         }
     }
 
@@ -320,20 +395,21 @@ impl<'a> Walk<'a> {
         scope: &Scope<'s>,
         place: &Place<'_>,
         first: usize,
-        entries: &mut [Entry<'_>],
+        entries: &mut [Entry],
     ) {
         let mut batch = Batch::default();
         for (index, entry) in entries.iter_mut().enumerate() {
             let Ok(number) = u32::try_from(first + index) else { return };
             let found = self.attempt(self.look_at(scope, place, number, entry));
             let Some(found) = found else { return };
-            if let Seen::File(path, file) = &found {
+            if let Seen::File(file) = &found {
+                let Some(path) = self.attempt(place.path_of(entry.name(self.old))) else { return };
                 let job = HashJob {
                     node: place.id,
                     entry: number,
                     directory: Arc::clone(&place.descriptor),
-                    name: entry.name.to_vec(),
-                    path: path.clone(),
+                    name: entry.name(self.old).to_vec(),
+                    path,
                     stamp: file.0,
                 };
                 self.add_to_batch(scope, &mut batch, job);
@@ -348,21 +424,27 @@ impl<'a> Walk<'a> {
         scope: &Scope<'s>,
         place: &Place<'_>,
         number: u32,
-        entry: &Entry<'_>,
+        entry: &Entry,
     ) -> Result<Seen, ScanError> {
-        let name = &*entry.name;
+        let name = entry.name(self.old);
         let selection = place.selection.of_entry(self.globs, name);
         if selection.is_empty() {
-            return Ok(Seen::No);
+            return Ok(Seen::Unwanted);
         }
-        let verdict = place.rules.verdict(name);
-        let excluded = self.rules.is_exclusion(verdict);
-        if excluded && matches!(entry.kind, Kind::File | Kind::Other) {
-            return Ok(Seen::No);
+        let is_file = matches!(entry.kind, Kind::File | Kind::Other);
+        let mut verdict = None;
+        let excluded = match place.judgement(entry) {
+            Some(excluded) if is_file => excluded,
+            _ => self.rules.is_exclusion(*verdict.insert(place.rules.verdict(name))),
+        };
+        if excluded && is_file {
+            return Ok(Seen::Excluded);
         }
-        let path = place.path_of(name)?;
-        if excluded && !self.rules.may_include(path.as_bytes(), verdict) {
-            return Ok(Seen::No);
+        if excluded
+            && let Some(verdict) = verdict
+            && !self.rules.may_include(place.path_of(name)?.as_bytes(), verdict)
+        {
+            return Ok(Seen::Excluded);
         }
         let mut status = None;
         if entry.kind != Kind::Directory {
@@ -371,23 +453,25 @@ impl<'a> Walk<'a> {
                 Err(Errno::NOENT) if matches!(entry.seen, Seen::Nothing) => {
                     return Ok(Seen::Nothing);
                 }
-                Err(error) => return Err(ScanError::at(&path, "look at", error)),
+                Err(error) => {
+                    return Err(ScanError::at(&place.path_of(name)?, "look at", error));
+                }
             };
         }
         let is_directory =
             |status: &Statx| FileType::from_raw_mode(status.stx_mode.into()) == FileType::Directory;
         match status {
             Some(status) if !is_directory(&status) => match excluded {
-                true => Ok(Seen::No),
-                false => self.identify(place, entry, path, &status, selection.everything),
+                true => Ok(Seen::Excluded),
+                false => self.identify(place, entry, &status, selection.everything),
             },
             _ => {
                 let visit = Visit {
                     parent: Some((place.id, number)),
                     within: Some(Arc::clone(&place.descriptor)),
-                    path,
+                    path: place.path_of(name)?,
                     selection,
-                    verdict,
+                    verdict: verdict.unwrap_or_else(|| place.rules.verdict(name)),
                     old: entry.old.and_then(|old| self.old.entry(old)?.child),
                 };
                 scope.spawn(move |scope| {
@@ -402,38 +486,43 @@ impl<'a> Walk<'a> {
     fn identify(
         &self,
         place: &Place<'_>,
-        entry: &Entry<'_>,
-        path: TreePath,
+        entry: &Entry,
         status: &Statx,
         wanted: bool,
     ) -> Result<Seen, ScanError> {
-        let stamp = Stamp::from(status);
+        let (stamp, name) = (Stamp::from(status), entry.name(self.old));
         let (major, minor) = (status.stx_rdev_major, status.stx_rdev_minor);
         Ok(match stamp.file_type() {
             FileType::Symlink => {
-                let target = rustix::fs::readlinkat(&place.descriptor, &*entry.name, Vec::new())
-                    .map_err(|error| ScanError::at(&path, "read the link", error))?;
-                Seen::Symlink(path, Box::new((stamp, target.into_bytes())))
+                let target = rustix::fs::readlinkat(&place.descriptor, name, Vec::new()).map_err(
+                    |error| {
+                        let path = place.path_of(name);
+                        path.map_or_else(|e| e, |path| ScanError::at(&path, "read the link", error))
+                    },
+                )?;
+                Seen::Symlink(Box::new((stamp, target.into_bytes())))
             }
             // A wanted path that would lead through it does not exist.
-            _ if !wanted => Seen::No,
-            FileType::RegularFile if self.is_unchanged(entry, &stamp) => Seen::Unchanged(path),
-            FileType::RegularFile => Seen::File(path, Box::new((stamp, None))),
-            FileType::Fifo => Seen::Device(path, Box::new((stamp, Device::Fifo))),
+            _ if !wanted => Seen::Unwanted,
+            FileType::RegularFile if self.is_unchanged(entry, &stamp) => {
+                Seen::Unchanged(stamp.size)
+            }
+            FileType::RegularFile => Seen::File(Box::new((stamp, None))),
+            FileType::Fifo => Seen::Device(Box::new((stamp, Device::Fifo))),
             FileType::CharacterDevice => {
-                Seen::Device(path, Box::new((stamp, Device::Character(major, minor))))
+                Seen::Device(Box::new((stamp, Device::Character(major, minor))))
             }
-            FileType::BlockDevice => {
-                Seen::Device(path, Box::new((stamp, Device::Block(major, minor))))
+            FileType::BlockDevice => Seen::Device(Box::new((stamp, Device::Block(major, minor)))),
+            _ => {
+                lock(&self.sockets).push(place.path_of(name)?);
+                Seen::Socket
             }
-            _ => Seen::Socket(path),
         })
     }
 
-    /// Whether the stamp file knows the file's content beyond doubt.
-    fn is_unchanged(&self, entry: &Entry<'_>, stamp: &Stamp) -> bool {
-        let old = entry.old.and_then(|old| self.old.entry(old)?.content);
-        old.is_some_and(|(old, _)| old == *stamp) && stamp.is_settled(self.start)
+    /// Whether the stamp file knows what an entry is beyond doubt.
+    fn is_unchanged(&self, entry: &Entry, stamp: &Stamp) -> bool {
+        is_known(entry, stamp, self.old) && stamp.is_settled(self.start)
     }
 
     fn add_to_batch<'s>(&'s self, scope: &Scope<'s>, batch: &mut Batch, job: HashJob) {
@@ -497,6 +586,11 @@ struct Batch {
 }
 
 impl Place<'_> {
+    /// Whether the rules leave an entry out, if the stamp file knows.
+    fn judgement(&self, entry: &Entry) -> Option<bool> {
+        if self.judged { self.old.entry(entry.old?)?.excluded } else { None }
+    }
+
     /// An entry's path. A name that is none can only come from a forged stamp file.
     fn path_of(&self, name: &[u8]) -> Result<TreePath, ScanError> {
         let above = self.path.as_bytes();
@@ -524,16 +618,13 @@ pub(crate) fn open_root(root: &std::path::Path) -> rustix::io::Result<OwnedFd> {
 }
 
 /// Reads a directory as it is between two looks at it, sorted by name.
-fn read_directory<'a>(
-    place: &Place<'_>,
-    mut before: Stamp,
-) -> Result<(Stamp, Vec<Entry<'a>>), ScanError> {
+fn read_directory(place: &Place<'_>, mut before: Stamp) -> Result<(Stamp, Vec<Entry>), ScanError> {
     let failed = |error| ScanError::at(&place.path, "list", error);
     for _ in 0..ATTEMPTS {
         let mut entries = read_entries(&place.descriptor).map_err(failed)?;
         let after = Stamp::from(&look(place.descriptor.as_fd(), b"").map_err(failed)?);
         if after == before {
-            entries.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+            entries.sort_unstable_by(|a, b| a.own_name.cmp(&b.own_name));
             return Ok((after, entries));
         }
         before = after;
@@ -542,7 +633,7 @@ fn read_directory<'a>(
     Err(ScanError::Changing(place.path.clone()))
 }
 
-fn read_entries<'a>(directory: &OwnedFd) -> rustix::io::Result<Vec<Entry<'a>>> {
+fn read_entries(directory: &OwnedFd) -> rustix::io::Result<Vec<Entry>> {
     let mut buffer = [MaybeUninit::uninit(); 32 << 10];
     let mut listing = RawDir::new(directory, &mut buffer);
     let mut entries = Vec::new();
@@ -558,8 +649,7 @@ fn read_entries<'a>(directory: &OwnedFd) -> rustix::io::Result<Vec<Entry<'a>>> {
             FileType::Unknown => Kind::Unknown,
             _ => Kind::Other,
         };
-        let name = Cow::Owned(name.to_vec());
-        entries.push(Entry { name, kind, old: None, seen: Seen::No });
+        entries.push(Entry::new(name, kind, Seen::Unwanted));
     }
     Ok(entries)
 }

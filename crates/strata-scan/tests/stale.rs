@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 use proptest::prelude::*;
 use strata_cas::{BlobId, TreePath};
 use strata_scan::{FoundKind, IgnoreRules, Scan, ScanError};
-use support::{Context, answer, naive, path, paths, settle};
+use support::{Context, answer, check_trees, naive, path, paths, settle};
 
 fn write(context: &Context, name: &str, content: &str) {
     std::fs::write(context.path(name), content).expect("write a file");
@@ -103,7 +103,7 @@ fn a_damaged_stamp_file_makes_a_cold_scan() {
     let good = std::fs::read(context.stamps()).expect("it was written");
     let mut flipped = good.clone();
     flipped[100] ^= 1;
-    for bad in [&b""[..], b"strata.stamps.1\n", b"something else", &good[..99], &flipped] {
+    for bad in [&b""[..], b"strata.stamps.2\n", b"something else", &good[..99], &flipped] {
         std::fs::write(context.stamps(), bad).expect("damage it");
         let scan = context.scan("", &["."]);
         assert_eq!((answer(&scan), scan.stats().hashed_files), (expected.clone(), 2));
@@ -289,10 +289,11 @@ fn check(context: &Context, rules: &str, wanted: &[&str]) {
         (warm, cold) => (warm.expect("it can be scanned"), cold.expect("it can be scanned")),
     };
     assert_eq!(answer(&warm), answer(&cold), "{rules:?} {wanted:?}");
+    check_trees(&warm);
     if wanted == ["."] {
         let rules = IgnoreRules::parse(rules.as_bytes()).expect("good");
         let found: Vec<(TreePath, FoundKind)> =
-            warm.entries().map(|(path, found)| (path.clone(), found.kind.clone())).collect();
+            warm.entries().map(|(path, found)| (path, found.kind)).collect();
         assert_eq!(found, naive(&context.root(), &rules));
     }
 }

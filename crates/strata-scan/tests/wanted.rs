@@ -7,7 +7,7 @@ use std::os::unix::fs::PermissionsExt;
 
 use strata_cas::{BlobId, Device, TreePath};
 use strata_scan::{FoundKind, IgnoreRules, Note, ScanError};
-use support::{Context, answer, naive, path, paths};
+use support::{Context, answer, check_trees, naive, path, paths};
 
 #[test]
 fn finds_what_is_wanted_and_not_excluded() {
@@ -15,7 +15,10 @@ fn finds_what_is_wanted_and_not_excluded() {
     let check = |rules: &str, wanted: &[&str], expected: &str| {
         let cold = context.scan_cold(rules, wanted);
         assert_eq!(paths(&cold), expected, "{rules:?} {wanted:?}");
-        assert_eq!(answer(&context.scan(rules, wanted)), answer(&cold));
+        let with_stamps = context.scan(rules, wanted);
+        assert_eq!(answer(&with_stamps), answer(&cold));
+        check_trees(&cold);
+        check_trees(&with_stamps);
     };
     check("", &["."], "a a/b a/b/c a/b/d a/e a.c f g.md h h/i.md");
     check("", &[], "");
@@ -81,10 +84,10 @@ fn tells_modes_times_and_types() {
     let since = modified.duration_since(std::time::UNIX_EPOCH).expect("after 1970");
     assert_eq!(file.modified.seconds.unsigned_abs(), since.as_secs());
     assert_eq!(file.modified.nanoseconds, since.subsec_nanos());
-    let kind = |name| &answer.get(&path(name)).expect("it is there").kind;
-    assert_eq!(kind("link"), &FoundKind::Symlink { target: b"run".to_vec() });
-    assert_eq!(kind("directory"), &FoundKind::Directory);
-    assert_eq!(kind("fifo"), &FoundKind::Device(Device::Fifo));
+    let kind = |name| answer.get(&path(name)).expect("it is there").kind;
+    assert_eq!(kind("link"), FoundKind::Symlink { target: b"run".to_vec() });
+    assert_eq!(kind("directory"), FoundKind::Directory);
+    assert_eq!(kind("fifo"), FoundKind::Device(Device::Fifo));
     assert!(answer.get(&path("socket")).is_none());
     assert!(matches!(answer.notes(), [Note::Socket(socket)] if *socket == path("socket")));
 }
@@ -203,7 +206,7 @@ fn depth_has_no_limit() {
 fn lists_what_is_below_and_in_a_directory() {
     let context = Context::with(&["a/b/c", "a/d", "a.c", "e"]);
     let answer = context.scan_cold("", &["."]);
-    let names = |paths: Vec<(&TreePath, &strata_scan::Found)>| {
+    let names = |paths: Vec<(TreePath, strata_scan::Found)>| {
         paths.iter().map(|(path, _)| path.to_string()).collect::<Vec<_>>().join(" ")
     };
     assert_eq!(names(answer.below(&path("a")).collect()), "a/b a/b/c a/d");
@@ -229,7 +232,7 @@ fn agrees_with_another_walker() {
         });
         let answer = answer.expect("it can be scanned");
         let found: Vec<(TreePath, FoundKind)> =
-            answer.entries().map(|(path, found)| (path.clone(), found.kind.clone())).collect();
+            answer.entries().map(|(path, found)| (path, found.kind)).collect();
         assert_eq!(found, naive(root, &rules), "{text}");
     }
 }

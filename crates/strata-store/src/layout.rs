@@ -60,10 +60,12 @@ pub(crate) enum Part {
     Leases,
     /// What the latest build of each project has used.
     Builds,
+    /// What is remembered of builds. Written by others.
+    History,
 }
 
 impl Part {
-    const ALL: [Self; 10] = [
+    const ALL: [Self; 11] = [
         Self::Database,
         Self::Blobs,
         Self::Snapshots,
@@ -74,6 +76,7 @@ impl Part {
         Self::Claims,
         Self::Leases,
         Self::Builds,
+        Self::History,
     ];
 
     /// The directory's name, which carries the version of the format in it.
@@ -83,14 +86,20 @@ impl Part {
             Self::Blobs => "blobs-1",
             Self::Snapshots => "snapshots-1",
             Self::Staging => "staging",
-            Self::Stamps => "stamps-1",
+            Self::Stamps => "stamps-2",
             Self::Caches => "caches-1",
             Self::Logs => "logs-1",
             Self::Claims => "claims",
             Self::Leases => "leases-1",
             Self::Builds => "builds-1",
+            Self::History => "history-1",
         }
     }
+}
+
+/// The directory for what is remembered of builds, in a store that need not be open.
+pub fn history_dir(store: &Path) -> PathBuf {
+    store.join(Part::History.name())
 }
 
 /// A store's directory whose owner and kind have been checked.

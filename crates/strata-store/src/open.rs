@@ -120,6 +120,11 @@ impl DiskStore {
     pub fn logs_dir(&self) -> PathBuf {
         self.layout.part(Part::Logs)
     }
+
+    /// The directory for what is remembered of builds.
+    pub fn history_dir(&self) -> PathBuf {
+        self.layout.part(Part::History)
+    }
 }
 
 impl Drop for DiskStore {

@@ -105,6 +105,7 @@ impl Session {
             stamps: store.stamps_dir(),
             caches: store.caches_dir(),
             logs: store.logs_dir(),
+            builds: store.history_dir(),
         };
         let sandbox = Sandbox {
             program: ReexecCommand::default(),

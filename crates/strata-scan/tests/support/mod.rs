@@ -4,7 +4,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use strata_cas::{BlobId, TreePath};
+use strata_cas::{BlobId, Directory, File, Metadata, Node, TreeId, TreePath};
 use strata_scan::{Found, FoundKind, Glob, IgnoreRules, Scan, ScanError, ScanRequest, scan};
 
 /// A context in a directory of its own, with a stamp file beside it.
@@ -100,7 +100,36 @@ pub(crate) fn paths(scan: &Scan) -> String {
 
 /// All that an answer says.
 pub(crate) fn answer(scan: &Scan) -> Vec<(TreePath, Found)> {
-    scan.entries().map(|(path, found)| (path.clone(), found.clone())).collect()
+    scan.entries().collect()
+}
+
+/// The tree that an answer makes, put together from its paths one by one.
+pub(crate) fn tree(scan: &Scan, at: &TreePath, mode: u32) -> TreeId {
+    let mut directory = Directory { metadata: Metadata::root(mode), ..Directory::default() };
+    for (path, found) in scan.children(at) {
+        let metadata = Metadata::root(found.mode);
+        let node = match found.kind {
+            FoundKind::Directory => Node::Directory(tree(scan, &path, found.mode)),
+            FoundKind::File { blob, size } => Node::File(File { blob, size, metadata }),
+            FoundKind::Symlink { target } => Node::Symlink { target, metadata },
+            FoundKind::Device(device) => Node::Device { device, metadata },
+        };
+        directory.entries.insert(path.name().to_vec(), node);
+    }
+    directory.id()
+}
+
+/// Fails unless every directory of an answer is called what it holds.
+pub(crate) fn check_trees(scan: &Scan) {
+    for (path, found) in scan.entries() {
+        if found.kind == FoundKind::Directory {
+            for mode in [found.mode, 0o755, 0o700] {
+                assert_eq!(scan.tree(&path, mode), Some(tree(scan, &path, mode)), "{path}");
+            }
+        } else {
+            assert_eq!(scan.tree(&path, 0o755), None, "{path}");
+        }
+    }
 }
 
 /// What is in the context, by another walker, without stamps and threads.

@@ -36,6 +36,9 @@ pub(crate) struct SelectionArguments {
     /// Run every step of these stages, whatever the cache says
     #[arg(long, value_name = "STAGE,...", value_delimiter = ',')]
     pub(crate) no_cache_filter: Vec<String>,
+    /// Run this step, whatever the cache says: its number, `stage.number` or a part of its text
+    #[arg(long = "rerun", value_name = "STEP")]
+    pub(crate) reruns: Vec<String>,
     /// Look base images up in their registries even if the store has them
     #[arg(long, value_name = "BOOL", value_parser = BoolishValueParser::new(),
         action = ArgAction::Set, num_args = 0..=1, require_equals = true,
@@ -88,6 +91,12 @@ pub(crate) struct BuildArguments {
     /// Write the result: `type=oci|docker|local|tar,dest=PATH`, a directory, or `-` for a tar
     #[arg(short, long = "output", value_name = "OUTPUT")]
     pub(crate) outputs: Vec<String>,
+    /// Run so many of a hundred cached steps again, to see whether they give the same
+    #[arg(long, value_name = "PERCENT[%]")]
+    pub(crate) cache_verify: Option<String>,
+    /// What chooses those steps: equal seeds choose equally
+    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
+    pub(crate) cache_verify_seed: u64,
     /// Check the Dockerfile and build nothing, as `strata check` does
     #[arg(long, value_name = "BOOL", value_parser = BoolishValueParser::new(),
         action = ArgAction::Set, num_args = 0..=1, require_equals = true,

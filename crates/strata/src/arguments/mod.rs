@@ -4,6 +4,7 @@
 mod build;
 mod check;
 mod fmt;
+mod history;
 mod image;
 mod replay;
 mod store;
@@ -17,6 +18,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 pub(crate) use build::{BuildArguments, PlanArguments, ProgressMode, SelectionArguments};
 pub(crate) use check::{CheckArguments, CheckFormat};
 pub(crate) use fmt::FmtArguments;
+pub(crate) use history::{BuildsArguments, WhyArguments};
 pub(crate) use image::{
     ImagesArguments, ImportArguments, InspectArguments, RmiArguments, RunArguments, TagArguments,
 };
@@ -70,6 +72,10 @@ pub(crate) enum Command {
     Plan(Box<PlanArguments>),
     /// Replay a repository's history: how well its Dockerfile caches, and which files break it
     Replay(Box<ReplayArguments>),
+    /// Say why the steps of a build ran
+    Why(WhyArguments),
+    /// List the builds that are remembered
+    Builds(BuildsArguments),
     /// List the images in the store
     Images(ImagesArguments),
     /// Show all about images, as JSON

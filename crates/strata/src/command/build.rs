@@ -42,6 +42,9 @@ pub(super) fn run(
     for text in &arguments.tags {
         request.tags.push(request::name(text)?);
     }
+    if let Some(text) = &arguments.cache_verify {
+        request.verify = Some(request::verify(text, arguments.cache_verify_seed)?);
+    }
     let findings = check(&request, &selected.dockerfile)?;
     let mut warnings = 0;
     if mode != ProgressMode::Quiet {

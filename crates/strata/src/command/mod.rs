@@ -1,6 +1,7 @@
 //! The commands, one file each.
 
 mod build;
+mod builds;
 mod call;
 mod check;
 mod diff;
@@ -18,6 +19,7 @@ mod run;
 mod sarif;
 mod table;
 mod tag;
+mod why;
 
 use crate::arguments::{Arguments, Command};
 use crate::environment::Environment;
@@ -46,6 +48,8 @@ pub(crate) fn run(
         Command::Fmt(fmt) => fmt::run(fmt, printer),
         Command::Plan(plan) => plan::run(plan, settings()?, environment, printer),
         Command::Replay(replay) => replay::run(replay, environment, printer),
+        Command::Why(why) => why::run(why, &settings()?, printer),
+        Command::Builds(builds) => builds::run(builds, &settings()?, printer),
         Command::Images(images) => images::run(images, settings()?, printer),
         Command::Inspect(inspect) => inspect::run(inspect, settings()?, environment, printer),
         Command::Tag(tag) => tag::run(tag, settings()?, environment, printer),

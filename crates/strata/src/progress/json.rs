@@ -74,9 +74,12 @@ fn object(steps: &mut Steps, event: Event<'_>) -> Value {
         Event::Waiting { step, pid } => json!({
             "event": "waiting", "step": step + 1, "name": steps.name(step), "pid": pid,
         }),
-        Event::Running { step, reason } => json!({
+        Event::Running { step, why } => json!({
             "event": "running", "step": step + 1, "name": steps.name(step),
-            "reason": reason::kind(reason), "why": steps.why(step, reason),
+            "reason": reason::kind(why), "why": reason::words(why),
+        }),
+        Event::Verified { step, verified } => json!({
+            "event": "verified", "step": step + 1, "name": steps.name(step), "verified": verified,
         }),
         Event::Transfer { step, what, done, total } => json!({
             "event": "transfer", "step": step + 1, "what": what, "done": done, "total": total,
@@ -98,13 +101,13 @@ fn object(steps: &mut Steps, event: Event<'_>) -> Value {
 
 #[cfg(test)]
 mod tests {
-    use strata_engine::MissReason;
+    use strata_build::Why;
 
     use super::*;
 
     #[test]
     fn an_event_is_an_object() {
-        let event = Event::Running { step: 1, reason: &MissReason::First };
+        let event = Event::Running { step: 1, why: &Why::First };
         let expected =
             r#"{"event":"running","step":2,"name":"","reason":"first","why":"first build"}"#;
         assert_eq!(object(&mut Steps::default(), event).to_string(), expected);

@@ -13,7 +13,7 @@ use strata_plan::StepIndex;
 use super::steps::{Steps, tame, waiting_for};
 use super::{Progress, Summary};
 use crate::printer::Printer;
-use crate::words::amount;
+use crate::words::{amount, reason};
 
 const TICK: Duration = Duration::from_millis(120);
 const STEP: &str = "{spinner} {prefix} {elapsed}\n    {wide_msg}";
@@ -102,9 +102,10 @@ impl Progress for Live<'_> {
                 let name = tame(state.steps.name(step));
                 self.keep(&format!(" => {name}: {}", waiting_for(pid)));
             }
-            Event::Running { step, reason } => {
-                let why = tame(&state.steps.why(step, reason));
-                self.begin(state, step, why);
+            Event::Running { step, why } => self.begin(state, step, tame(&reason::words(why))),
+            Event::Verified { step, verified } => {
+                let (name, what) = (state.steps.name(step), reason::verified(verified));
+                self.keep(&format!(" => {} {}", tame(name), tame(&what)));
             }
             Event::Transfer { step, what, done, total } => {
                 self.transfer(state, (step, what), done, total);

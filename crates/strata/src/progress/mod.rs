@@ -12,7 +12,7 @@ use strata_build::{BuildReport, Event};
 use strata_engine::Verdict;
 use strata_plan::StepIndex;
 
-pub(crate) use steps::one_line;
+pub(crate) use steps::{one_line, step_names, tame};
 
 use crate::arguments::ProgressMode;
 use crate::printer::Printer;

@@ -12,7 +12,7 @@ use strata_plan::StepIndex;
 use super::steps::{Steps, waiting_for};
 use super::{Progress, Summary};
 use crate::printer::Printer;
-use crate::words::amount;
+use crate::words::{amount, reason};
 
 /// A transfer is told about no more often than that.
 const TRANSFER_PAUSE: Duration = Duration::from_secs(5);
@@ -78,12 +78,12 @@ impl State {
             Event::Waiting { step, pid } => {
                 vec![self.title(step), format!("#{} {}", step + 1, waiting_for(pid))]
             }
-            Event::Running { step, reason } => {
+            Event::Running { step, why } => {
                 self.steps.begin(step);
-                vec![
-                    self.title(step),
-                    format!("#{} why: {}", step + 1, self.steps.why(step, reason)),
-                ]
+                vec![self.title(step), format!("#{} why: {}", step + 1, reason::words(why))]
+            }
+            Event::Verified { step, verified } => {
+                vec![self.title(step), format!("#{} {}", step + 1, reason::verified(verified))]
             }
             Event::Transfer { step, what, done, total } => self.transfer(step, what, done, total),
             Event::Output { step, stream, bytes } => {
@@ -135,6 +135,7 @@ impl State {
 
 #[cfg(test)]
 mod tests {
+    use strata_build::Why;
     use strata_engine::{Found, MissReason};
     use strata_exec::Stream;
 
@@ -148,7 +149,7 @@ mod tests {
         let mut lines = state.lines(Event::Planned(&plan.expect("a plan")));
         let (hit, miss) = (Verdict::Hit(Found::ByDefinition), Verdict::Miss(MissReason::First));
         lines.extend(state.lines(Event::Done { step: 0, verdict: &hit, millis: 1 }));
-        lines.extend(state.lines(Event::Running { step: 1, reason: &MissReason::First }));
+        lines.extend(state.lines(Event::Running { step: 1, why: &Why::First }));
         let bytes = b"hello\nworld";
         lines.extend(state.lines(Event::Output { step: 1, stream: Stream::Out, bytes }));
         lines.extend(state.lines(Event::Done { step: 1, verdict: &miss, millis: 2_100 }));

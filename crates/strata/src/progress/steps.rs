@@ -4,11 +4,8 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
-use strata_engine::MissReason;
 use strata_exec::Stream;
-use strata_plan::{CopyOp, Op, Plan, Step, StepIndex};
-
-use crate::words::reason::{self, Variables, Wording};
+use strata_plan::{Plan, StepIndex};
 
 /// So many lines of a failed step's output are shown.
 const TAIL_LINES: usize = 20;
@@ -21,59 +18,20 @@ const TEXT_LIMIT_CHARS: usize = 160;
 #[derive(Debug, Default)]
 pub(crate) struct Steps {
     names: Vec<String>,
-    variables: Variables,
-    copies: BTreeMap<StepIndex, CopyOp>,
-    images: BTreeMap<StepIndex, String>,
     began: BTreeMap<StepIndex, Instant>,
     tails: BTreeMap<StepIndex, VecDeque<String>>,
     unfinished: BTreeMap<(StepIndex, Stream), Vec<u8>>,
 }
 
 impl Steps {
-    /// Takes the names from the plan: `[build 2/5] RUN npm ci`.
+    /// Takes the names from the plan.
     pub(crate) fn planned(&mut self, plan: &Plan) {
-        let mut totals: BTreeMap<&str, usize> = BTreeMap::new();
-        for step in &plan.steps {
-            *totals.entry(&step.stage).or_default() += 1;
-        }
-        let mut seen: BTreeMap<&str, usize> = BTreeMap::new();
-        self.names.clear();
-        self.variables = variables(plan);
-        let copy = |(index, step): (usize, &Step)| match &step.op {
-            Op::Copy(copy) => Some((index, copy.clone())),
-            _ => None,
-        };
-        self.copies = plan.steps.iter().enumerate().filter_map(copy).collect();
-        let image = |(index, step): (usize, &Step)| match &step.op {
-            Op::Image(image) => Some((index, image.name().to_string())),
-            _ => None,
-        };
-        self.images = plan.steps.iter().enumerate().filter_map(image).collect();
-        for step in &plan.steps {
-            let number = seen.entry(&step.stage).or_default();
-            *number += 1;
-            let stage = match step.stage.parse::<usize>() {
-                Ok(_) if totals.len() == 1 => String::new(),
-                Ok(index) => format!("stage-{index} "),
-                Err(_) => format!("{} ", step.stage),
-            };
-            let total = totals[step.stage.as_str()];
-            self.names.push(format!("[{stage}{number}/{total}] {}", one_line(&step.text)));
-        }
+        let steps = plan.steps.iter().map(|step| (step.stage.as_str(), step.text.as_str()));
+        self.names = step_names(&steps.collect::<Vec<_>>());
     }
 
     pub(crate) fn name(&self, step: StepIndex) -> &str {
         self.names.get(step).map_or("", String::as_str)
-    }
-
-    /// Why a step runs, in this Dockerfile's words.
-    pub(crate) fn why(&self, step: StepIndex, reason: &MissReason) -> String {
-        let wording = Wording {
-            variables: &self.variables,
-            copy: self.copies.get(&step),
-            image: self.images.get(&step).map(String::as_str),
-        };
-        reason::words(reason, wording)
     }
 
     /// A step begins now.
@@ -131,28 +89,24 @@ pub(super) fn waiting_for(pid: Option<u32>) -> String {
     }
 }
 
-/// The instruction that declares each variable; one that `ENV` sets is not what `ARG` says.
-fn variables(plan: &Plan) -> Variables {
-    let mut variables = Variables::new();
-    for entry in &plan.entries {
-        let mut words = entry.text.split_whitespace();
-        let kind = match words.next().map(str::to_ascii_uppercase).as_deref() {
-            Some("ARG") => "ARG",
-            Some("ENV") => "ENV",
-            _ => continue,
-        };
-        for (at, word) in words.enumerate() {
-            // The old form `ENV NAME VALUE WITH WORDS` has one name only.
-            if at > 0 && kind == "ENV" && !word.contains('=') {
-                continue;
-            }
-            let name = word.split('=').next().unwrap_or(word);
-            if variables.get(name) != Some(&"ENV") {
-                variables.insert(name.to_owned(), kind);
-            }
-        }
+/// What steps of these stages with these instructions are called: `[build 2/5] RUN npm ci`.
+pub(crate) fn step_names(steps: &[(&str, &str)]) -> Vec<String> {
+    let mut totals: BTreeMap<&str, usize> = BTreeMap::new();
+    for (stage, _) in steps {
+        *totals.entry(stage).or_default() += 1;
     }
-    variables
+    let mut seen: BTreeMap<&str, usize> = BTreeMap::new();
+    let mut names = Vec::new();
+    for (name, text) in steps {
+        let number = *seen.entry(name).and_modify(|number| *number += 1).or_insert(1);
+        let stage = match name.parse::<usize>() {
+            Ok(_) if totals.len() == 1 => String::new(),
+            Ok(index) => format!("stage-{index} "),
+            Err(_) => format!("{name} "),
+        };
+        names.push(format!("[{stage}{number}/{}] {}", totals[name], one_line(text)));
+    }
+    names
 }
 
 /// After the newline, or where a line without one is broken.
@@ -238,16 +192,6 @@ mod tests {
         assert_eq!(one, ["[1/2] COPY a /", "[2/2] COPY b /"]);
         let two = name(b"FROM scratch AS src\nCOPY a /\nFROM scratch\nCOPY --from=src /a /\n");
         assert_eq!(two, ["[src 1/1] COPY a /", "[stage-1 1/1] COPY --from=src /a /"]);
-    }
-
-    #[test]
-    fn variables_are_what_declares_them() {
-        let text = b"FROM scratch\nARG A=1 B\nARG C\nENV C=$C D=\"x y\"\nENV E f\n";
-        let parse = strata_dockerfile::parse(text);
-        let plan = strata_plan::plan(&strata_plan::Request::new(&parse.tree), &|_| None);
-        let variables = variables(&plan.expect("a plan"));
-        let kinds: Vec<_> = variables.iter().map(|(name, kind)| (name.as_str(), *kind)).collect();
-        assert_eq!(kinds, [("A", "ARG"), ("B", "ARG"), ("C", "ENV"), ("D", "ENV"), ("E", "ENV")]);
     }
 
     #[test]

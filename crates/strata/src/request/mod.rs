@@ -15,7 +15,7 @@ use strata_build::BuildRequest;
 use strata_oci::{Platform, Reference};
 
 pub(crate) use check::{Checked, check, check_build, outline};
-pub(crate) use options::{build_args, unknown};
+pub(crate) use options::{build_args, unknown, verify};
 pub(crate) use output::{Output, outputs};
 
 use crate::arguments::SelectionArguments;
@@ -74,6 +74,7 @@ pub(crate) fn select(
     if arguments.no_cache {
         request.no_cache.insert(String::new());
     }
+    request.rerun.clone_from(&arguments.reruns);
     request.pull = arguments.pull;
     request.allow = options::entitlements(&arguments.allow)?;
     request.extra_hosts = options::hosts(&arguments.add_hosts)?;

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use strata_dockerfile::{Network, suggest};
+use strata_engine::Verify;
 
 use crate::environment::Environment;
 use crate::failure::Failure;
@@ -86,6 +87,15 @@ pub(super) fn entitlements(texts: &[String]) -> Result<BTreeSet<String>, Failure
     texts.iter().map(check).collect()
 }
 
+/// `--cache-verify`: of a hundred.
+pub(crate) fn verify(text: &str, seed: u64) -> Result<Verify, Failure> {
+    let number = text.strip_suffix('%').unwrap_or(text).trim();
+    match number.parse::<u8>() {
+        Ok(percent) if percent <= 100 => Ok(Verify { percent, seed }),
+        _ => Err(Failure::usage(format!("`--cache-verify {text}`: 0 to 100 is expected"))),
+    }
+}
+
 /// `--add-host HOST:IP` or `HOST=IP`, the address in brackets or not.
 pub(super) fn hosts(texts: &[String]) -> Result<Vec<(String, String)>, Failure> {
     texts.iter().map(|text| host(text)).collect()
@@ -160,6 +170,19 @@ mod tests {
         check("a", None);
         check("a:b", None);
         check("a:host-gateway", None);
+    }
+
+    #[test]
+    fn how_many_hits_are_verified() {
+        let check = |text: &str, expected: Option<u8>| {
+            assert_eq!(verify(text, 7).ok().map(|verify| verify.percent), expected, "{text}");
+        };
+        check("0", Some(0));
+        check("25%", Some(25));
+        check("100", Some(100));
+        check("101", None);
+        check("-1", None);
+        check("half", None);
     }
 
     #[test]

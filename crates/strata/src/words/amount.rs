@@ -7,6 +7,16 @@ pub(crate) fn seconds(time: Duration) -> String {
     format!("{:.1}s", time.as_secs_f64())
 }
 
+/// `24h`, `90m`, `45s`: the largest unit of which there are at least two.
+pub(crate) fn duration(seconds: u64) -> String {
+    for (unit, name) in [(86_400, "d"), (3_600, "h"), (60, "m")] {
+        if seconds >= 2 * unit {
+            return format!("{}{name}", seconds / unit);
+        }
+    }
+    format!("{seconds}s")
+}
+
 /// `78.1MB`: three digits that count.
 pub(crate) fn bytes(count: u64) -> String {
     const UNITS: [&str; 6] = ["B", "kB", "MB", "GB", "TB", "PB"];
@@ -145,6 +155,17 @@ mod tests {
         check(117_400_000, "117MB");
         check(1_500_000_000, "1.5GB");
         check(100_000, "100kB");
+    }
+
+    #[test]
+    fn durations_in_their_largest_unit() {
+        let check = |seconds, expected: &str| assert_eq!(duration(seconds), expected);
+        check(0, "0s");
+        check(119, "119s");
+        check(120, "2m");
+        check(3_600, "60m");
+        check(86_400, "24h");
+        check(200_000, "2d");
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Words, hint, place and exit code for each way in which a build fails.
 
-use strata_build::{BaseImageError, BuildError, FetchError};
+use strata_build::{BaseImageError, BuildError, FetchError, NoStep};
 use strata_dockerfile::{Diagnostic, Instruction, Span};
 
 use super::lower_errors::{self, chain};
@@ -63,6 +63,7 @@ pub(crate) fn plain(error: &BuildError) -> Failure {
             let failure = build(first.map_or_else(|| chain(error), |first| first.message.clone()));
             failure.hint_if(first.and_then(|first| first.hint.clone()))
         }
+        BuildError::NoStep(error) => no_step(error),
         BuildError::BaseImage { image, source, .. } => base_image(image, source),
         BuildError::Fetch { source, .. } => fetch(source, chain(error)),
         BuildError::Context { source, .. } => lower_errors::scan(source, chain(error)),
@@ -109,6 +110,21 @@ fn fetch(error: &FetchError, message: String) -> Failure {
         FetchError::Cancelled => Failure::new(Kind::Signal(2), "cancelled"),
         FetchError::Io { source, .. } => Failure { message, ..lower_errors::io(error, source) },
     }
+}
+
+/// A text that was to name a step and does not.
+pub(crate) fn no_step(error: &NoStep) -> Failure {
+    let hint = match error {
+        NoStep::None { steps, .. } => format!(
+            "name it by its number (1 to {steps}), by stage and number (`build.2`), or by a part \
+             of its text"
+        ),
+        NoStep::Many { found, .. } => {
+            let numbers: Vec<String> = found.iter().map(|step| (step + 1).to_string()).collect();
+            format!("they are the steps {}", numbers.join(", "))
+        }
+    };
+    Failure::usage(error.to_string()).hint(hint)
 }
 
 fn base_image(image: &str, error: &BaseImageError) -> Failure {

@@ -1,135 +1,120 @@
 //! Why a step ran, in one line each: what was compared with what, with old and new value.
 
-use std::collections::BTreeMap;
+use strata_build::{Change, ChangedFile, FileState, Files, How, Verified, Why};
 
-use strata_cas::{TreeChange, TreePath};
-use strata_engine::{FactChange, MissReason, PathChanges};
-use strata_plan::{CopyOp, CopySource};
+use super::amount::{self, counted};
 
-use super::amount::counted;
-
-/// So many paths are named; the rest is counted.
+/// So many paths are named in a line; the rest is counted.
 const NAMED_PATHS: usize = 5;
 /// So many characters of a value are shown.
 const SHOWN_CHARS: usize = 60;
 
-/// Which instruction, `ARG` or `ENV`, gives a step the variables that it sees, by their names.
-pub(crate) type Variables = BTreeMap<String, &'static str>;
-
-/// What the Dockerfile calls the things that a reason is about.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Wording<'a> {
-    pub(crate) variables: &'a Variables,
-    /// The instruction, if it copies.
-    pub(crate) copy: Option<&'a CopyOp>,
-    /// The image's name, if the step is a base image.
-    pub(crate) image: Option<&'a str>,
-}
-
-impl Wording<'_> {
-    /// A path among the files that an instruction selects, as the user knows it. There, each match
-    /// has a number, and below it `name NAME` for a file, `contents/…` for a directory.
-    fn path(self, path: &TreePath) -> String {
-        let text = path.to_string();
-        let (number, rest) = text.split_once('/').unwrap_or((&text, ""));
-        let (Ok(number), true) = (number.parse::<usize>(), number.len() == 8) else { return text };
-        let source = self.source(number);
-        let rest = rest.strip_prefix("contents").unwrap_or(rest).trim_start_matches('/');
-        let named = match (rest.strip_prefix("name "), &source) {
-            (Some(_), Some(source)) => source.clone(),
-            (Some(name), None) => name.to_owned(),
-            (None, Some(source)) if !source.is_empty() => format!("{source}/{rest}"),
-            (None, _) => rest.to_owned(),
-        };
-        match named.trim_matches('/') {
-            "" => ".".to_owned(),
-            named => named.to_owned(),
+/// The reason in one line.
+pub(crate) fn words(why: &Why) -> String {
+    match why {
+        Why::First => "first build".to_owned(),
+        Why::New => "new: the build before did not have this instruction".to_owned(),
+        Why::FailedBefore => "it failed in the build before".to_owned(),
+        Why::Forced => "forced: the cache was not to be used".to_owned(),
+        Why::Expired { age_seconds, ttl_seconds } => {
+            let [age, ttl] = [*age_seconds, *ttl_seconds].map(amount::duration);
+            format!("older than its ttl of {ttl}: it ran {age} ago")
         }
-    }
-
-    /// What a match is called in the Dockerfile, where each source is one match.
-    fn source(self, number: usize) -> Option<String> {
-        let copy = self.copy.filter(|copy| !copy.parents)?;
-        let is_pattern = |source: &CopySource| source.pattern.contains(['*', '?', '[', '\\']);
-        if copy.sources.iter().any(is_pattern) {
-            return None;
-        }
-        let source = copy.sources.get(number)?;
-        if let Some(remote) = &source.remote {
-            return Some(remote.shown());
-        }
-        Some(TreePath::normalise(source.pattern.as_bytes()).to_string())
-    }
-}
-
-/// The reason in words.
-pub(crate) fn words(reason: &MissReason, wording: Wording<'_>) -> String {
-    match reason {
-        MissReason::First => "first build".to_owned(),
-        MissReason::Forced => "forced: the cache was not to be used".to_owned(),
-        MissReason::Evicted => "evicted: its result is not in the store any more".to_owned(),
-        MissReason::Changed(changes) => changed(changes, wording),
-        MissReason::Input { input: _, paths } => {
-            format!("an earlier step gave another tree: {}", files(paths, wording))
+        Why::Evicted => "evicted: its result is not in the store any more".to_owned(),
+        Why::Changed { changes } => changes.iter().map(change).collect::<Vec<_>>().join("; "),
+        Why::Input { files, .. } => {
+            format!("an earlier step gave another tree: {}", named_files(files))
         }
     }
 }
 
 /// One word for scripts.
-pub(crate) fn kind(reason: &MissReason) -> &'static str {
-    match reason {
-        MissReason::First => "first",
-        MissReason::Forced => "forced",
-        MissReason::Evicted => "evicted",
-        MissReason::Changed(_) => "changed",
-        MissReason::Input { .. } => "input",
+pub(crate) fn kind(why: &Why) -> &'static str {
+    match why {
+        Why::First => "first",
+        Why::New => "new",
+        Why::FailedBefore => "failed-before",
+        Why::Forced => "forced",
+        Why::Expired { .. } => "expired",
+        Why::Evicted => "evicted",
+        Why::Changed { .. } => "changed",
+        Why::Input { .. } => "input",
     }
 }
 
-fn changed(changes: &[FactChange], wording: Wording<'_>) -> String {
-    let other = changes.iter().find_map(|change| match change {
-        FactChange::Text { name, old: Some(old), new: Some(new) } if name == "kind" => {
-            Some(format!("another instruction stands here: {new}, not {old}"))
-        }
-        _ => None,
-    });
-    other.unwrap_or_else(|| {
-        changes.iter().map(|one| change(one, wording)).collect::<Vec<_>>().join("; ")
-    })
-}
-
-fn change(change: &FactChange, wording: Wording<'_>) -> String {
-    match change {
-        FactChange::Files { name, paths } if name == "files" => files(paths, wording),
-        FactChange::Files { name, paths } => format!("{name}: {}", files(paths, wording)),
-        FactChange::Text { name, old: Some(old), new: Some(new) } if name == "image" => {
-            let image = wording.image.map(|name| format!(" `{name}`")).unwrap_or_default();
-            format!("base image{image} moved from {} to {}", short_digest(old), short_digest(new))
-        }
-        FactChange::Text { name, old, new } => {
-            let name = fact_name(name, wording);
-            let [old, new] = [old, new].map(|value| value.as_deref().map(readable));
-            match (old, new) {
-                (Some(old), Some(new)) => {
-                    let (old, new) = around_difference(&old, &new);
-                    format!("{name} changed from {old} to {new}")
+/// The reason with all that is known of it: one line, and one for each listed file.
+pub(crate) fn lines(why: &Why) -> Vec<String> {
+    let mut lines = Vec::new();
+    match why {
+        Why::Changed { changes } => {
+            for one in changes {
+                match one {
+                    Change::Files { name, files } => {
+                        let name = name.as_ref().map(|name| format!("{name}: "));
+                        lines.push(format!("{}{}", name.unwrap_or_default(), counted_files(files)));
+                        lines.extend(file_lines(files));
+                    }
+                    one => lines.push(change(one)),
                 }
-                (None, Some(new)) => format!("{name} is new: {}", cut(&new, 0)),
-                (Some(old), None) => format!("{name} is gone: it was {}", cut(&old, 0)),
-                (None, None) => format!("{name} changed"),
             }
         }
+        Why::Input { files, .. } => {
+            let counted = counted_files(files);
+            lines.push(format!("an earlier step gave another tree: {counted}"));
+            lines.extend(file_lines(files));
+        }
+        why => lines.push(words(why)),
+    }
+    lines
+}
+
+/// What came of running a hit again.
+pub(crate) fn verified(verified: &Verified) -> String {
+    match verified {
+        Verified::Same => "VERIFIED: it gives the same again".to_owned(),
+        Verified::Differs { files } => format!("NOT DETERMINISTIC: {}", named_files(files)),
+        Verified::Failed => "NOT DETERMINISTIC: run again, it failed".to_owned(),
     }
 }
 
-/// `env REV` → ``ARG `REV` ``: by the instruction if there is one in this Dockerfile, and with
-/// what the user wrote as a literal.
-fn fact_name(name: &str, wording: Wording<'_>) -> String {
-    match name.split_once(' ') {
-        Some(("env", variable)) => {
-            format!("{} `{variable}`", wording.variables.get(variable).unwrap_or(&"env"))
+/// The files in which running a hit again differed, one line each.
+pub(crate) fn verified_lines(verified: &Verified) -> Vec<String> {
+    match verified {
+        Verified::Differs { files } => file_lines(files),
+        Verified::Same | Verified::Failed => Vec::new(),
+    }
+}
+
+fn change(change: &Change) -> String {
+    match change {
+        Change::Files { name: None, files } => named_files(files),
+        Change::Files { name: Some(name), files } => format!("{name}: {}", named_files(files)),
+        Change::Base { image, old, new } => {
+            format!(
+                "base image `{image}` moved from {} to {}",
+                short_digest(old),
+                short_digest(new)
+            )
         }
-        _ => name.to_owned(),
+        Change::Instruction { old, new } => {
+            format!("another instruction stands here: {new}, not {old}")
+        }
+        Change::Variable { declared, name, old, new } => {
+            text_change(&format!("{declared} `{name}`"), old.as_deref(), new.as_deref())
+        }
+        Change::Text { name, old, new } => text_change(name, old.as_deref(), new.as_deref()),
+    }
+}
+
+fn text_change(name: &str, old: Option<&str>, new: Option<&str>) -> String {
+    match (old.map(readable), new.map(readable)) {
+        (Some(old), Some(new)) => {
+            let (old, new) = around_difference(&old, &new);
+            format!("{name} changed from {old} to {new}")
+        }
+        (None, Some(new)) => format!("{name} is new: {}", cut(&new, 0)),
+        (Some(old), None) => format!("{name} is gone: it was {}", cut(&old, 0)),
+        (None, None) => format!("{name} changed"),
     }
 }
 
@@ -166,72 +151,163 @@ fn cut(value: &str, skipped: usize) -> String {
     format!("{before}{shown}{after}")
 }
 
-fn files(paths: &PathChanges, wording: Wording<'_>) -> String {
-    if paths.total == 0 {
-        return "files changed".to_owned();
+/// An old tree may have been swept: then nothing is known but that it was another one.
+fn counted_files(files: &Files) -> String {
+    match files.total {
+        0 => "files changed".to_owned(),
+        total => format!("{} changed", counted(total, "file")),
     }
-    let how = |change: &TreeChange| match change {
-        TreeChange::Added => "added",
-        TreeChange::Removed => "removed",
-        TreeChange::Content => "content",
-        TreeChange::Metadata => "mode or owner",
+}
+
+fn named_files(files: &Files) -> String {
+    let how = |file: &ChangedFile| match file.change {
+        How::Added => "added".to_owned(),
+        How::Removed => "removed".to_owned(),
+        How::Content => "content".to_owned(),
+        How::Owner => "owner or attributes".to_owned(),
+        How::Mode => {
+            let mode = |state: &Option<FileState>| state.as_ref().map(|state| state.mode.clone());
+            match (mode(&file.old), mode(&file.new)) {
+                (Some(old), Some(new)) => format!("mode {old} to {new}"),
+                _ => "mode".to_owned(),
+            }
+        }
     };
-    let listed = paths.listed.iter().take(NAMED_PATHS);
+    let listed = files.listed.iter().take(NAMED_PATHS);
     let mut named: Vec<String> =
-        listed.map(|(path, change)| format!("{} ({})", wording.path(path), how(change))).collect();
-    let rest = paths.total.saturating_sub(named.len());
-    if rest > 0 {
+        listed.map(|file| format!("{} ({})", file.path, how(file))).collect();
+    let rest = files.total.saturating_sub(named.len());
+    if rest > 0 && !named.is_empty() {
         named.push(format!("{rest} more"));
     }
-    format!("{} changed: {}", counted(paths.total, "file"), named.join(", "))
+    match named.is_empty() {
+        true => counted_files(files),
+        false => format!("{}: {}", counted_files(files), named.join(", ")),
+    }
+}
+
+/// `  src/a.js: content: 120B, 3f9c1a… to 124B, 77ab02…`
+fn file_lines(files: &Files) -> Vec<String> {
+    let mut lines: Vec<String> = files.listed.iter().map(file_line).collect();
+    let rest = files.total.saturating_sub(lines.len());
+    if rest > 0 && !lines.is_empty() {
+        lines.push(format!("  and {rest} more"));
+    }
+    lines
+}
+
+fn file_line(file: &ChangedFile) -> String {
+    let ChangedFile { path, change, old, new } = file;
+    let what = match (change, old, new) {
+        (How::Added, _, Some(new)) => format!("added: {}", content(new)),
+        (How::Removed, Some(old), _) => format!("removed: it was {}", content(old)),
+        (How::Mode, Some(old), Some(new)) => format!("mode {} to {}", old.mode, new.mode),
+        (How::Owner, Some(old), Some(new)) if old.owner != new.owner => {
+            format!("owner {} to {}", old.owner, new.owner)
+        }
+        (How::Content, Some(old), Some(new)) => {
+            let mode = match old.mode == new.mode {
+                true => String::new(),
+                false => format!(", mode {} to {}", old.mode, new.mode),
+            };
+            format!("content: {} to {}{mode}", content(old), content(new))
+        }
+        (How::Added, ..) => "added".to_owned(),
+        (How::Removed, ..) => "removed".to_owned(),
+        (How::Content, ..) => "content".to_owned(),
+        (How::Mode, ..) => "mode".to_owned(),
+        (How::Owner, ..) => "owner or attributes".to_owned(),
+    };
+    format!("  {path}: {what}")
+}
+
+/// What tells one content from another.
+fn content(state: &FileState) -> String {
+    match (state.size, &state.blake3, &state.target) {
+        (Some(size), Some(digest), _) => {
+            let digits: String = digest.chars().take(12).collect();
+            format!("{} {digits}", amount::bytes(size))
+        }
+        (_, _, Some(target)) => format!("link to {target}"),
+        _ => state.kind.clone(),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn check(reason: &MissReason, expected: &str) {
-        let variables = [("REV".to_owned(), "ARG"), ("MODE".to_owned(), "ENV")];
-        let variables = variables.into_iter().collect();
-        let wording = Wording { variables: &variables, copy: None, image: Some("node:18") };
-        assert_eq!(words(reason, wording), expected);
+    fn check(why: &Why, expected: &str) {
+        assert_eq!(words(why), expected);
     }
 
-    fn text(name: &str, old: Option<&str>, new: Option<&str>) -> MissReason {
+    fn changed(change: Change) -> Why {
+        Why::Changed { changes: vec![change] }
+    }
+
+    fn text(name: &str, old: Option<&str>, new: Option<&str>) -> Why {
         let [old, new] = [old, new].map(|value| value.map(str::to_owned));
-        MissReason::Changed(vec![FactChange::Text { name: name.to_owned(), old, new }])
+        changed(Change::Text { name: name.to_owned(), old, new })
     }
 
-    fn paths(changes: &[(&str, TreeChange)]) -> PathChanges {
-        let path = |text: &str| TreePath::new(text).expect("a path");
-        let listed = changes.iter().map(|(text, change)| (path(text), *change)).collect();
-        PathChanges { listed, total: changes.len() }
+    fn variable(declared: &str, name: &str, old: Option<&str>, new: Option<&str>) -> Why {
+        let [old, new] = [old, new].map(|value| value.map(str::to_owned));
+        changed(Change::Variable { declared: declared.to_owned(), name: name.to_owned(), old, new })
+    }
+
+    fn state(mode: &str, size: u64) -> Option<FileState> {
+        Some(FileState {
+            kind: "file".to_owned(),
+            mode: mode.to_owned(),
+            owner: "0:0".to_owned(),
+            size: Some(size),
+            blake3: Some("0123456789abcdef".to_owned()),
+            target: None,
+        })
+    }
+
+    fn files(changes: &[(&str, How)]) -> Files {
+        let file = |(path, change): &(&str, How)| {
+            let (old, new) = match change {
+                How::Added => (None, state("0644", 1)),
+                How::Removed => (state("0644", 1), None),
+                How::Mode => (state("0644", 1), state("0755", 1)),
+                How::Content | How::Owner => (state("0644", 1), state("0644", 2000)),
+            };
+            ChangedFile { path: (*path).to_owned(), change: *change, old, new }
+        };
+        Files { total: changes.len(), listed: changes.iter().map(file).collect() }
     }
 
     #[test]
-    fn first_forced_evicted() {
-        check(&MissReason::First, "first build");
-        check(&MissReason::Forced, "forced: the cache was not to be used");
-        check(&MissReason::Evicted, "evicted: its result is not in the store any more");
+    fn reasons_without_a_comparison() {
+        check(&Why::First, "first build");
+        check(&Why::New, "new: the build before did not have this instruction");
+        check(&Why::FailedBefore, "it failed in the build before");
+        check(&Why::Forced, "forced: the cache was not to be used");
+        check(&Why::Evicted, "evicted: its result is not in the store any more");
+        let expired = Why::Expired { age_seconds: 90_000, ttl_seconds: 86_400 };
+        check(&expired, "older than its ttl of 24h: it ran 25h ago");
     }
 
     #[test]
     fn changed_texts() {
-        check(&text("env REV", Some("a"), Some("b")), "ARG `REV` changed from a to b");
-        check(&text("env MODE", None, Some("b")), "ENV `MODE` is new: b");
-        check(&text("env PATH", Some("a"), None), "env `PATH` is gone: it was a");
+        check(&variable("ARG", "REV", Some("a"), Some("b")), "ARG `REV` changed from a to b");
+        check(&variable("ENV", "MODE", None, Some("b")), "ENV `MODE` is new: b");
+        check(&variable("env", "PATH", Some("a"), None), "env `PATH` is gone: it was a");
         check(&text("user", Some(""), Some("node")), "user changed from nothing to node");
         let shell = |script: &str| format!("[\"/bin/sh\",\"-c\",\"{script}\"]");
-        let changed = text("command", Some(&shell("echo a")), Some(&shell("echo b")));
-        check(&changed, "command changed from echo a to echo b");
-        let other = text("kind", Some("copy"), Some("run"));
+        let command = text("command", Some(&shell("echo a")), Some(&shell("echo b")));
+        check(&command, "command changed from echo a to echo b");
+        let other = changed(Change::Instruction { old: "copy".into(), new: "run".into() });
         check(&other, "another instruction stands here: run, not copy");
     }
 
     #[test]
     fn a_tag_that_points_elsewhere() {
         let digest = |digit: &str| format!("sha256:{}", digit.repeat(64));
-        let moved = text("image", Some(&digest("a")), Some(&digest("b")));
+        let (old, new) = (digest("a"), digest("b"));
+        let moved = changed(Change::Base { image: "node:18".to_owned(), old, new });
         let expected = "base image `node:18` moved from sha256:aaaaaaaaaaaa to sha256:bbbbbbbbbbbb";
         check(&moved, expected);
     }
@@ -246,44 +322,28 @@ mod tests {
 
     #[test]
     fn changed_files() {
-        use TreeChange::{Added, Content, Metadata, Removed};
-        let two = paths(&[("src/a.js", Content), ("b", Added)]);
-        let reason = |name: &str, paths| {
-            MissReason::Changed(vec![FactChange::Files { name: name.to_owned(), paths }])
+        let reason = |name: Option<&str>, files| {
+            changed(Change::Files { name: name.map(str::to_owned), files })
         };
-        check(&reason("files", two), "2 files changed: src/a.js (content), b (added)");
-        let one = paths(&[("a", Removed)]);
-        check(&reason("mount", one), "mount: 1 file changed: a (removed)");
-        let mut many = paths(&[("a", Metadata); 6]);
+        let two = files(&[("src/a.js", How::Content), ("b", How::Added)]);
+        check(&reason(None, two.clone()), "2 files changed: src/a.js (content), b (added)");
+        let one = files(&[("a", How::Removed)]);
+        check(&reason(Some("mount 0"), one), "mount 0: 1 file changed: a (removed)");
+        let mut many = files(&[("a", How::Mode); 6]);
         many.total = 40;
-        let listed = ["a (mode or owner)"; 5].join(", ");
-        check(&reason("files", many), &format!("40 files changed: {listed}, 35 more"));
-        check(&reason("files", PathChanges::default()), "files changed");
-    }
-
-    #[test]
-    fn selected_files_are_called_what_the_dockerfile_calls_them() {
-        let check = |instruction: &str, path: &str, expected: &str| {
-            let text = format!("FROM scratch\n{instruction}\n");
-            let parse = strata_dockerfile::parse(text.as_bytes());
-            let plan = strata_plan::plan(&strata_plan::Request::new(&parse.tree), &|_| None);
-            let plan = plan.expect("a plan");
-            let strata_plan::Op::Copy(copy) = &plan.steps[0].op else { unreachable!() };
-            let wording = Wording { variables: &Variables::new(), copy: Some(copy), image: None };
-            assert_eq!(wording.path(&TreePath::new(path).expect("a path")), expected);
-        };
-        check("COPY src /app", "00000000/contents/a.js", "src/a.js");
-        check("COPY . /app", "00000000/contents/src/a.js", "src/a.js");
-        check("COPY . /app", "00000000/contents", ".");
-        check("COPY a ./lib/b.js /app/", "00000001/name b.js", "lib/b.js");
-        check("COPY a b /app/", "00000001", "b");
-        check("COPY *.js /app/", "00000003/name b.js", "b.js");
-        check("COPY lib* /app/", "00000003/contents/b.js", "b.js");
-    }
-
-    #[test]
-    fn changed_input() {
-        let reason = MissReason::Input { input: 0, paths: paths(&[("a", TreeChange::Content)]) };
-        check(&reason, "an earlier step gave another tree: 1 file changed: a (content)");
+        let listed = ["a (mode 0644 to 0755)"; 5].join(", ");
+        check(&reason(None, many.clone()), &format!("40 files changed: {listed}, 35 more"));
+        check(&reason(None, Files::default()), "files changed");
+        let input = Why::Input { from: Some(0), files: files(&[("a", How::Content)]) };
+        check(&input, "an earlier step gave another tree: 1 file changed: a (content)");
+        let expected = [
+            "2 files changed",
+            "  src/a.js: content: 1B 0123456789ab to 2kB 0123456789ab",
+            "  b: added: 1B 0123456789ab",
+        ];
+        assert_eq!(lines(&reason(None, two)), expected);
+        let shown = lines(&Why::Input { from: None, files: many });
+        assert_eq!((shown.len(), &*shown[7]), (8, "  and 34 more"));
+        assert_eq!(shown[1], "  a: mode 0644 to 0755");
     }
 }
