@@ -16,9 +16,9 @@
 //! their documented cases, since git's rules and Rust's globs answer otherwise.
 //!
 //! What the crate deliberately does not do: it knows no Dockerfile and no image, names trees as if
-//! all were root's (other owners are the COPY's decision), looks at no owner and no extended attribute, and keeps no
-//! content. It prints nothing. It asks the clock once, for the first promise, and nothing that
-//! it answers depends on what the clock says.
+//! all were root's (other owners are the COPY's decision), looks at no owner and no extended
+//! attribute, and keeps no content. It prints nothing. It asks the clock once, for the first
+//! promise, and nothing that it answers depends on what the clock says.
 //!
 //! The rules do not need a directory on a disk: [`IgnoreRules::below`] and [`Selection`] go down
 //! any tree name by name, which is how `strata replay` reads a context out of git's objects.
