@@ -422,8 +422,11 @@ impl<'a> Session<'a> {
         mount: usize,
         view: &dyn View,
     ) -> Result<Selection, BuildError> {
-        self.select_for(step, mount, view)
-            .map_err(|error| self.not_selected(step, mount, error, None))
+        let selected = match &self.plan.steps[step].op {
+            Op::Copy(copy) => select(copy, view),
+            op => select_path(view, &mount_source(op, mount).unwrap_or_default()),
+        };
+        selected.map_err(|error| self.not_selected(step, mount, error, None))
     }
 }
 
