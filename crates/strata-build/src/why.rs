@@ -179,12 +179,12 @@ pub(crate) fn explain(
         MissReason::Input { input, paths } => {
             // The parent comes first among the inputs, if there is one.
             let slices = || crate::session::sources(&planned.op).into_iter();
-            let steps =
+            let mut steps =
                 planned.parent.into_iter().chain(slices().filter_map(|(_, source)| match source {
                     strata_plan::Source::Step(step) => *step,
                     strata_plan::Source::Context(_) => None,
                 }));
-            Why::Input { from: steps.skip(*input).next(), files: terms.files(paths) }
+            Why::Input { from: steps.nth(*input), files: terms.files(paths) }
         }
     }
 }
