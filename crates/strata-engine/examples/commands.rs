@@ -11,7 +11,8 @@
 //!
 //! Each rule is a step. Its command runs in an empty directory with its inputs in it, and what it
 //! leaves under the rule's name is the result. An input is a file, or what another rule above
-//! gives. Change a comment in `lib.c`: `lib.o` is made anew, and if it is what it was, `app` is not.
+//! gives. Change a comment in `lib.c`: `lib.o` is made anew, and if it is what it was, `app` is
+//! not.
 #![expect(clippy::print_stdout, reason = "it is a program to look at")]
 
 use std::collections::BTreeMap;
