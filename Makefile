@@ -10,7 +10,7 @@ PROFILE := $(if $(CI),ci,default)
 export STRATA_BIN ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test lint fmt bench clean-demo \
+.PHONY: help setup build demo test lint fmt bench figures clean-demo \
   lint-fmt lint-tidy lint-clippy lint-doc lint-deny
 # cargo locks its target directory, and mixed output helps nobody.
 .NOTPARALLEL:
@@ -39,6 +39,10 @@ test: ## All tests, with what they need installed first (Debian, Ubuntu)
 	$(CARGO) test --release --workspace --doc --no-fail-fast || failed=1; \
 	scripts/test-as-user.sh || failed=1; \
 	test -z "$$failed"
+
+figures: ## What the parts of the store cost: opening, looking up, committing
+	$(CARGO) test --release --workspace --test figures -- --include-ignored --nocapture \
+	  --test-threads 1
 
 lint: lint-fmt lint-tidy lint-clippy lint-doc lint-deny ## Format, house rules, clippy, docs, licences
 

@@ -145,7 +145,7 @@ pub(crate) fn snapshots(
 
 /// The directory that shows one layer; none for an empty layer, which shows nothing.
 pub(crate) fn snapshot(store: &dyn Store, id: &LayerId) -> Result<Option<PathBuf>, BuildError> {
-    if let Some(path) = store.snapshot(id)? {
+    if let Some(path) = store.intact(id)? {
         return Ok(Some(path));
     }
     let layer = load(store, id)?;

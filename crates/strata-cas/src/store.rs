@@ -219,6 +219,12 @@ pub trait SnapshotStore: Send + Sync {
     /// The directory that shows a layer in overlayfs's own form, if there is one.
     fn snapshot(&self, layer: &LayerId) -> Result<Option<PathBuf>, StoreError>;
 
+    /// The same, for those who are to read from it without comparing what they read with its
+    /// name: one that is not what it was any more is as good as none.
+    fn intact(&self, layer: &LayerId) -> Result<Option<PathBuf>, StoreError> {
+        self.snapshot(layer)
+    }
+
     /// A place to make one.
     fn stage(&self) -> Result<Staging, StoreError>;
 

@@ -1,11 +1,12 @@
 //! Opening and closing a store.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use strata_cas::StoreError;
+use strata_cas::{LayerId, StoreError};
 
 use crate::OpenError;
 use crate::budget::{Budget, SizeLimit};
@@ -45,6 +46,10 @@ pub struct DiskStore {
     pub(crate) budget: Budget,
     /// How many removals the gate had counted when this process began to read.
     pub(crate) removals: u64,
+    /// Snapshots that were looked at.
+    pub(crate) intact: Mutex<HashSet<LayerId>>,
+    /// Damage that was met.
+    pub(crate) noticed: Mutex<Vec<String>>,
     /// The number of the next staging directory.
     pub(crate) staged: AtomicU64,
     /// Last, so that what was made here is removed when nothing is made any more.
@@ -78,6 +83,8 @@ impl DiskStore {
             budget: Budget::new(&layout, options.limit),
             layout,
             removals,
+            intact: Mutex::default(),
+            noticed: Mutex::default(),
             staged: AtomicU64::default(),
             lease,
         })

@@ -1,18 +1,67 @@
 //! Whether a snapshot still is what it was: commands read from it without anybody comparing what
 //! they read with its name.
+//!
+//! Beside a snapshot stands its seal, the BLAKE3 of what the file system says of each of its files:
+//! path, type, size, owner, and when it was changed. Nothing that writes to a file leaves all of
+//! that alone. Where the seal is broken, the bytes are compared.
 
 use std::collections::HashMap;
 use std::fs;
 use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::PoisonError;
 
-use strata_cas::{Action, BlobId, Item, LayerId, StoreError, TreeId, TreePath};
+use strata_cas::{
+    Action, BlobId, Item, LayerId, Link, SnapshotStore, StoreError, TreeId, TreePath,
+};
 
 use crate::DiskStore;
-use strata_cas::Link;
+
+/// The name of the seal, beside the snapshot's files.
+const SEAL: &str = "seal-1";
 
 impl DiskStore {
+    /// A layer's snapshot as [`strata_cas::SnapshotStore::snapshot`] gives it, after a look at
+    /// whether it still is what it was. One that is not is removed, and noticed.
+    pub(crate) fn intact_snapshot(&self, layer: &LayerId) -> Result<Option<PathBuf>, StoreError> {
+        let Some(path) = self.snapshot(layer)? else { return Ok(None) };
+        let mut intact = self.intact.lock().unwrap_or_else(PoisonError::into_inner);
+        if intact.contains(layer) {
+            return Ok(Some(path));
+        }
+        let directory = self.layout.snapshot(layer);
+        let seal = seal_of(&path);
+        let kept = fs::read_to_string(directory.join(SEAL)).ok();
+        if kept.is_none() || kept != seal.as_ref().ok().cloned() {
+            if let Some(problem) = self.differs_from_layer(layer)? {
+                drop(intact);
+                let what = format!("snapshot {}: {problem}", &layer.to_string()[..12]);
+                self.noticed.lock().unwrap_or_else(PoisonError::into_inner).push(what);
+                self.drop_snapshot(layer)?;
+                return Ok(None);
+            }
+            // Somebody has touched it, and it is what it was.
+            if let Ok(seal) = seal {
+                drop(fs::write(directory.join(SEAL), seal));
+            }
+        }
+        intact.insert(*layer);
+        Ok(Some(path))
+    }
+
+    /// Seals what is about to become a snapshot.
+    pub(crate) fn seal(&self, staging: &Path) -> Result<(), StoreError> {
+        let action = || StoreError::io(format!("seal `{}`", staging.display()));
+        let seal = seal_of(&staging.join("fs")).map_err(action())?;
+        fs::write(staging.join(SEAL), seal).map_err(action())
+    }
+
+    /// Damage that was met, and mended, since this was asked last.
+    pub fn noticed(&self) -> Vec<String> {
+        std::mem::take(&mut *self.noticed.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
     /// In what a snapshot is not what its layer says; `None` when it is as it should be, or when
     /// the layer itself is not known any more. Compares types, sizes and contents.
     pub(crate) fn differs_from_layer(&self, id: &LayerId) -> Result<Option<String>, StoreError> {
@@ -46,6 +95,48 @@ impl DiskStore {
             node.entries.into_values().filter_map(tree).collect()
         }))
     }
+}
+
+/// The seal of what is below a directory now.
+fn seal_of(root: &Path) -> io::Result<String> {
+    use std::os::unix::ffi::OsStrExt;
+    let mut hasher = strata_cas::BlobHasher::default();
+    let mut rest = vec![root.to_owned()];
+    while let Some(directory) = rest.pop() {
+        let entries = match fs::read_dir(&directory) {
+            Ok(entries) => entries,
+            // It belongs to another user of the namespace that made it.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => continue,
+            Err(error) => return Err(error),
+        };
+        let mut entries: Vec<fs::DirEntry> = entries.collect::<io::Result<_>>()?;
+        entries.sort_by_key(fs::DirEntry::file_name);
+        for entry in entries {
+            let path = entry.path();
+            let found = fs::symlink_metadata(&path)?;
+            let name = path.strip_prefix(root).unwrap_or(&path).as_os_str().as_bytes();
+            hasher.update(&(name.len() as u64).to_le_bytes());
+            hasher.update(name);
+            let is_directory = found.is_dir();
+            // A directory's own size and times say nothing that its entries do not.
+            let (size, changed, nanos) = if is_directory {
+                (0, 0, 0)
+            } else {
+                (found.size(), found.ctime(), found.ctime_nsec())
+            };
+            for number in [u64::from(found.mode()), u64::from(found.uid()), u64::from(found.gid())]
+            {
+                hasher.update(&number.to_le_bytes());
+            }
+            hasher.update(&size.to_le_bytes());
+            hasher.update(&changed.to_le_bytes());
+            hasher.update(&nanos.to_le_bytes());
+            if is_directory {
+                rest.push(path);
+            }
+        }
+    }
+    Ok(format!("{}\n", hasher.finish()))
 }
 
 fn differs(

@@ -37,6 +37,10 @@ impl SnapshotStore for DiskStore {
         Ok((committed && path.is_dir()).then_some(path))
     }
 
+    fn intact(&self, layer: &LayerId) -> Result<Option<PathBuf>, StoreError> {
+        self.intact_snapshot(layer)
+    }
+
     fn stage(&self) -> Result<Staging, StoreError> {
         loop {
             let number = self.staged.fetch_add(1, Ordering::Relaxed);
@@ -71,6 +75,7 @@ impl SnapshotStore for DiskStore {
             return Ok(path);
         }
         self.settle()?;
+        self.seal(staging.path())?;
         sync::filesystem(self.layout.root())?;
         let _one = self.hold_snapshot(layer)?;
         if let Some(path) = self.snapshot(layer)?.filter(|_| !is_damaged) {

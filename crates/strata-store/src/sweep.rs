@@ -8,7 +8,8 @@
 
 use std::collections::{HashMap, HashSet};
 use std::io::Read;
-use std::path::PathBuf;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 
 use strata_cas::{
     Blob, BlobId, BlobStore, Directory, Layer, LayerId, Link, Links, StoreError, TreeId,
@@ -59,8 +60,6 @@ pub enum Kind {
     Derived,
     /// What nothing leads to.
     Leftover,
-    /// What a cache mount holds.
-    CacheMount,
     /// What steps have printed.
     Log,
 }
@@ -143,11 +142,43 @@ impl DiskStore {
             is_dry: request.dry_run,
         };
         sweep.heed_notes()?;
-        let removed = sweep.run(request, goal_bytes)?;
+        let mut removed = sweep.run(request, goal_bytes)?;
+        removed.extend(self.sweep_logs(request)?);
         if !request.dry_run && !removed.is_empty() {
             self.tables.compact()?;
         }
         Ok(Swept { removed, before_bytes, is_busy: false })
+    }
+}
+
+impl DiskStore {
+    /// What steps have printed goes when everything goes, or when it is asked for.
+    fn sweep_logs(&self, request: &SweepRequest) -> Result<Vec<Removed>, StoreError> {
+        let is_asked = request.kinds.contains(&Kind::Log)
+            || (request.all && request.kinds.is_empty() && request.keep_bytes.is_none());
+        if !is_asked || request.project.is_some() {
+            return Ok(Vec::new());
+        }
+        let directory = self.layout.part(Part::Logs);
+        let action = |path: &Path| StoreError::io(format!("remove `{}`", path.display()));
+        let mut removed = Vec::new();
+        for entry in std::fs::read_dir(&directory).map_err(action(&directory))? {
+            let path = entry.map_err(action(&directory))?.path();
+            let metadata = std::fs::symlink_metadata(&path).map_err(action(&path))?;
+            let is_old = request
+                .until
+                .is_none_or(|until| u64::try_from(metadata.mtime()).unwrap_or_default() < until);
+            if !metadata.is_file() || !is_old {
+                continue;
+            }
+            if !request.dry_run {
+                std::fs::remove_file(&path).map_err(action(&path))?;
+            }
+            let what = format!("log {}", path.file_stem().unwrap_or_default().to_string_lossy());
+            let (bytes, reason) = (metadata.blocks() * 512, Reason::Asked);
+            removed.push(Removed { kind: Kind::Log, what, project: None, bytes, reason });
+        }
+        Ok(removed)
     }
 }
 

@@ -5,6 +5,7 @@
 //! need the tables next takes its place: their requests are sent again. A process that only
 //! looks things up while nobody holds the database reads it without holding it.
 
+use std::os::unix::fs::MetadataExt;
 use std::sync::{PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
@@ -12,7 +13,7 @@ use strata_cas::StoreError;
 
 use crate::database::{Database, Pair, Table};
 use crate::follow::Follower;
-use crate::layout::Layout;
+use crate::layout::{Layout, Part};
 use crate::lease;
 use crate::lock::StoreLock;
 use crate::serve::Leader;
@@ -42,12 +43,37 @@ impl From<StoreError> for Unanswered {
 /// What this process is to the database.
 #[derive(Debug)]
 enum Role {
-    /// It reads what was there when it began; nobody held the database then.
-    Reader(Database),
+    /// It reads what is there; nobody has held the database since it began.
+    Reader(Reader),
     /// It holds the database and serves the others.
     Leader(Leader),
     /// Another one serves it.
     Follower(Follower),
+}
+
+/// The database as it was when nobody held it.
+#[derive(Debug)]
+struct Reader {
+    database: Database,
+    layout: Layout,
+    /// What tells the opening of the database for writing that was the last one.
+    opening: Option<Opening>,
+}
+
+/// RocksDB writes this file anew whenever it opens for writing.
+type Opening = (u64, i64, i64);
+
+fn opening(layout: &Layout) -> Option<Opening> {
+    let current = std::fs::metadata(layout.part(Part::Database).join("CURRENT")).ok()?;
+    Some((current.ino(), current.mtime(), current.mtime_nsec()))
+}
+
+impl Reader {
+    /// The database, unless somebody has opened it for writing since: then others know more.
+    fn database(&self) -> Result<&Database, Unanswered> {
+        let is_fresh = self.opening.is_some() && opening(&self.layout) == self.opening;
+        if is_fresh { Ok(&self.database) } else { Err(Unanswered::Gone) }
+    }
 }
 
 #[derive(Debug)]
@@ -69,7 +95,7 @@ impl Tables {
     /// opening or closing the database at this moment.
     pub(crate) fn open(layout: &Layout, options: &OpenOptions<'_>) -> Result<Self, OpenError> {
         let role = match reader(layout) {
-            Some(database) => Role::Reader(database),
+            Some(reader) => Role::Reader(reader),
             None => elect(layout, options)?,
         };
         let acting = Acting { role: Some(role), changes: 0 };
@@ -79,7 +105,9 @@ impl Tables {
     /// The value under a key. What the database finds damaged is not there.
     pub(crate) fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
         self.ask(|role| match role {
-            Role::Reader(database) => database.get(table, key).map_err(|_| Unanswered::Gone),
+            Role::Reader(reader) => {
+                reader.database()?.get(table, key).map_err(|_| Unanswered::Gone)
+            }
             Role::Leader(leader) => Ok(leader.database().get(table, key)?),
             Role::Follower(follower) => {
                 let request = Request::Get { table, key: key.into() };
@@ -129,8 +157,8 @@ impl Tables {
         sizes: bool,
     ) -> Result<(Vec<Pair>, bool), StoreError> {
         self.ask(|role| match role {
-            Role::Reader(database) => {
-                database.page(table, prefix, after, sizes).map_err(|_| Unanswered::Gone)
+            Role::Reader(reader) => {
+                reader.database()?.page(table, prefix, after, sizes).map_err(|_| Unanswered::Gone)
             }
             Role::Leader(leader) => Ok(leader.database().page(table, prefix, after, sizes)?),
             Role::Follower(follower) => {
@@ -245,10 +273,12 @@ fn done(response: Response<'_>) -> Option<()> {
 }
 
 /// The database as it is now, if nobody holds it. Nobody can begin to hold it meanwhile, so what
-/// is read is of one moment; how it goes on is not seen.
-fn reader(layout: &Layout) -> Option<Database> {
+/// is read is of one moment.
+fn reader(layout: &Layout) -> Option<Reader> {
     let _shared = StoreLock::share(layout)?;
-    Database::open_to_read(layout).ok()
+    let opening = opening(layout);
+    let database = Database::open_to_read(layout).ok()?;
+    Some(Reader { database, layout: layout.clone(), opening })
 }
 
 /// Holds the database, or finds who does.

@@ -3,7 +3,8 @@
 use std::time::{Duration, Instant};
 
 use strata_cas::{
-    BlobStore, ContentKey, Cost, DefinitionKey, NameStore, Record, RecordStore, Slot, TreeId,
+    BlobStore, ContentKey, Cost, DefinitionKey, NameStore, Record, RecordKey, RecordStore, Slot,
+    TreeId,
 };
 use strata_store::{DiskStore, OpenOptions};
 
@@ -46,6 +47,117 @@ fn record(number: u64) -> Record {
 
 fn open(root: &std::path::Path) -> DiskStore {
     DiskStore::open(root, OpenOptions::default()).expect("open")
+}
+
+/// The p-th part of a hundred.
+fn percentile(times: &mut [Duration], part: usize) -> Duration {
+    times.sort();
+    times[(times.len() - 1) * part / 100]
+}
+
+const CHILD: &str = "STRATA_FIGURES_CHILD";
+
+/// Eight of these commit at once.
+#[test]
+fn child_commits() {
+    let Some(root) = std::env::var_os(CHILD) else { return };
+    let store = open(std::path::Path::new(&root));
+    let base = u64::from(std::process::id()) << 20;
+    for number in 0..200 {
+        let began = Instant::now();
+        store.keep(&record(base + number), &[]).expect("keep");
+        output(&format!("took {}", began.elapsed().as_nanos()));
+    }
+}
+
+#[expect(clippy::print_stdout, reason = "the parent reads it")]
+fn output(line: &str) {
+    println!("\n{line}");
+}
+
+#[test]
+#[ignore = "`make figures` runs it"]
+fn commits_of_eight_processes() {
+    for processes in [1, 8] {
+        let home = tempfile::tempdir().expect("a directory");
+        let child = || {
+            std::process::Command::new(std::env::current_exe().expect("this program"))
+                .args(["--exact", "child_commits", "--nocapture"])
+                .env(CHILD, home.path())
+                .stdout(std::process::Stdio::piped())
+                .spawn()
+                .expect("spawn")
+        };
+        let children: Vec<_> = (0..processes).map(|_| child()).collect();
+        let mut times = Vec::new();
+        for child in children {
+            let out = child.wait_with_output().expect("it ends").stdout;
+            let out = String::from_utf8_lossy(&out).into_owned();
+            let nanos = out.lines().filter_map(|line| line.strip_prefix("took ")?.parse().ok());
+            times.extend(nanos.map(Duration::from_nanos));
+        }
+        assert_eq!(times.len(), 200 * processes);
+        for part in [50, 90, 99, 100] {
+            let what = format!("commit, {processes} processes at once, p{part}");
+            show(&what, percentile(&mut times, part));
+        }
+    }
+}
+
+/// What a build that finds everything does with a store: it opens it and looks 20 steps up.
+#[test]
+#[ignore = "`make figures` runs it"]
+fn lookups_among_many_records() {
+    let mut medians = Vec::new();
+    for count in [100, 100_000] {
+        let home = tempfile::tempdir().expect("a directory");
+        let store = open(home.path());
+        std::thread::scope(|scope| {
+            for thread in 0..8 {
+                let store = &store;
+                scope.spawn(move || {
+                    for number in (thread..count).step_by(8) {
+                        store.keep(&record(number), &[]).expect("keep");
+                    }
+                });
+            }
+        });
+        drop(store);
+        let mut opened = Vec::new();
+        let mut times: Vec<Duration> = (0..60)
+            .map(|_| {
+                let began = Instant::now();
+                let store = open(home.path());
+                opened.push(began.elapsed());
+                for number in 0..20 {
+                    let key = RecordKey::Definition(record(number * count / 20).definition);
+                    assert!(store.find(&key).expect("find").is_some());
+                }
+                drop(store);
+                began.elapsed()
+            })
+            .collect();
+        show(&format!("open to read, {count} records, median"), percentile(&mut opened, 50));
+        medians.push(percentile(&mut times, 50));
+        show(
+            &format!("open, 20 look-ups, close, {count} records, median"),
+            medians[medians.len() - 1],
+        );
+        let mut written: Vec<Duration> = (0..20)
+            .map(|number| {
+                let began = Instant::now();
+                let store = open(home.path());
+                store.set_name("t", &number.to_string(), Some(b"")).expect("set");
+                let opened = began.elapsed();
+                drop(store);
+                opened
+            })
+            .collect();
+        show(
+            &format!("open to write, one name, {count} records, median"),
+            percentile(&mut written, 50),
+        );
+    }
 }
 
 #[test]

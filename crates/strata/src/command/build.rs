@@ -69,6 +69,10 @@ pub(super) fn run(
         let watch = Watch::for_build()?;
         made = Work { watch: &watch, ..work }.make(&request, &*progress);
     }
+    for damage in session.store().noticed() {
+        let text = format!("the store was damaged, and is mended: {damage}");
+        printer.labelled(Label::Warning, &text);
+    }
     let written = made
         .map_err(|error| failed(&error, &selected.dockerfile, &*progress))
         .and_then(|report| write_files(arguments, &report, &request.tags).map(|()| report));

@@ -14,12 +14,11 @@ use crate::session::Session;
 use crate::settings::Settings;
 use crate::words::{amount, lower_errors};
 
-const KINDS: [(&str, Kind); 6] = [
+const KINDS: [(&str, Kind); 5] = [
     ("record", Kind::Record),
     ("snapshot", Kind::Snapshot),
     ("derived", Kind::Derived),
     ("leftover", Kind::Leftover),
-    ("exec.cachemount", Kind::CacheMount),
     ("log", Kind::Log),
 ];
 

@@ -196,6 +196,29 @@ fn a_flipped_bit_in_any_kind_of_file_gives_no_wrong_image_and_is_mended() {
 }
 
 #[test]
+fn a_damaged_layer_is_noticed_before_a_command_reads_from_it() {
+    let world = World::with_base();
+    world.write("app/input.txt", "right\n");
+    let build = |text: &str| {
+        let file = format!("FROM case-base\nCOPY input.txt /\nRUN cat /input.txt > /made {text}\n");
+        world.write("app/Dockerfile", &(file + "CMD [\"cat\", \"/made\"]\n"));
+        world.run(&["build", "-t", "app", "app"]).ok()
+    };
+    build("");
+    let mut find = Command::new("find");
+    find.arg(world.path("store/snapshots-1")).args(["-name", "input.txt"]);
+    let found = String::from_utf8(find.output().expect("find").stdout).expect("text");
+    let file = PathBuf::from(found.trim());
+    flip_a_bit(&file);
+    let said = build("# again");
+    assert_eq!(said.ran().len(), 1);
+    assert!(said.err.contains("the store was damaged, and is mended: snapshot "), "{}", said.err);
+    assert!(said.err.contains("`input.txt`: its bytes are others"), "{}", said.err);
+    assert_eq!(world.run(&["run", "app"]).ok().out, "right\n");
+    assert!(!build("# and again").err.contains("damaged"));
+}
+
+#[test]
 fn a_store_that_can_not_be_written_says_so() {
     let world = World::new();
     world.write("app/Dockerfile", "FROM scratch\nCOPY Dockerfile /\n");
