@@ -10,7 +10,7 @@ PROFILE := $(if $(CI),ci,default)
 export STRATA_BIN ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test lint fmt bench figures clean-demo \
+.PHONY: help setup build demo test lint fmt bench figures fuzz-smoke clean-demo \
   lint-fmt lint-tidy lint-clippy lint-doc lint-deny
 # cargo locks its target directory, and mixed output helps nobody.
 .NOTPARALLEL:
@@ -71,6 +71,9 @@ fmt: ## Format the code
 bench: build ## Time strata, beside other builders where they are given (docs/benchmarks.md)
 	STRATA_BENCH_STRATA="$${STRATA_BENCH_STRATA:-$(TARGET)/release/strata}" \
 	  $(CARGO) run --release --package strata-benches -- $(BENCH)
+
+fuzz-smoke: ## Each fuzz target for some seconds, a minute in all (docs/fuzzing.md)
+	scripts/fuzz-smoke.sh
 
 clean-demo: ## Remove what the demo keeps in the user's cache directory
 	scripts/demo.sh clean
