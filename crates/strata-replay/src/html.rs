@@ -3,6 +3,7 @@
 
 use std::fmt::Write;
 
+use crate::execution::{Execution, Measured};
 use crate::plots;
 use crate::report::Report;
 use crate::text::amount;
@@ -35,6 +36,9 @@ pub fn html(report: &Report) -> String {
     }
     if !report.policies.is_empty() {
         section(&mut to, "Caches of limited size", &policies(report));
+    }
+    if let Some(execution) = report.execution.as_ref() {
+        section(&mut to, "Builds that really ran", &executed(execution));
     }
     section(&mut to, "Builds", &commits(report));
     section(&mut to, "What the figures rest on", &model(report));
@@ -315,4 +319,37 @@ fn model(report: &Report) -> String {
         escape(&model.cache),
         escape(&model.base_images),
     )
+}
+
+fn executed(execution: &Execution) -> String {
+    let mut to = String::from(
+        "<div class=\"scroll\"><table><thead><tr><th>Commit</th><th class=\"n\">Predicted hits</th>\
+         <th class=\"n\">Hits</th><th class=\"n\">Time</th><th class=\"n\">Peer's hits</th>\
+         <th class=\"n\">Peer's time</th></tr></thead><tbody>\n",
+    );
+    for one in &execution.builds {
+        let cells = |measured: Option<&Measured>| match measured {
+            None => "<td></td><td></td>".to_owned(),
+            Some(m) => format!(
+                "<td class=\"n\">{}</td><td class=\"n\">{:.2} s</td>",
+                if m.built { format!("{} of {}", m.hits, m.steps) } else { "failed".to_owned() },
+                crate::report::seconds(m.millis)
+            ),
+        };
+        let _ = writeln!(
+            to,
+            "<tr><td><code>{}</code></td><td class=\"n\">{}</td>{}{}</tr>",
+            escape(one.commit.get(..10).unwrap_or(&one.commit)),
+            one.predicted_hits,
+            cells(Some(&one.strata)),
+            cells(one.peer.as_ref()),
+        );
+    }
+    let _ = write!(
+        to,
+        "</tbody></table></div>\n<p>{} audited hits gave the same, {} did not.</p>\n",
+        execution.audited,
+        execution.differing.len()
+    );
+    to
 }

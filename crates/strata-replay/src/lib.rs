@@ -51,3 +51,7 @@ pub use policy::{Interleaving, Policy, PolicyReport, Requests, policies, simulat
 mod html;
 mod plots;
 pub use html::html;
+mod checkout;
+mod execution;
+pub use checkout::{CheckoutError, check_out};
+pub use execution::{Execution, Measured, RealBuild, count_plain, sample};

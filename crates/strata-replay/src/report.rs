@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::advise::Advice;
+use crate::execution::Execution;
 use crate::keys::Scheme;
 use crate::model::{Class, is_bystander};
 use crate::policy::PolicyReport;
@@ -46,6 +47,9 @@ pub struct Report {
     /// What to change.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub advice: Option<Advice>,
+    /// Builds that really ran.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub execution: Option<Execution>,
     /// Every build, oldest first.
     pub commits: Vec<CommitReport>,
 }
@@ -299,6 +303,7 @@ impl Report {
             what_ifs: Vec::new(),
             policies: Vec::new(),
             advice: None,
+            execution: None,
             commits: tally.rows.iter().map(|row| commit(row, main)).collect(),
         }
     }

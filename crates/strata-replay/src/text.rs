@@ -2,7 +2,8 @@
 
 use std::fmt::Write;
 
-use crate::report::{InstructionReport, Report};
+use crate::execution::Measured;
+use crate::report::{InstructionReport, Report, seconds};
 
 /// How many lines of each list are shown; JSON and HTML have them all.
 const LINES: usize = 12;
@@ -18,6 +19,7 @@ pub fn text(report: &Report) -> String {
     what_ifs(report, &mut to);
     policies(report, &mut to);
     advice(report, &mut to);
+    execution(report, &mut to);
     to.truncate(to.trim_end().len());
     to
 }
@@ -237,4 +239,41 @@ fn advice(report: &Report, to: &mut String) {
         let _ = writeln!(to, "caution: {caution}");
     }
     let _ = writeln!(to, "\n{}", advice.patch);
+}
+
+fn execution(report: &Report, to: &mut String) {
+    let Some(execution) = &report.execution else { return };
+    let peer = if execution.peer.is_some() { "  PEER HITS      TIME" } else { "" };
+    let _ =
+        writeln!(to, "\n{:<10} {:>9} {:>9} {:>9}{peer}", "REAL BUILD", "PREDICTED", "HITS", "TIME");
+    for one in &execution.builds {
+        let hits = |measured: &Measured| match measured.built {
+            true => format!("{}/{}", measured.hits, measured.steps),
+            false => "failed".to_owned(),
+        };
+        let time = |measured: &Measured| format!("{:.2} s", seconds(measured.millis));
+        let short = one.commit.get(..10).unwrap_or(&one.commit);
+        let peer = one.peer.as_ref().map(|p| format!("{:>11} {:>9}", hits(p), time(p)));
+        let _ = writeln!(
+            to,
+            "{short:<10} {:>9} {:>9} {:>9}{}",
+            one.predicted_hits,
+            hits(&one.strata),
+            time(&one.strata),
+            peer.unwrap_or_default(),
+        );
+        if !one.strata.failure.is_empty() {
+            let _ = writeln!(to, "{:>10} {}", "", one.strata.failure);
+        }
+    }
+    let short = execution.short().count();
+    let _ = writeln!(
+        to,
+        "{} audited hits gave the same, {} did not; {short} builds had fewer hits than predicted",
+        execution.audited,
+        execution.differing.len(),
+    );
+    for step in &execution.differing {
+        let _ = writeln!(to, "not the same when run again: {step}");
+    }
 }

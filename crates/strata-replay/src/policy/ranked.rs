@@ -65,7 +65,8 @@ impl Ranked {
             .map(|(_, kept)| Candidate {
                 project: kept.item.project,
                 used: kept.used,
-                in_latest: projects.get(kept.item.project).is_some_and(|(_, n)| *n == kept.build),
+                // While a build goes on, it may still ask for what the one before used.
+                in_latest: projects.get(kept.item.project).is_some_and(|p| kept.build + 1 >= p.1),
                 depth: kept.item.access.depth,
             })
             .collect();

@@ -47,6 +47,8 @@ pub(crate) struct ReplayArguments {
     pub(crate) what_if: WhatIfArguments,
     #[command(flatten)]
     pub(crate) policies: PolicyArguments,
+    #[command(flatten)]
+    pub(crate) execution: ExecutionArguments,
     /// Fail with exit code 1 if fewer steps hit, in per cent
     #[arg(long, value_name = "PERCENT")]
     pub(crate) fail_under: Option<String>,
@@ -96,6 +98,26 @@ pub(crate) struct PolicyArguments {
     /// How builds of several repositories follow each other
     #[arg(long, value_name = "HOW", default_value = "bursty")]
     pub(crate) interleave: ReplayInterleaving,
+}
+
+/// Builds that really run.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Real builds")]
+pub(crate) struct ExecutionArguments {
+    /// Build N commits for real, evenly spread, in the store (`--store`), and compare with what
+    /// the replay predicts
+    #[arg(
+        long,
+        value_name = "N",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "10"
+    )]
+    pub(crate) execute: Option<usize>,
+    /// Another builder's command for the same commits, such as `docker buildx build`; the
+    /// Dockerfile and the context are added to it
+    #[arg(long, value_name = "COMMAND", requires = "execute")]
+    pub(crate) with: Option<String>,
 }
 
 /// How builds of several repositories follow each other.

@@ -47,7 +47,7 @@ pub(crate) fn run(
         Command::Check(check) => check::run(check, &opening, environment, printer),
         Command::Fmt(fmt) => fmt::run(fmt, printer),
         Command::Plan(plan) => plan::run(plan, settings()?, environment, printer),
-        Command::Replay(replay) => replay::run(replay, environment, printer),
+        Command::Replay(replay) => replay::run(replay, &arguments.global, environment, printer),
         Command::Why(why) => why::run(why, &settings()?, printer),
         Command::Builds(builds) => builds::run(builds, &settings()?, printer),
         Command::Images(images) => images::run(images, settings()?, printer),

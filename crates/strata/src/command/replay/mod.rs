@@ -1,6 +1,7 @@
 //! `strata replay`: a repository's history through the cache, without running anything.
 
 mod advice;
+mod execute;
 mod gates;
 mod policies;
 mod progress;
@@ -12,13 +13,14 @@ use strata_replay::{Edit, Report, Study, Tally, WhatIf};
 
 use self::progress::Watcher;
 use self::subject::Subject;
-use crate::arguments::{ReplayArguments, ReplayFormat};
+use crate::arguments::{GlobalArguments, ReplayArguments, ReplayFormat};
 use crate::environment::Environment;
 use crate::failure::{Failure, Kind};
 use crate::printer::{Label, Printer};
 
 pub(super) fn run(
     arguments: &ReplayArguments,
+    global: &GlobalArguments,
     environment: &Environment,
     printer: &Printer,
 ) -> Result<u8, Failure> {
@@ -44,6 +46,12 @@ pub(super) fn run(
         true => Some(advice::search(&study, &mut watcher)?),
         false => None,
     };
+    if let Some(count) = arguments.execution.execute
+        && !watcher.is_cancelled()
+    {
+        let executed = execute::execute(arguments, global, &subject, count, &mut watcher)?;
+        report.execution = Some(executed);
+    }
     watcher.end();
     report.advice = advice;
     write(arguments, &report, printer)?;
