@@ -97,7 +97,7 @@ fn head(report: &Report, title: &str, to: &mut String) {
             format!(
                 "<div class=\"tile\"><div class=\"number\">{:.1} %</div><div>{name}</div>\
                  <div class=\"aside\">{words}</div></div>",
-                share.percent
+                share.exact()
             )
         };
         let _ = writeln!(
@@ -130,12 +130,12 @@ fn schemes(report: &Report) -> String {
              <td class=\"n\">{:.1} %</td><td class=\"n\">{:.1}</td><td class=\"n\">{:.1}</td>\
              <td class=\"n\">{:.1} %</td></tr>",
             escape(&one.scheme),
-            one.steps.percent,
-            one.time.percent,
-            one.no_run.percent,
+            one.steps.exact(),
+            one.time.exact(),
+            one.no_run.exact(),
             one.p10,
             one.p50,
-            one.previous_build.percent,
+            one.previous_build.exact(),
         );
     }
     to.push_str("</tbody></table></div>\n");
@@ -159,7 +159,7 @@ fn instructions(report: &Report) -> String {
              <td>{}</td><td class=\"n\">{}</td><td>{}</td></tr>",
             escape(&one.stage),
             escape(&crate::text::cut(&one.text, 90)),
-            plots::bar(one.hits.percent, &format!("{} of {}", one.hits.hits, one.hits.of)),
+            plots::bar(one.hits.exact(), &format!("{} of {}", one.hits.hits, one.hits.of)),
             amount(one.lost_seconds),
             why.join(", "),
         );
@@ -252,8 +252,8 @@ fn policies(report: &Report) -> String {
              <td class=\"n\">{:.1} %</td><td class=\"n\">{:.1}</td><td class=\"n\">{:.1}</td></tr>",
             one.capacity_percent,
             escape(&one.policy),
-            one.steps.percent,
-            one.time.percent,
+            one.steps.exact(),
+            one.time.exact(),
             one.regret_steps,
             one.regret_time,
         );
@@ -291,7 +291,7 @@ fn commits(report: &Report) -> String {
             to,
             "<tr><td><code>{}</code></td><td>{}</td><td class=\"n\">{}</td><td>{miss}</td></tr>",
             escape(short),
-            plots::bar(one.hits.percent, &format!("{} of {}", one.hits.hits, one.hits.of)),
+            plots::bar(one.hits.exact(), &format!("{} of {}", one.hits.hits, one.hits.of)),
             amount(one.lost_seconds),
         );
     }

@@ -63,9 +63,9 @@ pub(crate) fn schemes(report: &Report) -> String {
         let top = row * as_float(number) + 6.0;
         text(&mut to, 0.0, top + 27.0, "start", "label", &one.scheme);
         let bars = [
-            ("steps", one.steps.percent, "one"),
-            ("time", one.time.percent, "two"),
-            ("no RUN", one.no_run.percent, "three"),
+            ("steps", one.steps.exact(), "one"),
+            ("time", one.time.exact(), "two"),
+            ("no RUN", one.no_run.exact(), "three"),
         ];
         for (place, (name, percent, class)) in bars.into_iter().enumerate() {
             let y = top + 17.0 * as_float(place);
@@ -211,7 +211,7 @@ pub(crate) fn policies(report: &Report) -> String {
         let mut end = 0.0;
         let points = report.policies.iter().filter(|one| one.policy == **name);
         for (place, one) in points.enumerate() {
-            end = y(100.0 - one.steps.percent);
+            end = y(100.0 - one.steps.exact());
             let x = LEFT + 5.0 + step * as_float(place);
             let _ = write!(line, "{}{x:.1},{end:.1} ", if place == 0 { "M" } else { "L" });
         }

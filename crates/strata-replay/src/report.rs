@@ -134,6 +134,12 @@ impl Share {
     pub(crate) fn new(hits: u64, of: u64) -> Self {
         Self { hits, of, percent: percent(hits, of) }
     }
+
+    /// In per cent, not rounded: what is rounded again must not be rounded before.
+    #[expect(clippy::cast_precision_loss, reason = "a share of counts")]
+    pub(crate) fn exact(&self) -> f64 {
+        if self.of == 0 { 0.0 } else { self.hits as f64 * 100.0 / self.of as f64 }
+    }
 }
 
 /// A share in per cent with two decimals.

@@ -69,12 +69,12 @@ fn schemes(report: &Report, to: &mut String) {
             to,
             "{:<18} {:>6.1}% {:>6.1}% {:>6.1}% {:>6.1} {:>6.1} {:>8.1}%",
             scheme.scheme,
-            scheme.steps.percent,
-            scheme.time.percent,
-            scheme.no_run.percent,
+            scheme.steps.exact(),
+            scheme.time.exact(),
+            scheme.no_run.exact(),
             scheme.p10,
             scheme.p50,
-            scheme.previous_build.percent,
+            scheme.previous_build.exact(),
         );
     }
 }
@@ -102,7 +102,7 @@ fn instructions(report: &Report, to: &mut String) {
         let _ = writeln!(
             to,
             "{:>5.1}% {:>9} {:>9}  {}: {}",
-            one.hits.percent,
+            one.hits.exact(),
             one.hits.of,
             amount(one.lost_seconds),
             one.stage,
@@ -170,7 +170,7 @@ fn commits(report: &Report, to: &mut String) {
         };
         let short = one.commit.get(..10).unwrap_or(&one.commit);
         let lost = amount(one.lost_seconds);
-        let _ = writeln!(to, "{short:<10} {:>5.1}% {lost:>9}  {miss}", one.hits.percent);
+        let _ = writeln!(to, "{short:<10} {:>5.1}% {lost:>9}  {miss}", one.hits.exact());
     }
     if report.commits.len() > LINES {
         let _ = writeln!(to, "and {} more", report.commits.len() - LINES);
@@ -204,8 +204,8 @@ fn policies(report: &Report, to: &mut String) {
             one.capacity_percent,
             one.capacity_bytes / 1_000_000,
             one.policy,
-            one.steps.percent,
-            one.time.percent,
+            one.steps.exact(),
+            one.time.exact(),
             one.regret_steps,
             one.regret_time,
         );

@@ -6,6 +6,7 @@ use std::io;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
+use strata_cas::retention::Rhythm;
 use strata_cas::{BlobId, BuildUse, DefinitionKey, StoreError};
 
 use crate::DiskStore;
@@ -29,22 +30,10 @@ pub(crate) struct ProjectBuilds {
 }
 
 impl ProjectBuilds {
-    /// When its next build is to be expected, in seconds since 1970: an interval after the last
-    /// one, where later intervals count more; a project that is overdue is expected after as long
-    /// again as it has been silent (Lindy).
+    /// When its next build is to be expected, in seconds since 1970.
     pub(crate) fn next(&self, now: u64) -> u64 {
-        let Some(last) = self.ended.first().copied() else { return u64::MAX };
-        let silent = now.saturating_sub(last);
-        let intervals = self.ended.windows(2).map(|pair| pair[0].saturating_sub(pair[1]));
-        // From the oldest to the latest, each counting a third of what comes out.
-        let mut mean = None;
-        for interval in intervals.collect::<Vec<u64>>().into_iter().rev() {
-            mean = Some(mean.map_or(interval, |mean: u64| mean - mean / 3 + interval / 3));
-        }
-        match mean {
-            Some(mean) if mean >= silent => last.saturating_add(mean),
-            _ => now.saturating_add(silent),
-        }
+        let rhythm = Rhythm::of(self.ended.iter().rev().copied());
+        rhythm.map_or(u64::MAX, |rhythm| rhythm.next(now))
     }
 }
 

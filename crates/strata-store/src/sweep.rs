@@ -12,7 +12,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use strata_cas::{
-    Blob, BlobId, BlobStore, Directory, Layer, LayerId, Link, Links, StoreError, TreeId,
+    Blob, BlobId, BlobStore, Directory, Layer, LayerId, Link, Links, StoreError, TreeId, retention,
 };
 
 use crate::codec::{self, Place};
@@ -385,10 +385,7 @@ impl Sweep<'_> {
             self.stock.records.iter().filter(|(_, known)| known.next_use.is_some()).collect();
         current.retain(|(_, known)| fits(request, &known.project, known.record.created));
         let next_of = |project: &str| next.get(project).copied().unwrap_or(u64::MAX);
-        let price = |known: &KnownRecord| {
-            // Milliseconds for a mebibyte.
-            known.record.cost.millis.saturating_mul(1 << 20) / known.record.cost.bytes.max(1)
-        };
+        let price = |known: &KnownRecord| retention::price(known.record.cost);
         current.sort_by_key(|(id, known)| {
             let later_first = u64::MAX - next_of(&known.project);
             (later_first, known.project.clone(), price(known), *id.as_bytes())

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use strata_cas::Cost;
 use strata_cas::retention::{Candidate, Rhythm, drop_order};
 
 use super::{Cache, Item, Policy};
@@ -67,7 +68,7 @@ impl Ranked {
                 used: kept.used,
                 // While a build goes on, it may still ask for what the one before used.
                 in_latest: projects.get(kept.item.project).is_some_and(|p| kept.build + 1 >= p.1),
-                depth: kept.item.access.depth,
+                cost: Cost { millis: kept.item.access.millis, bytes: kept.item.access.bytes },
             })
             .collect();
         drop_order(now, &rhythms, &candidates).into_iter().map(|number| all[number].0).collect()

@@ -7,6 +7,7 @@ mod errors;
 mod images;
 mod language;
 mod plan;
+mod replay;
 mod remote;
 mod server;
 mod session;
