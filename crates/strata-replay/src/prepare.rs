@@ -238,7 +238,12 @@ impl<'a> Preparation<'a> {
                     let name = format!("file {number}");
                     prep.facts.push(Fact::text(name, format!("{}\0{}", file.name, file.content)));
                 }
-                if op.sources.is_empty() {
+                // What is fetched is its address, as a base image is its name.
+                for (number, remote) in op.remotes() {
+                    let name = format!("address {number}");
+                    prep.facts.push(Fact::text(name, format!("{remote:?}")));
+                }
+                if !op.has_paths() {
                     return Ok(());
                 }
                 match &op.from {

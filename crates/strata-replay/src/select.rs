@@ -46,7 +46,7 @@ impl Wanted {
         let exclude = op.exclude.iter().filter(|pattern| !pattern.starts_with('/'));
         let exclude = IgnoreRules::new(exclude).map_err(|error| error.to_string())?;
         let mut patterns = Vec::new();
-        for source in &op.sources {
+        for source in op.sources.iter().filter(|source| source.remote.is_none()) {
             let (base, pattern) = match source.pattern.split_once("/./") {
                 Some((base, pattern)) if op.parents => {
                     (TreePath::normalise(base.as_bytes()), format!("{base}/{pattern}"))

@@ -168,6 +168,17 @@ fn a_copy_that_stands_for_itself_survives_what_is_above_it() {
 }
 
 #[test]
+fn what_is_fetched_is_its_address() {
+    let of = |url: &str| format!("FROM debian\nADD {url} /a\nCOPY a /b\n");
+    let mut repo = Repo::new();
+    repo.commit(&[("Dockerfile", Some(&of("https://example.com/1.tar"))), ("a", Some("1"))]);
+    repo.commit(&[("a", Some("2"))]);
+    assert_eq!(repo.replay(&Request::new("Dockerfile")).steps(Scheme::Strata), (1, 2));
+    repo.commit(&[("Dockerfile", Some(&of("https://example.com/2.tar")))]);
+    assert_eq!(repo.replay(&Request::new("Dockerfile")).steps(Scheme::Strata), (1, 4));
+}
+
+#[test]
 fn equal_commits_give_equal_bytes() {
     let repo = nine_commits();
     let json = || serde_json::to_string(&repo.report(&Request::new("Dockerfile"))).expect("JSON");

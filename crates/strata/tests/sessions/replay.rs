@@ -151,10 +151,7 @@ fn what_can_not_be_replayed_says_why() {
         "exit code 2\n--- stderr\nerror: no commit of this range has a Dockerfile in its context\n\
          hint: is it `-f docker/prod.Dockerfile`?\n",
     );
-    session.check(
-        "replay --range x..y",
-        "exit code 2\n--- stderr\nerror: `x` names no commit\n",
-    );
+    session.check("replay --range x..y", "exit code 2\n--- stderr\nerror: `x` names no commit\n");
     session.check(
         "replay --fail-under much -f docker/prod.Dockerfile",
         "exit code 2\n--- stderr\nerror: `--fail-under much`: a share from 0% to 100% is expected\n",
