@@ -187,3 +187,15 @@ fn equal_commits_give_equal_bytes() {
     let read: strata_replay::Report = serde_json::from_str(&one).expect("a report");
     assert_eq!(serde_json::to_string(&read).expect("JSON"), one);
 }
+
+#[test]
+fn the_report_does_not_drift() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/strata.replay.1.json");
+    let report = nine_commits().report(&Request::new("Dockerfile"));
+    let now = serde_json::to_string_pretty(&report).expect("JSON") + "\n";
+    let golden = std::fs::read_to_string(path).unwrap_or_else(|_| {
+        std::fs::write(path, &now).expect("written");
+        String::new()
+    });
+    assert_eq!(now, golden, "a changed meaning needs another schema; then remove {path}");
+}

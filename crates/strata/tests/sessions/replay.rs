@@ -88,7 +88,7 @@ fn what_if_and_advice_as_a_patch_that_git_takes() {
     let session = project();
     let with = json(&session, "replay --ignore docs --format json");
     assert_eq!(with["what_ifs"][0]["without"][0], 33.33);
-    assert_eq!(with["what_ifs"][0]["with"][0], 66.67);
+    assert_eq!(with["what_ifs"][0]["with"][0], 50.0);
     let report = json(&session, "replay --advise --format json");
     let promised = report["advice"]["together"]["with"][0].clone();
     session.write("a.patch", report["advice"]["patch"].as_str().expect("a patch"));
