@@ -25,3 +25,17 @@ pub(crate) struct WhyArguments {
     #[arg(long, value_name = "FORMAT", default_value = "table")]
     pub(crate) format: Format,
 }
+
+/// `strata stats`.
+#[derive(Debug, Args)]
+pub(crate) struct StatsArguments {
+    /// Only projects whose name has this in it
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) project: Option<String>,
+    /// Only the newest N builds of each project
+    #[arg(long, value_name = "N")]
+    pub(crate) last: Option<usize>,
+    /// How it is written
+    #[arg(long, value_name = "FORMAT", default_value = "table")]
+    pub(crate) format: Format,
+}

@@ -18,7 +18,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 pub(crate) use build::{BuildArguments, PlanArguments, ProgressMode, SelectionArguments};
 pub(crate) use check::{CheckArguments, CheckFormat};
 pub(crate) use fmt::FmtArguments;
-pub(crate) use history::{BuildsArguments, WhyArguments};
+pub(crate) use history::{BuildsArguments, StatsArguments, WhyArguments};
 pub(crate) use image::{
     ImagesArguments, ImportArguments, InspectArguments, RmiArguments, RunArguments, TagArguments,
 };
@@ -74,6 +74,8 @@ pub(crate) enum Command {
     Replay(Box<ReplayArguments>),
     /// Say why the steps of a build ran
     Why(WhyArguments),
+    /// Say how well this store's builds were cached, over time
+    Stats(StatsArguments),
     /// List the builds that are remembered
     Builds(BuildsArguments),
     /// List the images in the store

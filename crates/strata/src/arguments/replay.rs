@@ -49,6 +49,9 @@ pub(crate) struct ReplayArguments {
     pub(crate) policies: PolicyArguments,
     #[command(flatten)]
     pub(crate) execution: ExecutionArguments,
+    /// Take what steps cost from this store's builds where it has them, not from the model
+    #[arg(long)]
+    pub(crate) measured: bool,
     /// Fail with exit code 1 if fewer steps hit, in per cent
     #[arg(long, value_name = "PERCENT")]
     pub(crate) fail_under: Option<String>,
@@ -114,6 +117,9 @@ pub(crate) struct ExecutionArguments {
         default_missing_value = "10"
     )]
     pub(crate) execute: Option<usize>,
+    /// Run so many of a hundred hits again, to see whether they give the same
+    #[arg(long, value_name = "PERCENT[%]", requires = "execute")]
+    pub(crate) audit: Option<String>,
     /// Another builder's command for the same commits, such as `docker buildx build`; the
     /// Dockerfile and the context are added to it
     #[arg(long, value_name = "COMMAND", requires = "execute")]

@@ -17,6 +17,7 @@ mod replay;
 mod rmi;
 mod run;
 mod sarif;
+mod stats;
 mod table;
 mod tag;
 mod why;
@@ -47,8 +48,11 @@ pub(crate) fn run(
         Command::Check(check) => check::run(check, &opening, environment, printer),
         Command::Fmt(fmt) => fmt::run(fmt, printer),
         Command::Plan(plan) => plan::run(plan, settings()?, environment, printer),
-        Command::Replay(replay) => replay::run(replay, &arguments.global, environment, printer),
+        Command::Replay(replay) => {
+            replay::run(replay, &arguments.global, &settings, environment, printer)
+        }
         Command::Why(why) => why::run(why, &settings()?, printer),
+        Command::Stats(stats) => stats::run(stats, &settings()?, printer),
         Command::Builds(builds) => builds::run(builds, &settings()?, printer),
         Command::Images(images) => images::run(images, settings()?, printer),
         Command::Inspect(inspect) => inspect::run(inspect, settings()?, environment, printer),

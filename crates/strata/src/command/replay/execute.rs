@@ -96,6 +96,9 @@ impl Build<'_> {
             command.args(["--oci-runtime", runtime]);
         }
         command.args(["build", "--progress", "rawjson"]);
+        if let Some(percent) = &self.arguments.execution.audit {
+            command.args(["--cache-verify", percent]);
+        }
         self.selection(&mut command);
         let (mut measured, output) = run(command)?;
         let events: Vec<Value> =

@@ -17,15 +17,17 @@ use crate::arguments::{GlobalArguments, ReplayArguments, ReplayFormat};
 use crate::environment::Environment;
 use crate::failure::{Failure, Kind};
 use crate::printer::{Label, Printer};
+use crate::settings::Settings;
 
 pub(super) fn run(
     arguments: &ReplayArguments,
     global: &GlobalArguments,
+    settings: &dyn Fn() -> Result<Settings, Failure>,
     environment: &Environment,
     printer: &Printer,
 ) -> Result<u8, Failure> {
     let gates = gates::Gates::read(arguments)?;
-    let subject = Subject::find(arguments, environment, printer)?;
+    let subject = Subject::find(arguments, settings, environment, printer)?;
     let study = subject.study();
     let mut watcher = Watcher::new(printer)?;
     let what_if = what_if(arguments, &study, &mut watcher)?;

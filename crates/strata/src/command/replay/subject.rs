@@ -11,6 +11,7 @@ use crate::environment::Environment;
 use crate::failure::Failure;
 use crate::printer::{Label, Printer};
 use crate::request;
+use crate::settings::Settings;
 
 /// How many commits are replayed if nobody says.
 const LAST: usize = 200;
@@ -28,6 +29,7 @@ pub(super) struct Subject {
 impl Subject {
     pub(super) fn find(
         arguments: &ReplayArguments,
+        settings: &dyn Fn() -> Result<Settings, Failure>,
         environment: &Environment,
         printer: &Printer,
     ) -> Result<Self, Failure> {
@@ -62,6 +64,9 @@ impl Subject {
             build_args: request::build_args(&arguments.build_args, environment)?,
             platform: Some(request::platform(arguments.platform.as_deref(), environment)?),
         };
+        if arguments.measured {
+            request.costs = super::super::stats::costs(&settings()?)?;
+        }
         let name = name(&history);
         Ok(Self { history, commits, range, request, main: scheme(arguments.keys), name })
     }
