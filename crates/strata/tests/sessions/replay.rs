@@ -154,6 +154,7 @@ fn what_can_not_be_replayed_says_why() {
     session.check("replay --range x..y", "exit code 2\n--- stderr\nerror: `x` names no commit\n");
     session.check(
         "replay --fail-under much -f docker/prod.Dockerfile",
-        "exit code 2\n--- stderr\nerror: `--fail-under much`: a share from 0% to 100% is expected\n",
+        "exit code 2\n--- stderr\nerror: `--fail-under much`: \
+         a share from 0% to 100% is expected\n",
     );
 }
