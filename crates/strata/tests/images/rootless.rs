@@ -1,8 +1,8 @@
 //! Builds in a user namespace beside builds without one. `scripts/test-as-user.sh` runs these as
 //! an ordinary user; root makes a namespace of his own here, so that both can be compared.
 
-use std::path::Path;
-use std::process::Command;
+use std::io::Write;
+use std::process::{Command, Stdio};
 
 use crate::world::{Said, World, base_context};
 
@@ -10,12 +10,14 @@ use crate::world::{Said, World, base_context};
 /// removals, hidden directories, links, capabilities, the root directory itself.
 const DOCKERFILE: &str = "FROM base-with-owners\n\
     COPY --chown=7:8 file /copied\n\
-    RUN chown 1000:50 /copied && echo more >> /owned/by/others && chmod 4751 /owned/by/others\n\
-    RUN cd /owned && rm -r gone hidden && mkdir hidden && echo x > hidden/new\n\
-    RUN ln /copied /linked && ln -s copied /soft && mkfifo /pipe && chmod 1777 /owned\n\
-    RUN setcap cap_net_raw+ep /copied && touch -d @1000000000 /copied /owned/by/others /owned/by\n\
+    RUN chown 1000:50 /copied && echo more >> /owned/by/others && chmod 4751 /owned/by/others && \
+    cd /owned && rm -r gone hidden && mkdir hidden && echo x > hidden/new && \
+    mkdir /own && chown 1000:50 /own && \
+    ln /copied /linked && ln -s copied /soft && mkfifo /pipe && chmod 1777 /owned && \
+    setcap cap_net_raw+ep /copied && \
+    touch -hd @1000000000 /copied /soft /pipe /own $(find /owned)\n\
     USER 1000:50\n\
-    RUN id -u > /tmp/id && touch -d @1000000000 /tmp/id /tmp\n";
+    RUN id -u > /own/id && touch -d @1000000000 /own/id /own\n";
 
 /// The base: files of many owners, a directory to hide, and the program that sets capabilities.
 fn write_base(world: &World) {
@@ -32,12 +34,14 @@ fn write_base(world: &World) {
     for (name, text) in [("by/others", "x\n"), ("gone", "y\n"), ("hidden/old", "z\n")] {
         world.write(&format!("base/owned/{name}"), text);
     }
-    world.write("base/tmp/.keep", "");
-    let text = "FROM scratch\nCOPY bin /bin\nCOPY root /\nCOPY --chown=33:34 owned /owned\n\
-                COPY --chmod=1777 tmp /tmp\n";
+    let text = "FROM scratch\nCOPY bin /bin\nCOPY root /\nCOPY --chown=33:34 owned /owned\n";
     world.write("base/Dockerfile", text);
     world.write("app/file", "content\n");
     world.write("app/Dockerfile", DOCKERFILE);
+    // Layers have times, and two folders were not made at the same one.
+    let mut touch = Command::new("find");
+    touch.args(["base", "app", "-exec", "touch", "-hd", "@1000000000", "{}", "+"]);
+    assert!(touch.current_dir(world.path("")).status().expect("find").success());
 }
 
 fn is_root() -> bool {
@@ -45,24 +49,44 @@ fn is_root() -> bool {
     String::from_utf8_lossy(&id.stdout).trim() == "0"
 }
 
-/// The program in a user namespace with these ids: `outside,inside,count`.
-fn in_namespace(world: &World, ids: &str, arguments: &[&str]) -> Said {
+/// Who root of the namespace is outside.
+const OUTSIDE: u32 = 200_000;
+
+/// The program as root of a user namespace with so many ids.
+fn in_namespace(world: &World, ids: u32, arguments: &[&str]) -> Said {
     let plain = world.command(arguments);
-    let mut command = Command::new("unshare");
-    command.args(["--user", &format!("--map-users={ids}"), &format!("--map-groups={ids}")]);
-    command.args(["--setuid", "0", "--setgid", "0"]).arg(plain.get_program()).args(arguments);
-    command.current_dir(world.path("")).env_clear();
+    // The program may lie below a folder of root's, which the namespace's root can not enter.
+    let program = world.path("strata");
+    if !program.exists() {
+        std::fs::copy(plain.get_program(), &program).expect("a copy");
+    }
+    let mut command = Command::new("setpriv");
+    command.args([format!("--reuid={OUTSIDE}"), format!("--regid={OUTSIDE}")]);
+    command.args(["--clear-groups", "unshare", "--user", "sh", "-c", "read go; exec \"$@\"", "-"]);
+    command.arg(program).args(arguments).current_dir(world.path("")).env_clear();
     command.envs(plain.get_envs().filter_map(|(name, value)| Some((name, value?))));
     command.env("SOURCE_DATE_EPOCH", "1000000000");
-    Said::of(&command.output().expect("unshare"))
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().expect("setpriv");
+    let of = |process: &str| std::fs::read_link(format!("/proc/{process}/ns/user")).ok();
+    let process = child.id().to_string();
+    while of(&process) == of("self") {
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+    for name in ["uid_map", "gid_map"] {
+        let map = format!("0 {OUTSIDE} {ids}\n");
+        std::fs::write(format!("/proc/{process}/{name}"), map).expect("a map");
+    }
+    child.stdin.take().expect("piped").write_all(b"\n").expect("go");
+    Said::of(&child.wait_with_output().expect("it ends"))
 }
 
 /// Gives a whole world to somebody else.
-fn give(world: &World, owner: &str) {
+fn give(world: &World, owner: u32) {
     let path = world.path("");
-    let status = Command::new("chown").args(["-R", owner]).arg(&path).status();
+    let status =
+        Command::new("chown").args(["-R", &format!("{owner}:{owner}")]).arg(&path).status();
     assert!(status.expect("chown").success());
-    // On the way to the program, which may be below a folder of root's, nothing is asked for.
     let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
     std::fs::set_permissions(path, mode).expect("chmod");
 }
@@ -73,16 +97,6 @@ fn with_epoch(world: &World, arguments: &[&str]) -> Said {
     Said::of(&command.output().expect("the program starts"))
 }
 
-/// Whether somebody else can start the program where it lies.
-fn others_reach_the_program() -> bool {
-    let program = Path::new(env!("CARGO_BIN_EXE_strata"));
-    let is_open = |path: &Path| {
-        let mode = std::fs::metadata(path).map(|found| found.permissions());
-        mode.is_ok_and(|mode| std::os::unix::fs::PermissionsExt::mode(&mode) & 1 == 1)
-    };
-    program.ancestors().all(is_open)
-}
-
 #[test]
 fn a_user_namespace_gives_the_same_image() {
     let world = World::new();
@@ -90,20 +104,47 @@ fn a_user_namespace_gives_the_same_image() {
     with_epoch(&world, &["build", "-q", "-t", "base-with-owners", "base"]).ok();
     let id = with_epoch(&world, &["build", "-q", "-t", "app", "app"]).ok().out;
     let look = "stat -c '%u:%g %a' /copied /owned/by/others /owned/by; ls /owned/hidden; \
-                cat /owned/by/others /tmp/id";
-    let said = world.run(&["run", "app", "sh", "-c", look]).ok().out;
+                cat /owned/by/others /own/id";
+    let said = world.run(&["run", "-u", "0", "app", "sh", "-c", look]).ok().out;
     assert_eq!(said, "1000:50 644\n33:34 4751\n33:34 755\nnew\nx\nmore\n1000\n");
-    if !is_root() || !others_reach_the_program() {
+    if !is_root() {
         return;
     }
     let other = World::new();
     write_base(&other);
-    give(&other, "200000:200000");
-    let ids = "200000,0,65536";
-    in_namespace(&other, ids, &["build", "-q", "-t", "base-with-owners", "base"]).ok();
-    let theirs = in_namespace(&other, ids, &["build", "-q", "-t", "app", "app"]).ok().out;
+    give(&other, OUTSIDE);
+    in_namespace(&other, 65_536, &["build", "-q", "-t", "base-with-owners", "base"]).ok();
+    let theirs = in_namespace(&other, 65_536, &["build", "-q", "-t", "app", "app"]).ok().out;
     assert_eq!(theirs, id);
     // And a second build finds all of it again.
-    let again = in_namespace(&other, ids, &["build", "-t", "app", "app"]).ok();
+    let again = in_namespace(&other, 65_536, &["build", "-t", "app", "app"]).ok();
     assert_eq!(again.ran(), [""; 0]);
+}
+
+#[test]
+fn with_one_id_commands_work_and_have_keys_of_their_own() {
+    if !is_root() {
+        return;
+    }
+    let world = World::new();
+    write_base(&world);
+    give(&world, OUTSIDE);
+    in_namespace(&world, 1, &["build", "-q", "-t", "base-with-owners", "base"]).ok();
+    let build = |command: &str, ids: u32| {
+        let text = format!("FROM base-with-owners\nRUN {command}\n");
+        world.write("app/Dockerfile", &text);
+        in_namespace(&world, ids, &["build", "app"])
+    };
+    let look = "stat -c %u /owned/by/others > /seen; cat /seen";
+    let seen = build(look, 1).ok();
+    assert!(seen.err.contains(" 0\n"), "all files look like root's: {}", seen.err);
+    assert_eq!(build(look, 1).ok().ran(), [""; 0]);
+    let refused = build("chown 1000 /owned/by/others", 1);
+    assert_eq!(refused.code, 1);
+    assert!(refused.err.contains("Invalid argument"), "{}", refused.err);
+    let refused = build("true\nUSER 7\nRUN true", 1);
+    assert_eq!(refused.code, 3, "{}", refused.err);
+    for word in ["user 7 ", "uidmap", "--add-subuids"] {
+        assert!(refused.err.contains(word), "{word}: {}", refused.err);
+    }
 }
