@@ -57,7 +57,7 @@ pub use child::child_main;
 pub use error::ExecError;
 pub use job::{Job, Mount, MountKind, Network, Runtime, Security, Stdio, User};
 pub use keeper::ReexecCommand;
-pub use namespace::{INSIDE, Ids, NamespaceError, Obstacle, enter, in_user_namespace};
+pub use namespace::{INSIDE, Ids, NamespaceError, Obstacle, enter, id_maps, in_user_namespace};
 pub use root::Root;
 pub use run::{Finished, Status, Stream, run};
 pub use view::View;

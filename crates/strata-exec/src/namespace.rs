@@ -96,6 +96,20 @@ impl Ids {
     }
 }
 
+/// Which ids of the machine those of this process are, in words that only a comparison reads: a
+/// directory of layers means the same only to processes with the same answer.
+pub fn id_maps() -> String {
+    if !in_user_namespace() {
+        return "every\n".to_owned();
+    }
+    let words = |map: Vec<Line>| {
+        let lines =
+            map.iter().map(|[inside, outside, count]| format!(" {inside}:{outside}:{count}"));
+        lines.collect::<String>()
+    };
+    format!("users{}\ngroups{}\n", words(own_map("uid_map")), words(own_map("gid_map")))
+}
+
 /// Whether this process is in a user namespace other than the machine's own.
 pub fn in_user_namespace() -> bool {
     static INSIDE: OnceLock<bool> = OnceLock::new();

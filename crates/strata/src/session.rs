@@ -1,6 +1,7 @@
 //! The open store, and the builder on it: what commands work with.
 
 use std::cell::{Cell, OnceCell, RefCell};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -98,6 +99,7 @@ impl Session {
         let options = OpenOptions { wait_limit: LONGEST_WAIT, on_wait: &on_wait, limit };
         let store = DiskStore::open(&settings.store, options);
         let store = store.map_err(|error| lower_errors::open(&error))?;
+        check_ids(store.root())?;
         let fetcher = RemoteFetcher::new(settings.registry.clone());
         let registry = RemoteRegistry::new(settings.registry);
         let registry = registry.map_err(|error| Failure::usage(lower_errors::chain(&error)))?;
@@ -152,6 +154,28 @@ impl Session {
         let names: Vec<String> = names.iter().map(|named| named.name.familiar()).collect();
         Err(no_image(text, &names))
     }
+}
+
+/// A store's layers belong to the ids that they were unpacked with: with others, the same
+/// directories would show other owners.
+fn check_ids(store: &Path) -> Result<(), Failure> {
+    let (path, now) = (store.join("ids-1"), strata_exec::id_maps());
+    let written = match std::fs::read_to_string(&path) {
+        Ok(before) if before == now => return Ok(()),
+        Ok(before) => {
+            let text = format!(
+                "the store in `{}` was made with other user ids (`{}`, now `{}`)",
+                store.display(),
+                before.trim().replace('\n', ", "),
+                now.trim().replace('\n', ", ")
+            );
+            return Err(Failure::environment(text)
+                .hint("name another store with `--store`, or remove this one: docs/rootless.md"));
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => std::fs::write(&path, now),
+        Err(error) => Err(error),
+    };
+    written.map_err(|error| Failure::file("use", &path, &error))
 }
 
 /// There is no such image.

@@ -4,7 +4,7 @@
 use std::io::Write;
 use std::process::{Command, Stdio};
 
-use crate::world::{Said, World, base_context};
+use crate::world::{Said, World, base_context, is_root};
 
 /// A Dockerfile that uses everything that a user namespace could make different: owners, modes,
 /// removals, hidden directories, links, capabilities, the root directory itself.
@@ -42,11 +42,6 @@ fn write_base(world: &World) {
     let mut touch = Command::new("find");
     touch.args(["base", "app", "-exec", "touch", "-hd", "@1000000000", "{}", "+"]);
     assert!(touch.current_dir(world.path("")).status().expect("find").success());
-}
-
-fn is_root() -> bool {
-    let id = Command::new("id").arg("-u").output().expect("id");
-    String::from_utf8_lossy(&id.stdout).trim() == "0"
 }
 
 /// Who root of the namespace is outside.

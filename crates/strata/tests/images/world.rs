@@ -113,6 +113,12 @@ impl Said {
     }
 }
 
+/// Whether the tests run as root.
+pub(crate) fn is_root() -> bool {
+    let id = Command::new("id").arg("-u").output().expect("id");
+    String::from_utf8_lossy(&id.stdout).trim() == "0"
+}
+
 /// The context of an image with busybox and its names.
 pub(crate) fn base_context(root: &Path) {
     if !Path::new("/bin/busybox").exists() {
