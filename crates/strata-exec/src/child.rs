@@ -31,7 +31,7 @@ use crate::keeper::KEEPER;
 use crate::namespace::in_user_namespace;
 use crate::overlay::Stack;
 use crate::wire::{self, Order, Reply};
-use crate::{CHILD, Runtime, Security, Stdio as JobStdio, pass, sandbox};
+use crate::{CHILD, Runtime, Security, Stdio as JobStdio, pass, sandbox, seccomp};
 
 /// What the keeper is when nobody can write to its file any more.
 const PROTECTED: &str = "protected-keeper";
@@ -129,6 +129,8 @@ struct Kept {
 /// itself could not be set up, each run is told why.
 fn keep(ready: Result<(), Failure>) -> Result<(), Failure> {
     let caller = io::stdin().as_fd().try_clone_to_owned().map_err(failed("keep the socket"))?;
+    // Before the first fork; who needs it hears of a failure.
+    drop(seccomp::compiled());
     let mut kept: Vec<Kept> = Vec::new();
     let mut listening = true;
     while listening || !kept.is_empty() {

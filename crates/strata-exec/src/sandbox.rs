@@ -50,7 +50,7 @@ pub(crate) fn start(
     control: &UnixStream,
 ) -> Result<Pid, Failure> {
     let filter = match order.job.security {
-        Security::Sandbox => Some(seccomp::compile().map_err(|error| error.to_string())?),
+        Security::Sandbox => Some(seccomp::compiled().map_err(|error| error.to_string())?),
         Security::Insecure => None,
     };
     let mut builder = ContainerBuilder::new(id().to_owned(), SyscallType::default())

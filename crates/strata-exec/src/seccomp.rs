@@ -9,6 +9,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::sync::OnceLock;
 
 use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
@@ -68,8 +69,20 @@ const FAMILIES: [u64; 25] = [
 #[error("cannot compile the system call filter: {0}")]
 pub(crate) struct CompileError(#[from] seccompiler::BackendError);
 
+/// The filter for this machine, compiled once by the keeper: what it forks finds it made.
+pub(crate) fn compiled() -> Result<BpfProgram, CompileError> {
+    static COMPILED: OnceLock<BpfProgram> = OnceLock::new();
+    match COMPILED.get() {
+        Some(program) => Ok(program.clone()),
+        None => {
+            let program = compile()?;
+            Ok(COMPILED.get_or_init(|| program).clone())
+        }
+    }
+}
+
 /// Compiles the filter for this machine.
-pub(crate) fn compile() -> Result<BpfProgram, CompileError> {
+fn compile() -> Result<BpfProgram, CompileError> {
     let [native, compat] = Abi::of_this_machine();
     let (native_part, compat_part) = (part(native)?, part(compat)?);
     let mut program = vec![
