@@ -63,6 +63,8 @@ impl BuildStep<'_> {
             },
             mounts: std::mem::take(&mut mounts.mounts),
             extra_hosts: session.request.extra_hosts.clone(),
+            limits: session.request.limits.clone(),
+            shm_bytes: session.request.shm_bytes.unwrap_or(Job::default().shm_bytes),
             stdio: Stdio::Capture,
             log_limit_bytes: session.builder.sandbox.log_limit_bytes,
             runtime: session.builder.sandbox.runtime.clone(),

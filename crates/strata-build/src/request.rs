@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use strata_cas::Cost;
 use strata_dockerfile::{Network, Span};
 use strata_engine::{Verdict, Verify};
+use strata_engine::Verdict;
+use strata_exec::Limits;
 use strata_oci::{Digest, Platform, Reference};
 use strata_plan::{RemoteSource, StepIndex};
 
@@ -42,6 +44,10 @@ pub struct BuildRequest {
     pub allow: BTreeSet<String>,
     /// `--add-host`: names and addresses for commands.
     pub extra_hosts: Vec<(String, String)>,
+    /// How much each command may use. In no key.
+    pub limits: Limits,
+    /// Size of `/dev/shm` in bytes, if not the default. In no key.
+    pub shm_bytes: Option<u64>,
     /// How many steps may run at a time; 0 for as many as there are processors.
     pub jobs: usize,
     /// `SOURCE_DATE_EPOCH`: the time that config and history get, in seconds since 1970.
@@ -68,6 +74,8 @@ impl BuildRequest {
             tags: Vec::new(),
             allow: BTreeSet::new(),
             extra_hosts: Vec::new(),
+            limits: Limits::default(),
+            shm_bytes: None,
             jobs: 0,
             epoch: None,
             project: String::new(),

@@ -27,11 +27,12 @@ use rustix::mount::{
 use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions, pidfd_open, pidfd_send_signal};
 use rustix::thread::UnshareFlags;
 
+use crate::cgroup::Cgroup;
 use crate::keeper::KEEPER;
 use crate::namespace::in_user_namespace;
 use crate::overlay::Stack;
 use crate::wire::{self, Order, Reply};
-use crate::{CHILD, Runtime, Security, Stdio as JobStdio, pass, sandbox, seccomp};
+use crate::{CHILD, Runtime, Security, Stdio as JobStdio, cgroup, pass, sandbox, seccomp};
 
 /// What the keeper is when nobody can write to its file any more.
 const PROTECTED: &str = "protected-keeper";
@@ -47,6 +48,7 @@ const CGROUPS: &str = "/sys/fs/cgroup";
 pub(crate) const TAKE_NAMESPACES: &str = "take new namespaces";
 pub(crate) const MOUNT_PROC: &str = "mount `/proc`";
 pub(crate) const MOUNT_ROOT: &str = "mount the root file system";
+pub(crate) const LIMITS: &str = "set the limits";
 
 /// What fails, in words: the error crosses a process boundary as text.
 pub(crate) type Failure = String;
@@ -241,12 +243,29 @@ fn tell(control: impl AsFd, message: &str) -> io::Result<()> {
 fn guard() -> Result<(), Failure> {
     rustix::process::setsid().map_err(failed("start a session"))?;
     die_with_parent()?;
+    let mut control = UnixStream::from(
+        io::stdin().as_fd().try_clone_to_owned().map_err(failed("keep the socket"))?,
+    );
+    let order: Order = wire::receive(&mut control).map_err(failed("receive the order"))?;
+    // Before the namespaces: the run sees its own cgroup as the root.
+    let cgroup = Cgroup::enter(&order.job.limits)?;
+    let answer = guard_cage(&order);
+    if let Some(cgroup) = cgroup {
+        cgroup.leave();
+    }
+    if matches!(order.job.runtime, Runtime::Command(_)) {
+        cgroup::remove(&order.id);
+    }
+    answer
+}
+
+fn guard_cage(order: &Order) -> Result<(), Failure> {
     take_namespaces(UnshareFlags::NEWNS | UnshareFlags::NEWPID | UnshareFlags::NEWCGROUP)?;
     mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
         .map_err(failed("make all mounts private"))?;
     let cage = match fork().map_err(failed("start the cage"))? {
         None => {
-            let answer = cage();
+            let answer = cage(order);
             if let Err(message) = &answer {
                 drop(tell(io::stdin(), message));
             }
@@ -310,13 +329,12 @@ fn die_with_parent() -> Result<(), Failure> {
         .map_err(failed("ask for a signal at the parent's end"))
 }
 
-fn cage() -> Result<(), Failure> {
+fn cage(order: &Order) -> Result<(), Failure> {
     require_one_thread()?;
     die_with_parent()?;
     let control = io::stdin().as_fd().try_clone_to_owned();
     let mut control = UnixStream::from(control.map_err(failed("keep the socket"))?);
-    let order: Order = wire::receive(&mut control).map_err(failed("receive the order"))?;
-    let reply = execute(&order, &control).unwrap_or_else(Reply::Failed);
+    let reply = execute(order, &control).unwrap_or_else(Reply::Failed);
     wire::send(&mut control, &reply).map_err(failed("send the reply"))
 }
 
@@ -335,7 +353,7 @@ fn execute(order: &Order, control: &UnixStream) -> Result<Reply, Failure> {
                 .arg(&order.state)
                 .args(["run", "--bundle"])
                 .arg(&order.bundle)
-                .arg(sandbox::id())
+                .arg(&order.id)
                 .env_clear()
                 .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
                 .stdin(stdin.map_or_else(Stdio::inherit, Stdio::from))

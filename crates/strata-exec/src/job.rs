@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::ExecError;
+use crate::{ExecError, Limits};
 
 /// One process and what it may see.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,6 +32,8 @@ pub struct Job {
     pub shm_bytes: u64,
     /// More lines for `/etc/hosts`: name and address.
     pub extra_hosts: Vec<(String, String)>,
+    /// How much it may use.
+    pub limits: Limits,
     /// Where its input and output go.
     pub stdio: Stdio,
     /// How many bytes of output are passed on; the rest is read and counted.
@@ -57,6 +59,7 @@ impl Default for Job {
             mounts: Vec::new(),
             shm_bytes: 64 << 20,
             extra_hosts: Vec::new(),
+            limits: Limits::default(),
             stdio: Stdio::Capture,
             log_limit_bytes: u64::MAX,
             timeout_millis: None,
@@ -174,6 +177,7 @@ impl Job {
         if self.hostname.is_empty() || self.hostname.len() > 64 || has_nul(&self.hostname) {
             return refuse("hostname", "it is empty or longer than 64 bytes");
         }
+        self.limits.check()?;
         for mount in &self.mounts {
             let target = || mount.target.clone();
             if !mount.target.starts_with('/') || has_nul(&mount.target) {

@@ -13,7 +13,7 @@
 //!
 //! What the crate deliberately does not do: it knows no Dockerfile, cache or image, mounts no
 //! cache directory by name, and keeps no snapshot; all it gets is paths. It prints nothing,
-//! and reads no environment. It sets no limits, so it makes no cgroup.
+//! and reads no environment.
 //!
 //! ```no_run
 //! use strata_exec::{Cancel, Job, ReexecCommand, Root, changes, run};
@@ -30,12 +30,14 @@
 
 mod attributes;
 mod cancel;
+mod cgroup;
 mod changes;
 mod child;
 mod error;
 mod etc;
 mod job;
 mod keeper;
+mod limits;
 mod namespace;
 mod overlay;
 mod pass;
@@ -57,6 +59,7 @@ pub use child::child_main;
 pub use error::ExecError;
 pub use job::{Job, Mount, MountKind, Network, Runtime, Security, Stdio, User};
 pub use keeper::ReexecCommand;
+pub use limits::{Limits, Ulimit};
 pub use namespace::{INSIDE, Ids, NamespaceError, Obstacle, enter, id_maps, in_user_namespace};
 pub use root::Root;
 pub use run::{Finished, Status, Stream, run};

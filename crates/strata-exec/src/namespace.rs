@@ -69,6 +69,8 @@ pub enum Obstacle {
     /// Overlayfs can not be mounted in a user namespace: Linux before 5.11, or the store's file
     /// system.
     Overlay,
+    /// The cgroups that limits need are not there, or not this user's to use.
+    Cgroups,
     /// None of these.
     Unknown,
 }
@@ -322,7 +324,10 @@ fn obstacle_to_users() -> Obstacle {
 
 /// What is in the way of a sandbox that did not start with these words.
 pub(crate) fn obstacle_to(message: &str) -> Option<Obstacle> {
-    use crate::child::{MOUNT_PROC, MOUNT_ROOT, TAKE_NAMESPACES};
+    use crate::child::{LIMITS, MOUNT_PROC, MOUNT_ROOT, TAKE_NAMESPACES};
+    if message.starts_with(LIMITS) {
+        return Some(Obstacle::Cgroups);
+    }
     if !in_user_namespace() {
         return None;
     }

@@ -68,8 +68,10 @@ pub(crate) fn prepare(job: &Job, root: &Root<'_>, terminal: bool) -> Result<Orde
     for lower in root.lowers.iter().rev() {
         lowers.push(absolute(lower)?);
     }
+    let number = staging.file_name().unwrap_or_default().to_string_lossy();
     Ok(Order {
         job: job.clone(),
+        id: format!("strata-{}-{}", std::process::id(), plain(&number)),
         lowers,
         upper: absolute(&root.staging.fs())?,
         work: absolute(&root.staging.work())?,
@@ -80,6 +82,11 @@ pub(crate) fn prepare(job: &Job, root: &Root<'_>, terminal: bool) -> Result<Orde
         user_attributes: namespace::in_user_namespace(),
         terminal,
     })
+}
+
+/// Only what runtimes take in a name.
+fn plain(text: &str) -> String {
+    text.chars().filter(char::is_ascii_alphanumeric).collect()
 }
 
 fn working_directory(view: &View, job: &Job) -> Result<PathBuf, ExecError> {

@@ -37,12 +37,6 @@ const DEVICES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
 const NOT_FOUND: i32 = 127;
 const NOT_RUNNABLE: i32 = 126;
 
-/// The container's name for the runtime. Unique among those that share the runtime's state, and
-/// each run has its own.
-pub(crate) fn id() -> &'static str {
-    "strata"
-}
-
 /// Starts the order's process and returns its number.
 pub(crate) fn start(
     order: &Order,
@@ -53,7 +47,7 @@ pub(crate) fn start(
         Security::Sandbox => Some(seccomp::compiled().map_err(|error| error.to_string())?),
         Security::Insecure => None,
     };
-    let mut builder = ContainerBuilder::new(id().to_owned(), SyscallType::default())
+    let mut builder = ContainerBuilder::new(order.id.clone(), SyscallType::default())
         .with_root_path(Path::new(SCRATCH).join("state"))
         .map_err(|error| describe(&error))?
         .with_executor(LastSteps { filter });

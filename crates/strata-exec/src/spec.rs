@@ -8,7 +8,7 @@ use rustix::thread::CapabilitySet;
 use serde_json::{Value, json};
 
 use crate::namespace::{Ids, has_ids, in_user_namespace};
-use crate::{Job, Network, Runtime, Security, User, seccomp};
+use crate::{Job, Network, Runtime, Security, Ulimit, User, seccomp};
 
 /// Docker's default for images that set none.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -156,6 +156,9 @@ fn process(job: &Job, terminal: bool) -> Value {
         groups.clear();
     }
     let capabilities = capabilities(job);
+    let rlimit =
+        |limit: &Ulimit| json!({ "type": limit.rlimit(), "soft": limit.soft, "hard": limit.hard });
+    let rlimits: Vec<Value> = job.limits.ulimits.iter().map(rlimit).collect();
     json!({
         "terminal": terminal,
         "user": {
@@ -172,6 +175,7 @@ fn process(job: &Job, terminal: bool) -> Value {
             "effective": capabilities,
             "permitted": capabilities,
         },
+        "rlimits": rlimits,
     })
 }
 

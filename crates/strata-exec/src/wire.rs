@@ -18,6 +18,8 @@ const MESSAGE_BYTES_MAX: usize = 64 << 20;
 pub(crate) struct Order {
     /// What to run.
     pub(crate) job: Job,
+    /// The container's name for the runtime, which names cgroups by it: no other run has it.
+    pub(crate) id: String,
     /// The stack, top first, with the mount points on top.
     pub(crate) lowers: Vec<PathBuf>,
     /// Overlayfs's upper directory.

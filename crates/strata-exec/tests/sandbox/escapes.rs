@@ -146,9 +146,9 @@ fn no_open_file_leaks_in() {
     let (_folder, secret) = secret_folder();
     let open = std::fs::File::open(&secret).expect("open");
     rustix::io::fcntl_setfd(&open, rustix::io::FdFlags::empty()).expect("inheritable");
-    let out = Place::new().script("ls -1 /proc/self/fd /proc/1/fd | sort -u | tr '\\n' ' '");
+    let out = Place::new().script("cd /proc/1/fd; echo *");
     // 3 is the listed directory itself.
-    assert_eq!(out, " /proc/1/fd: /proc/self/fd: 0 1 2 3 ");
+    assert_eq!(out, "0 1 2 3\n");
 }
 
 fn only_dockers_devices_are_there() {

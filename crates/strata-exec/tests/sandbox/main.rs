@@ -9,6 +9,7 @@ mod escapes;
 mod isolation;
 mod layers;
 mod leftovers;
+mod limits;
 mod process;
 mod support;
 mod terminal;
@@ -41,6 +42,7 @@ fn main() -> ExitCode {
         escapes::TESTS,
         layers::TESTS,
         leftovers::TESTS,
+        limits::TESTS,
         terminal::TESTS,
     ]
     .concat();

@@ -60,9 +60,43 @@ pub(crate) struct SelectionArguments {
     /// A host's address for RUN instructions
     #[arg(long = "add-host", value_name = "HOST:IP")]
     pub(crate) add_hosts: Vec<String>,
+    #[command(flatten)]
+    pub(crate) limits: LimitArguments,
     /// How many steps may run at a time [default: one for each processor]
     #[arg(long, value_name = "N")]
     pub(crate) jobs: Option<usize>,
+}
+
+/// How much commands may use.
+#[derive(Debug, Args)]
+pub(crate) struct LimitArguments {
+    /// Limits of RUN instructions: memory, memory-swap, cpu-shares, cpu-period, cpu-quota,
+    /// cpuset-cpus, cpuset-mems, pids
+    #[arg(long = "resource", value_name = "NAME=LIMIT,...", value_delimiter = ',')]
+    pub(crate) resources: Vec<String>,
+    /// Limit of each process of a RUN, such as nofile=1024:2048
+    #[arg(long = "ulimit", value_name = "NAME=SOFT[:HARD]")]
+    pub(crate) ulimits: Vec<String>,
+    /// Size of /dev/shm for RUN instructions
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) shm_size: Option<String>,
+    /// The cgroup below which those of RUN instructions are made
+    #[arg(long, value_name = "PATH")]
+    pub(crate) cgroup_parent: Option<String>,
+    #[arg(short, long, value_name = "SIZE", hide = true)]
+    pub(crate) memory: Option<String>,
+    #[arg(long, value_name = "SIZE", hide = true)]
+    pub(crate) memory_swap: Option<String>,
+    #[arg(short, long, value_name = "N", hide = true)]
+    pub(crate) cpu_shares: Option<String>,
+    #[arg(long, value_name = "MICROSECONDS", hide = true)]
+    pub(crate) cpu_period: Option<String>,
+    #[arg(long, value_name = "MICROSECONDS", hide = true, allow_hyphen_values = true)]
+    pub(crate) cpu_quota: Option<String>,
+    #[arg(long, value_name = "LIST", hide = true)]
+    pub(crate) cpuset_cpus: Option<String>,
+    #[arg(long, value_name = "LIST", hide = true)]
+    pub(crate) cpuset_mems: Option<String>,
 }
 
 /// `strata build`.

@@ -15,7 +15,9 @@ use std::path::PathBuf;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-pub(crate) use build::{BuildArguments, PlanArguments, ProgressMode, SelectionArguments};
+pub(crate) use build::{
+    BuildArguments, LimitArguments, PlanArguments, ProgressMode, SelectionArguments,
+};
 pub(crate) use check::{CheckArguments, CheckFormat};
 pub(crate) use fmt::FmtArguments;
 pub(crate) use history::{BuildsArguments, StatsArguments, WhyArguments};
@@ -110,24 +112,19 @@ pub(crate) enum Format {
 }
 
 /// Flags of `docker build` that mean something here one day, or never.
-const NOT_YET: [&str; 17] = [
+const NOT_YET: [&str; 12] = [
     "--annotation",
     "--attest",
     "--builder",
     "--cache-from",
     "--cache-to",
-    "--cgroup-parent",
-    "--cpu-quota",
     "--load",
-    "--memory",
     "--policy",
     "--provenance",
     "--push",
     "--sbom",
     "--secret",
-    "--shm-size",
     "--ssh",
-    "--ulimit",
 ];
 
 impl Arguments {

@@ -4,6 +4,7 @@
 
 mod check;
 mod context;
+mod limits;
 mod options;
 mod output;
 mod remote;
@@ -78,6 +79,8 @@ pub(crate) fn select(
     request.pull = arguments.pull;
     request.allow = options::entitlements(&arguments.allow)?;
     request.extra_hosts = options::hosts(&arguments.add_hosts)?;
+    request.limits = limits::limits(&arguments.limits)?;
+    request.shm_bytes = limits::shm_bytes(arguments.limits.shm_size.as_deref())?;
     request.jobs = arguments.jobs.or(jobs).unwrap_or(0);
     request.project = found.project;
     Ok(Selected { request, dockerfile })

@@ -176,6 +176,10 @@ fn way_around(obstacle: Obstacle) -> &'static str {
             "overlayfs for users needs Linux 5.11 or newer and a store on a local file system: \
              name another place with `--store`, or run strata as root"
         }
+        Obstacle::Cgroups => {
+            "limits need cgroups that this user may write to: run strata as root, or with \
+             `systemd-run --user --scope -p Delegate=yes strata …`; or leave the limits out"
+        }
         Obstacle::Unknown => "run strata as root, or see docs/rootless.md",
     }
 }
