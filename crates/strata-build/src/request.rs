@@ -6,7 +6,6 @@ use std::path::PathBuf;
 use strata_cas::Cost;
 use strata_dockerfile::{Network, Span};
 use strata_engine::{Verdict, Verify};
-use strata_engine::Verdict;
 use strata_exec::Limits;
 use strata_oci::{Digest, Platform, Reference};
 use strata_plan::{RemoteSource, StepIndex};
