@@ -160,22 +160,34 @@ impl Session {
 /// directories would show other owners.
 fn check_ids(store: &Path) -> Result<(), Failure> {
     let (path, now) = (store.join("ids-1"), strata_exec::id_maps());
-    let written = match std::fs::read_to_string(&path) {
-        Ok(before) if before == now => return Ok(()),
-        Ok(before) => {
+    // A file that is not whole says nothing, and is written anew.
+    let whole = |text: &str| {
+        let (ids, sum) = text.trim_end().rsplit_once('\n')?;
+        let ids = format!("{ids}\n");
+        (sum == strata_cas::BlobId::of(ids.as_bytes()).to_string()).then_some(ids)
+    };
+    let before = match std::fs::read(&path) {
+        Ok(bytes) => std::str::from_utf8(&bytes).ok().and_then(whole),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+        Err(error) => return Err(Failure::file("use", &path, &error)),
+    };
+    match before {
+        Some(before) if before == now => Ok(()),
+        Some(before) => {
             let text = format!(
                 "the store in `{}` was made with other user ids (`{}`, now `{}`)",
                 store.display(),
                 before.trim().replace('\n', ", "),
                 now.trim().replace('\n', ", ")
             );
-            return Err(Failure::environment(text)
-                .hint("name another store with `--store`, or remove this one: docs/rootless.md"));
+            Err(Failure::environment(text)
+                .hint("name another store with `--store`, or remove this one: docs/rootless.md"))
         }
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => std::fs::write(&path, now),
-        Err(error) => Err(error),
-    };
-    written.map_err(|error| Failure::file("use", &path, &error))
+        None => {
+            let text = format!("{now}{}\n", strata_cas::BlobId::of(now.as_bytes()));
+            std::fs::write(&path, text).map_err(|error| Failure::file("use", &path, &error))
+        }
+    }
 }
 
 /// There is no such image.
