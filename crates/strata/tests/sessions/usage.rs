@@ -4,25 +4,28 @@ use crate::session::Session;
 
 #[test]
 fn contexts_and_dockerfiles() {
-    let session = Session::with(&[("empty/x", ""), ("file", ""), ("d/app.Dockerfile", "")]);
+    let session = Session::with(&[("empty/x", ""), ("file", ""), ("d/app.Dockerfile", "FROM a\n")]);
     let check = |line: &str, message: &str| {
         session.check(line, &format!("exit code 2\n--- stderr\n{message}\n"));
     };
     check("build nowhere", "error: the context `nowhere` does not exist");
     check(
-        "build -",
-        "error: a context from standard input is not supported yet\n\
-        hint: unpack it and name the directory; `-f -` reads the Dockerfile from there",
-    );
-    check(
-        "build https://example.com/a.git",
-        "error: the context `https://example.com/a.git`: URLs are not supported yet\n\
-        hint: fetch it and name the directory",
+        "build https://example.com/a.git?x=y",
+        "error: the context `https://example.com/a.git?x=y`: `x=y` means nothing to a git repository",
     );
     check(
         "build file",
         "error: the context `file` is not a directory\n\
-        hint: the Dockerfile is named with `-f`, the context is a directory",
+        hint: the Dockerfile is named with `-f`; an archive can come on standard input, as `-`",
+    );
+    check(
+        "build -f git://example.com/a empty",
+        "error: the Dockerfile `git://example.com/a` is a repository\n\
+        hint: name the repository as the context",
+    );
+    check(
+        "build --build-context x=- -f d/app.Dockerfile d",
+        "error: `--build-context x=-`: standard input can only be the main context",
     );
     check(
         "build empty",
