@@ -14,12 +14,12 @@ use strata_exec::{View as Users, passwd};
 use strata_image::{Decoder, OverlayForm, UnpackOptions, Unpacked};
 use strata_plan::{Chmod, CopyOp, MakeDirectoryOp, RemoteSource, Source};
 
-use crate::BuildError;
 use crate::lay::{LayError, Laying};
 use crate::layers::{self, StackedRoot};
 use crate::selection::{Match, Selection, What};
 use crate::step::BuildStep;
 use crate::view::{HardLink, Kind, View};
+use crate::{BuildError, Event};
 
 impl BuildStep<'_> {
     pub(crate) fn copy(&self, op: &CopyOp) -> Result<Produced, BuildError> {
@@ -80,8 +80,15 @@ impl BuildStep<'_> {
     ) -> Result<Option<(u32, u32)>, BuildError> {
         let Some(chown) = chown else { return Ok(None) };
         let lowers = layers::snapshots(self.session.builder.store, &parent.layers)?;
-        let owner = passwd::resolve_owner(&Users::new(&lowers), chown);
-        owner.map(Some).map_err(|error| BuildError::copy(self.planned().span, error.to_string()))
+        let owner = passwd::resolve_owner(&Users::new(&lowers), chown)
+            .map_err(|error| BuildError::copy(self.planned().span, error.to_string()))?;
+        for name in &owner.unknown {
+            let text = format!(
+                "`{name}` is no user or group of the image: it stands for root, or for the user's own group"
+            );
+            (self.session.observe)(Event::Note(text));
+        }
+        Ok(Some((owner.uid, owner.gid)))
     }
 
     fn lay_error(&self, error: LayError) -> BuildError {

@@ -32,12 +32,50 @@ pub fn resolve(view: &View, text: &str) -> Result<User, ExecError> {
     Ok(resolve_in(&passwd, &group, text)?)
 }
 
-/// Finds out which owner `--chown=text` means: user and group ids. Without a group, the group
-/// has the user's number or, for a name, is the user's own.
-pub fn resolve_owner(view: &View, text: &str) -> Result<(u32, u32), ExecError> {
-    let user = resolve(view, text)?;
-    let numeric = !text.contains(':') && number(text)?.is_some();
-    Ok((user.uid, if numeric { user.uid } else { user.gid }))
+/// Who gets what is copied.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Owner {
+    /// The user.
+    pub uid: u32,
+    /// The group.
+    pub gid: u32,
+    /// Names that the image does not know. As for BuildKit they are no error: an unknown user is
+    /// root, an unknown group the user's own.
+    pub unknown: Vec<String>,
+}
+
+/// Finds out which owner `--chown=text` means. Without a group, the group has the user's number
+/// or, for a name, is the user's own.
+pub fn resolve_owner(view: &View, text: &str) -> Result<Owner, ExecError> {
+    let passwd = view.read("/etc/passwd", FILE_BYTES_MAX)?.unwrap_or_default();
+    let group = view.read("/etc/group", FILE_BYTES_MAX)?.unwrap_or_default();
+    let (passwd, group) = (String::from_utf8_lossy(&passwd), String::from_utf8_lossy(&group));
+    Ok(owner_in(&passwd, &group, text)?)
+}
+
+fn owner_in(passwd: &str, group: &str, text: &str) -> Result<Owner, PasswdError> {
+    let (user, group_name) = text.split_once(':').unwrap_or((text, ""));
+    let mut owner = Owner::default();
+    let mut accounts = passwd.lines().filter_map(Account::parse);
+    if let Some(uid) = number(user)? {
+        (owner.uid, owner.gid) = (uid, uid);
+    } else if let Some(account) = accounts.find(|account| account.name == user) {
+        (owner.uid, owner.gid) = (account.uid, account.gid);
+    } else if !user.is_empty() {
+        owner.unknown.push(user.to_owned());
+    }
+    if group_name.is_empty() {
+        return Ok(owner);
+    }
+    let mut groups = group.lines().filter_map(Group::parse);
+    if let Some(gid) = number(group_name)? {
+        owner.gid = gid;
+    } else if let Some(group) = groups.find(|group| group.name == group_name) {
+        owner.gid = group.gid;
+    } else {
+        owner.unknown.push(group_name.to_owned());
+    }
+    Ok(owner)
 }
 
 fn resolve_in(passwd: &str, group: &str, text: &str) -> Result<User, PasswdError> {
@@ -161,6 +199,26 @@ mod tests {
         check("1234", "1234 0 [] /");
         check("2000", "5 6 [] /d");
         check(":staff", "0 50 [] /root");
+    }
+
+    #[test]
+    fn owners_are_those_of_buildkit() {
+        let check = |text: &str, ids: (u32, u32), unknown: &[&str]| {
+            let owner = owner_in(PASSWD, GROUP, text).expect("ids");
+            assert_eq!((owner.uid, owner.gid), ids, "{text}");
+            assert_eq!(owner.unknown, unknown, "{text}");
+        };
+        check("node", (1000, 1000), &[]);
+        check("node:staff", (1000, 50), &[]);
+        check("www:7", (33, 7), &[]);
+        check("77", (77, 77), &[]);
+        check("2000", (2000, 2000), &[]);
+        check(":staff", (0, 50), &[]);
+        check("nobody", (0, 0), &["nobody"]);
+        check("nobody:staff", (0, 50), &["nobody"]);
+        check("www:no", (33, 33), &["no"]);
+        check("7:no", (7, 7), &["no"]);
+        assert!(owner_in(PASSWD, GROUP, "4294967295").is_err());
     }
 
     #[test]

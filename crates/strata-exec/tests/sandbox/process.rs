@@ -62,9 +62,8 @@ fn passwd_is_read_inside_the_image_only() {
     symlink("/../../../var/users", place.base().join("etc/passwd")).expect("link");
     let view = View::new(&place.lowers);
     assert_eq!(passwd::resolve(&view, "node").expect("node").uid, 1000);
-    assert_eq!(passwd::resolve_owner(&view, "node:staff").expect("owner"), (1000, 50));
-    assert_eq!(passwd::resolve_owner(&view, "node").expect("owner"), (1000, 1000));
-    assert_eq!(passwd::resolve_owner(&view, "77").expect("owner"), (77, 77));
+    let owner = passwd::resolve_owner(&view, "node:staff").expect("owner");
+    assert_eq!((owner.uid, owner.gid), (1000, 50));
     std::fs::remove_file(place.base().join("etc/passwd")).expect("remove");
     symlink("/etc/passwd", place.base().join("etc/passwd")).expect("link");
     assert!(passwd::resolve(&view, "0").is_err(), "a link to itself");
