@@ -83,9 +83,7 @@ impl BuildStep<'_> {
         let owner = passwd::resolve_owner(&Users::new(&lowers), chown)
             .map_err(|error| BuildError::copy(self.planned().span, error.to_string()))?;
         for name in &owner.unknown {
-            let text = format!(
-                "`{name}` is no user or group of the image: it stands for root, or for the user's own group"
-            );
+            let text = format!("`{name}` is no user or group of the image, and counts as none");
             (self.session.observe)(Event::Note(text));
         }
         Ok(Some((owner.uid, owner.gid)))

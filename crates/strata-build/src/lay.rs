@@ -212,8 +212,13 @@ impl<'a> Laying<'a> {
                 moved.insert(change.path.clone(), self.granted(path)?);
                 continue;
             }
-            if matches!(item, Item::Directory { .. }) {
-                moved.insert(change.path.clone(), path.clone());
+            match item {
+                Item::Directory { .. } => drop(moved.insert(change.path.clone(), path.clone())),
+                // As tar: what is in the way goes.
+                _ if self.at(&path)?.is_some_and(|seen| seen.kind == Kind::Directory) => {
+                    self.clear_below(&path);
+                }
+                _ => {}
             }
             let Item::HardLink { to } = item else {
                 let metadata = self.owned(metadata.clone());
@@ -233,6 +238,13 @@ impl<'a> Laying<'a> {
             }
         }
         Ok(())
+    }
+
+    /// Forgets what was laid below a path that is a directory no more.
+    fn clear_below(&mut self, path: &TreePath) {
+        let is_below = |other: &TreePath| other != path && other.below(path).is_some();
+        self.placed.retain(|other, _| !is_below(other));
+        self.links.retain(|other, _| !is_below(other));
     }
 
     /// A directory that an archive takes for granted.
