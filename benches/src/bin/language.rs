@@ -19,8 +19,8 @@ fn main() {
     let read = parse(source.as_bytes());
     let arguments = BTreeMap::new();
     let rows = [
-        ("parse", time(|| drop(black_box(parse(black_box(source.as_bytes())))))),
-        ("parse and plan", time(|| steps(&parse(black_box(source.as_bytes()))))),
+        ("read", time(|| drop(black_box(parse(black_box(source.as_bytes())))))),
+        ("read and plan", time(|| steps(&parse(black_box(source.as_bytes()))))),
         ("check", time(|| drop(black_box(check(&read, &CheckRequest::new(&arguments)))))),
         ("format", time(|| drop(black_box(format(&read.tree))))),
     ];

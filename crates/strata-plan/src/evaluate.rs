@@ -1,10 +1,11 @@
 //! Walks the stages that the target needs, instruction by instruction.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
 
 use strata_dockerfile::{
-    Declaration, Diagnostic, Expander, Expansion, FromArgs, Instruction, Kind, Span, Word,
-    foreign_frontend, parse_trigger, suggest,
+    Declaration, Diagnostic, Expander, Expansion, FromArgs, Instruction, Kind, MountKey, Span,
+    Word, foreign_frontend, parse_trigger, suggest,
 };
 use strata_oci::{Platform, Reference};
 
@@ -91,7 +92,7 @@ impl<'a> Evaluation<'a> {
             config: state.config,
             author: state.author,
             base: state.base,
-            history: state.history,
+            history: state.history.into_iter().map(Rc::unwrap_or_clone).collect(),
         };
         Ok(Plan { steps: self.steps, entries: self.entries, image })
     }
@@ -108,7 +109,10 @@ impl<'a> Evaluation<'a> {
             None => last,
         };
         match stage {
-            Some(stage) => self.stage(stage),
+            Some(stage) => {
+                self.stages_below(stage)?;
+                self.stage(stage)
+            }
             None => Err(wrong(Span::default(), "the Dockerfile has no stage")),
         }
     }
@@ -160,6 +164,47 @@ impl<'a> Evaluation<'a> {
             self.globals.insert(name, value);
         }
         Ok(())
+    }
+
+    /// In a file of very many stages, evaluates what a stage needs before it: a stage evaluates
+    /// what it comes upon, and that as deep as stages can go would take more stack than there is.
+    fn stages_below(&mut self, target: usize) -> Result<(), Wrong> {
+        const FEW: usize = 100;
+        if target < FEW {
+            return Ok(());
+        }
+        let mut needed = BTreeSet::new();
+        let mut next = vec![target];
+        while let Some(stage) = next.pop() {
+            if needed.insert(stage) {
+                next.extend(self.needs(stage));
+            }
+        }
+        // A stage needs only those above it.
+        needed.into_iter().try_for_each(|stage| self.stage(stage).map(drop))
+    }
+
+    /// The stages that a stage names: its base, and what it copies from and mounts.
+    fn needs(&self, stage: usize) -> Vec<usize> {
+        let text = &self.stages[stage];
+        if alias(text.from).is_some_and(|alias| self.context(alias).is_some()) {
+            return Vec::new();
+        }
+        let base = self.base_name(text.from).ok().map(|name| name.text);
+        let mut names: Vec<String> = base.into_iter().collect();
+        for instruction in text.instructions {
+            match &instruction.kind {
+                Kind::Copy(copy) => names.extend(copy.from.as_ref().map(|from| from.raw.clone())),
+                Kind::Run(run) => {
+                    let from = run.mounts.iter().filter_map(|each| each.value(MountKey::From));
+                    names.extend(from.map(|from| from.raw.clone()));
+                }
+                _ => {}
+            }
+        }
+        let number = |name: &str| name.parse().ok().filter(|number| *number < stage);
+        let find = |name: &String| self.find_stage(name, stage).or_else(|| number(name));
+        names.iter().filter_map(find).collect()
     }
 
     /// Evaluates a stage, once.

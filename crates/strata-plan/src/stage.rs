@@ -1,6 +1,7 @@
 //! One stage while it is evaluated: what the next instruction can see.
 
 use std::collections::BTreeMap;
+use std::rc::Rc;
 
 use strata_dockerfile::Span;
 use strata_oci::{History, Platform, RuntimeConfig};
@@ -17,7 +18,8 @@ pub(crate) struct State {
     pub(crate) config: RuntimeConfig,
     pub(crate) author: Option<String>,
     pub(crate) base: Option<ResolvedImage>,
-    pub(crate) history: Vec<HistoryEntry>,
+    /// Shared with the stages above and below: a file of many stages would copy it for each.
+    pub(crate) history: Vec<Rc<HistoryEntry>>,
     /// The environment of commands: the image's and the build's.
     pub(crate) env: BTreeMap<String, String>,
     /// The ARGs that were declared, in order, with the value that they were given.
@@ -63,7 +65,7 @@ impl State {
             empty_layer: step.is_none(),
             ..History::default()
         };
-        self.history.push(HistoryEntry { line, step });
+        self.history.push(Rc::new(HistoryEntry { line, step }));
     }
 
     /// Where relative paths start.

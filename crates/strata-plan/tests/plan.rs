@@ -224,3 +224,18 @@ fn labels_of_the_caller_and_metadata_enter_no_key() {
         assert_ne!(facts(&format!("FROM a\n{visible}\nRUN x\n")), plain, "{visible}");
     }
 }
+
+#[test]
+fn many_stages_on_top_of_each_other_take_no_stack() {
+    let mut based = "FROM scratch AS s0\n".to_owned();
+    let mut copied = based.clone();
+    for stage in 1..3_000 {
+        based.push_str(&format!("FROM s{} AS s{stage}\n", stage - 1));
+        copied.push_str(&format!("FROM scratch AS s{stage}\nCOPY --from=s{} a b\n", stage - 1));
+    }
+    let steps = |text: &str| planned(text).steps.len();
+    // A thread's stack, as the program's other threads have it.
+    let small = std::thread::Builder::new().stack_size(1 << 20);
+    let both = small.spawn(move || (steps(&based), steps(&copied))).expect("a thread");
+    assert_eq!(both.join().expect("no overflow"), (0, 2_999));
+}

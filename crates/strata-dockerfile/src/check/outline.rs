@@ -163,9 +163,12 @@ impl<'a> Collector<'a> {
 
     /// Takes a global argument, with those that its default uses.
     fn take(&mut self, name: String) {
-        let uses = self.globals.get(&name).map(|(_, uses)| uses.clone()).unwrap_or_default();
-        if self.used.insert(name) {
-            uses.into_iter().for_each(|name| self.take(name));
+        let mut next = vec![name];
+        while let Some(name) = next.pop() {
+            let uses = self.globals.get(&name).map(|(_, uses)| uses.clone());
+            if self.used.insert(name) {
+                next.extend(uses.unwrap_or_default());
+            }
         }
     }
 
