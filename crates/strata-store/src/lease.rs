@@ -13,7 +13,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use strata_cas::{BlobId, LayerId, RecordKey, StoreError};
 
-use crate::held::{self, HeldFile, Taken};
+use crate::held::{self, HeldFile};
 use crate::layout::{Layout, Part};
 use crate::{OpenError, remove};
 
@@ -34,8 +34,8 @@ impl Lease {
             let nanos = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
             let name = format!("{}-{:x}", std::process::id(), nanos.as_nanos());
             let path = leases.join(name);
-            let taken = HeldFile::take(&path).map_err(OpenError::io("write", &path))?;
-            if let Taken::Ours(held) = taken {
+            let begun = HeldFile::begin(&path).map_err(OpenError::io("write", &path))?;
+            if let Some(held) = begun {
                 let (layout, staging) = (layout.clone(), OnceLock::new());
                 return Ok(Self { held, layout, staging, noted: Mutex::default() });
             }
