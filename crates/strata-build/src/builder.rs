@@ -25,7 +25,7 @@ use crate::resolve::{Base, Resolver};
 use crate::session::Session;
 use crate::step::BuildStep;
 use crate::time::rfc3339;
-use crate::{BuildError, Event, History, Observer, why};
+use crate::{BuildError, Credentials, Event, History, Observer, why};
 
 /// Builds images.
 #[derive(Clone, Copy)]
@@ -42,6 +42,8 @@ pub struct Builder<'a> {
     pub sandbox: &'a Sandbox,
     /// Ends the build.
     pub cancel: &'a Cancel,
+    /// Secrets and ssh agents.
+    pub credentials: &'a Credentials,
 }
 
 /// Directories that builds use.
@@ -164,7 +166,10 @@ impl Builder<'_> {
         let mut session = Session::begin(self, request, plan, bases, observe)?;
         session.forced = forced;
         let graph = graph(&session);
-        let outcomes = self.evaluate(&session, &graph, remembering, observe)?;
+        let outcomes = self.evaluate(&session, &graph, remembering, observe);
+        let remembered = session.remember_states();
+        let outcomes = outcomes?;
+        remembered?;
         let image = self.assemble(&session, &outcomes)?;
         self.remember(request, &outcomes);
         for name in &request.tags {
@@ -278,6 +283,9 @@ impl Builder<'_> {
                 remembering.done(step, outcome);
                 let (verdict, millis) = (&outcome.verdict, outcome.record.cost.millis);
                 observe(Event::Done { step, verdict, millis });
+            }
+            Evaluated::Failed(StepId(step)) if self.cancel.is_cancelled() => {
+                observe(Event::Cancelled { step });
             }
             Evaluated::Failed(StepId(step)) => {
                 remembering.failed(step);

@@ -2,32 +2,21 @@
 
 use std::fs::File;
 use std::io::Write;
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt, chown};
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
 
 use strata_cas::{Action, Change, Item, Layer, Metadata, Staging, Time, TreePath};
-use strata_dockerfile::{Network, Security, Sharing};
+use strata_dockerfile::{Network, Security};
 use strata_engine::Produced;
-use strata_exec::{ExecError, Job, Mount, MountKind, Root, Stdio, Stream, View as Users, passwd};
-use strata_plan::{RunMount, RunOp, Source};
+use strata_exec::{ExecError, Job, Root, Stdio, Stream, View as Users, passwd};
+use strata_plan::{RunMount, RunOp};
 
-use crate::copy::bring_files;
-use crate::lay::Laying;
 use crate::layers::{self, StackedRoot};
-use crate::selection::Selection;
+use crate::mounts::Mounts;
+use crate::redact::Redactor;
 use crate::step::BuildStep;
 use crate::view::View;
 use crate::{BuildError, Event};
-
-/// Mounts of one run, and what must live as long as it.
-#[derive(Default)]
-struct Mounts {
-    mounts: Vec<Mount>,
-    /// Directories that are gone after the run, and locks that are held until then.
-    _staged: Vec<Staging>,
-    _locks: Vec<File>,
-}
 
 impl BuildStep<'_> {
     pub(crate) fn command(&self, op: &RunOp) -> Result<Produced, BuildError> {
@@ -42,15 +31,13 @@ impl BuildStep<'_> {
         let store = session.builder.store;
         let lowers = layers::snapshots(store, &parent.layers)?;
         let staging = store.stage()?;
-        let mut mounts = self.mounts(op)?;
-        if let Some(script) = &op.script {
-            mounts.mounts.push(script_mount(&staging, script)?);
-        }
+        let mut mounts = self.mounts(op, &staging)?;
         let user = passwd::resolve(&Users::new(&lowers), &op.user)
             .map_err(|error| BuildError::copy(span, error.to_string()))?;
         let job = Job {
             argv: op.argv.clone(),
-            env: op.env.iter().chain(&op.proxies).map(|(k, v)| (k.clone(), v.clone())).collect(),
+            env: environment(op),
+            secret_env: std::mem::take(&mut mounts.secret_env),
             cwd: op.cwd.clone(),
             user,
             network: match op.network {
@@ -71,7 +58,12 @@ impl BuildStep<'_> {
             ..Job::default()
         };
         let root = Root { lowers, staging: &staging };
-        self.process(op, &job, &root)?;
+        if let Err(error) = self.process(op, &job, &mounts, &root) {
+            if matches!(error, BuildError::Command { .. }) {
+                session.set_failed(session.keep_failed(self.index, &root));
+            }
+            return Err(error);
+        }
         let changed = strata_exec::changes(&root)?;
         drop(mounts);
         let layer = self.with_mount_points(&parent, changed.layer, &staging)?;
@@ -109,12 +101,21 @@ impl BuildStep<'_> {
         Ok(if made.is_empty() { layer } else { Layer::new([layer.changes(), &made].concat()) })
     }
 
-    /// Runs the process, passing its output on and into its log.
-    fn process(&self, op: &RunOp, job: &Job, root: &Root<'_>) -> Result<(), BuildError> {
+    /// Runs the process, passing its output on and into its log, without the secrets in it.
+    fn process(
+        &self,
+        op: &RunOp,
+        job: &Job,
+        mounts: &Mounts<'_>,
+        root: &Root<'_>,
+    ) -> Result<(), BuildError> {
         let session = self.session;
         let log = self.log_path();
         let mut file = File::create(&log).ok();
-        let mut sink = |stream: Stream, bytes: &[u8]| {
+        let mut show = |stream: Stream, bytes: &[u8]| {
+            if bytes.is_empty() {
+                return;
+            }
             if let Some(file) = &mut file {
                 // A log that can not be written is no reason to end a build.
                 drop(file.write_all(bytes));
@@ -122,15 +123,27 @@ impl BuildStep<'_> {
             (session.observe)(Event::Output { step: self.index, stream, bytes });
         };
         let builder = session.builder;
-        let run = strata_exec::run(&builder.sandbox.program, job, root, &mut sink, builder.cancel);
+        let mut redactor = Redactor::new(builder.credentials.values());
+        let mut sink = |stream: Stream, bytes: &[u8]| show(stream, &redactor.push(stream, bytes));
+        let run = mounts.attached(|attached| {
+            let program = &builder.sandbox.program;
+            strata_exec::run_with(program, job, attached, root, &mut sink, builder.cancel)
+        });
+        let cut_bytes = run.as_ref().map_or(0, |finished| finished.cut_bytes);
+        for stream in [Stream::Out, Stream::Err] {
+            show(stream, &redactor.finish(stream, cut_bytes > 0 || run.is_err()));
+        }
+        if cut_bytes > 0 {
+            let limit = builder.sandbox.log_limit_bytes;
+            let text = format!(
+                "\n[{cut_bytes} more bytes of output are left out: the limit is {limit}]\n"
+            );
+            show(Stream::Err, text.as_bytes());
+        }
         let finished = run.map_err(|error| match error {
             ExecError::Cancelled => BuildError::Cancelled,
             error => error.into(),
         })?;
-        if finished.cut_bytes > 0 {
-            let note = format!("{} bytes of its output were left out", finished.cut_bytes);
-            (session.observe)(Event::Note(note));
-        }
         if finished.status == strata_exec::Status::Exited(0) {
             return Ok(());
         }
@@ -150,124 +163,20 @@ impl BuildStep<'_> {
         let name = strata_cas::BlobId::of(name.as_bytes()).to_string();
         self.session.builder.places.logs.join(format!("{}.log", &name[..16]))
     }
-
-    fn mounts(&self, op: &RunOp) -> Result<Mounts, BuildError> {
-        let mut mounts = Mounts::default();
-        for (number, mount) in op.mounts.iter().enumerate() {
-            let (target, kind) = match mount {
-                RunMount::Bind { from, target, read_only, .. } => {
-                    let staging = self.session.builder.store.stage()?;
-                    let source = self.show(number + 1, from, &staging.fs())?;
-                    mounts._staged.push(staging);
-                    (target, MountKind::Bind { source, read_only: *read_only })
-                }
-                RunMount::Cache { target, read_only, .. } => {
-                    let (source, lock) = self.cache(number + 1, mount)?;
-                    mounts._locks.push(lock);
-                    (target, MountKind::Bind { source, read_only: *read_only })
-                }
-                RunMount::Tmpfs { target, size_bytes } => {
-                    (target, MountKind::Tmpfs { size_bytes: *size_bytes, mode: 0o1777 })
-                }
-                RunMount::Secret { required: false, .. }
-                | RunMount::Ssh { required: false, .. } => {
-                    continue;
-                }
-                RunMount::Secret { .. } => return Err(self.unsupported("a secret mount")),
-                RunMount::Ssh { .. } => return Err(self.unsupported("an ssh mount")),
-            };
-            mounts.mounts.push(Mount { target: target.clone(), kind });
-        }
-        Ok(mounts)
-    }
-
-    fn unsupported(&self, what: &'static str) -> BuildError {
-        BuildError::Unsupported { span: self.planned().span, what }
-    }
-
-    /// Makes a copy of what a mount selects, for this run alone, and says where it stands: what
-    /// is written to it is lost.
-    fn show(&self, mount: usize, from: &Source, into: &Path) -> Result<PathBuf, BuildError> {
-        let session = self.session;
-        let selection: Arc<Selection> = match session.selection(self.index, mount)? {
-            Some(selection) => selection,
-            None => {
-                let root = match from {
-                    Source::Step(step) => session.root(*step)?,
-                    Source::Context(_) => session.root(None)?,
-                };
-                Arc::new(session.select_from(self.index, mount, &session.view(&root)?)?)
-            }
-        };
-        let empty = session.root(None)?;
-        let target = session.view(&empty)?;
-        let mut laying = Laying::new(&target, None, Time::default());
-        let failed = |_| BuildError::copy(self.planned().span, "the mount can not be made");
-        laying.selection(&selection, "/show/").map_err(failed)?;
-        if let Source::Context(name) = from
-            && let Some(root) = session.context_path(name)
-        {
-            bring_files(session.builder.store, root, &laying.blobs)?;
-        }
-        let layer: Layer = laying.into_layer().map_err(failed)?;
-        let form = layers::overlay_form();
-        strata_image::materialise(&layer, session.builder.store, into, form)?;
-        let file = selection.matches.first().and_then(|found| match &found.picked.what {
-            crate::selection::What::Directory(_) => None,
-            _ => Some(found.name.clone()),
-        });
-        let shown = into.join("show");
-        Ok(match file.and_then(|name| TreePath::new(name).ok()) {
-            Some(name) => shown.join(name.to_string()),
-            None => shown,
-        })
-    }
-
-    /// The directory of a cache mount, locked as its sharing asks.
-    fn cache(&self, number: usize, mount: &RunMount) -> Result<(PathBuf, File), BuildError> {
-        let RunMount::Cache { id, seed, sharing, mode, uid, gid, .. } = mount else {
-            return Err(self.unsupported("this mount"));
-        };
-        let name = strata_cas::BlobId::of(id.as_bytes()).to_string();
-        let base = self.session.builder.places.caches.join(&name[..32]);
-        let action = || BuildError::io(format!("make the cache `{}`", base.display()));
-        let lock = File::create(base.with_extension("lock")).map_err(action())?;
-        // A new cache is made by one process while the others wait.
-        lock.lock().map_err(action())?;
-        let path = base.join("fs");
-        if !path.exists() {
-            std::fs::create_dir_all(&base).map_err(action())?;
-            let new = base.join("new");
-            drop(std::fs::remove_dir_all(&new));
-            std::fs::DirBuilder::new().mode(0o700).create(&new).map_err(action())?;
-            let mut made = new.clone();
-            if let Some((from, _)) = seed {
-                made = self.show(number, from, &new)?;
-            } else {
-                let permissions = std::fs::Permissions::from_mode(*mode);
-                std::fs::set_permissions(&made, permissions).map_err(action())?;
-                chown(&made, Some(*uid), Some(*gid)).map_err(action())?;
-            }
-            std::fs::rename(&made, &path).map_err(action())?;
-        }
-        if *sharing == Sharing::Shared {
-            lock.unlock().map_err(action())?;
-            lock.lock_shared().map_err(action())?;
-        }
-        Ok((path, lock))
-    }
 }
 
-/// The file of a here-document that begins with `#!`.
-fn script_mount(
-    staging: &Staging,
-    script: &strata_dockerfile::Script,
-) -> Result<Mount, BuildError> {
-    let path = staging.path().join("script");
-    let action = || BuildError::io(format!("write `{}`", path.display()));
-    std::fs::write(&path, &script.body).map_err(action())?;
-    let permissions = std::fs::Permissions::from_mode(0o755);
-    std::fs::set_permissions(&path, permissions).map_err(action())?;
-    let kind = MountKind::Bind { source: path, read_only: true };
-    Ok(Mount { target: script.path.clone(), kind })
+/// The process's environment without secrets. As with BuildKit, it tells where the first agent is
+/// to be found, whether there is one or not.
+fn environment(op: &RunOp) -> Vec<(String, String)> {
+    const SOCKET: &str = "SSH_AUTH_SOCK";
+    let given = op.env.iter().chain(&op.proxies).map(|(k, v)| (k.clone(), v.clone()));
+    let mut env: Vec<(String, String)> = given.collect();
+    let mut agents = op.mounts.iter().filter_map(|mount| match mount {
+        RunMount::Ssh { target, .. } => target.clone(),
+        _ => None,
+    });
+    if let Some(socket) = agents.next().filter(|_| !op.env.contains_key(SOCKET)) {
+        env.push((SOCKET.to_owned(), socket));
+    }
+    env
 }

@@ -89,6 +89,18 @@ pub enum BuildError {
         /// What it needs.
         entitlement: &'static str,
     },
+    /// A mount needs a secret or an ssh agent that the caller has not given.
+    #[error("{kind} `{id}` is required and was not given")]
+    NotLent {
+        /// Which instruction.
+        span: Span,
+        /// `secret` or `ssh`.
+        kind: &'static str,
+        /// Its id.
+        id: String,
+        /// The id of a given one that may be meant.
+        nearest: Option<String>,
+    },
     /// What the instruction asks for is not there yet.
     #[error("{what} is not supported yet")]
     Unsupported {
@@ -142,6 +154,7 @@ impl BuildError {
             | Self::Copy { span, .. }
             | Self::Command { span, .. }
             | Self::NotAllowed { span, .. }
+            | Self::NotLent { span, .. }
             | Self::Unsupported { span, .. } => Some(*span),
             _ => None,
         }

@@ -88,6 +88,11 @@ pub enum Event<'a> {
         /// Wall time in milliseconds that it took now, or when it ran.
         millis: u64,
     },
+    /// A step was ended because another one failed, or because the build was cancelled.
+    Cancelled {
+        /// Which.
+        step: StepIndex,
+    },
     /// A step failed; the build ends.
     Failed {
         /// Which.

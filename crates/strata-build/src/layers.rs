@@ -133,9 +133,18 @@ pub(crate) fn snapshots(
     store: &dyn Store,
     layers: &[ImageLayer],
 ) -> Result<Vec<PathBuf>, BuildError> {
+    let ids: Vec<LayerId> = layers.iter().map(|layer| layer.layer).collect();
+    snapshots_of(store, &ids)
+}
+
+/// The same for layers by their ids.
+pub(crate) fn snapshots_of(
+    store: &dyn Store,
+    layers: &[LayerId],
+) -> Result<Vec<PathBuf>, BuildError> {
     let mut paths = Vec::new();
     for layer in layers {
-        if let Some(path) = snapshot(store, &layer.layer)? {
+        if let Some(path) = snapshot(store, layer)? {
             paths.retain(|lower| *lower != path);
             paths.push(path);
         }

@@ -13,9 +13,12 @@
 //! What the crate deliberately does not do: it opens no store and no connection (both are given),
 //! prints nothing, and reads no environment.
 
+mod agent;
 mod builder;
+mod caches;
 mod command;
 mod copy;
+mod credentials;
 mod error;
 mod event;
 mod export;
@@ -26,19 +29,24 @@ mod images;
 mod lay;
 mod layers;
 mod links;
+mod mounts;
 mod nodes;
+mod redact;
 mod remember;
 mod request;
 mod resolve;
 mod selection;
 mod session;
 mod start;
+mod states;
 mod step;
 mod time;
 mod view;
 mod why;
 
 pub use builder::{Builder, Places, Sandbox};
+pub use caches::{CacheArchiveError, CacheEntry, CacheName, Caches, Removed};
+pub use credentials::Credentials;
 pub use error::{BaseImageError, BuildError};
 pub use event::{Event, Observer};
 pub use export::{Export, ExportDest, ExportKind};
@@ -51,6 +59,7 @@ pub use images::{Images, NamedImage, StoredImage};
 pub use layers::ImageLayer;
 pub use links::ImageLinks;
 pub use request::{BuildReport, BuildRequest, Context, Forecast, Outlook, StepReport};
-pub use start::RunOptions;
+pub use start::{RunOptions, ShellState};
+pub use states::{BuildStates, CommandState, FailedState, Moment, StepState};
 pub use time::rfc3339;
 pub use why::{Change, ChangedFile, FileState, Files, How, Why};

@@ -15,6 +15,7 @@ use crate::layers::{self, ImageLayer, Payload, StackedRoot};
 use crate::nodes::Nodes;
 use crate::resolve::Base;
 use crate::selection::{self, Match, SelectError, Selection, select, select_fetched, select_path};
+use crate::states::FailedState;
 use crate::view::{ContextView, RootView, View};
 use crate::{
     BuildError, BuildRequest, Builder, Context, Event, FetchedTree, History, Observer, PastBuild,
@@ -43,6 +44,7 @@ pub(crate) struct Session<'a> {
     /// Held while a repository is checked out: one at a time, each once.
     checkouts: Mutex<()>,
     roots: Mutex<HashMap<StepIndex, Arc<StackedRoot>>>,
+    failed: Mutex<Option<FailedState>>,
     values: Mutex<HashMap<LayerId, Arc<Layer>>>,
 }
 
@@ -71,6 +73,7 @@ impl<'a> Session<'a> {
             commits: HashMap::new(),
             checkouts: Mutex::default(),
             roots: Mutex::default(),
+            failed: Mutex::default(),
             values: Mutex::default(),
         };
         session.select_inline()?;
@@ -390,6 +393,23 @@ impl<'a> Session<'a> {
             what: "plan",
             reason: format!("step {step} is used before it is done"),
         })
+    }
+
+    /// The root that a step has given, if it is done.
+    pub(crate) fn known_root(&self, step: StepIndex) -> Option<Arc<StackedRoot>> {
+        let roots = self.roots.lock().unwrap_or_else(PoisonError::into_inner);
+        roots.get(&step).cloned()
+    }
+
+    /// Notes what a command that failed has left; the first one counts.
+    pub(crate) fn set_failed(&self, failed: Option<FailedState>) {
+        let mut first = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
+        *first = first.take().or(failed);
+    }
+
+    /// The command that failed, and what it has left.
+    pub(crate) fn failed(&self) -> Option<FailedState> {
+        self.failed.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// A layer's value, read once a build.

@@ -1,5 +1,6 @@
 //! `strata run`: a process in an image, with the terminal that is there.
 
+use strata_cas::LayerId;
 use strata_exec::{Job, Network, Root, Status, Stdio, View as Users, passwd};
 
 use crate::images::StoredImage;
@@ -68,6 +69,49 @@ impl Builder<'_> {
             tells_hostname: true,
             hostname: options.hostname.clone().unwrap_or_else(|| image.id.short()),
             network: options.network,
+            stdio: Stdio::Inherit,
+            runtime: self.sandbox.runtime.clone(),
+            ..Job::default()
+        };
+        let root = Root { lowers, staging: &staging };
+        let program = &self.sandbox.program;
+        let finished = strata_exec::run(program, &job, &root, &mut |_, _| {}, self.cancel)?;
+        Ok(finished.status)
+    }
+}
+
+/// A state that a shell is wanted in.
+#[derive(Debug, Clone)]
+pub struct ShellState {
+    /// The root's layers, lowest first.
+    pub layers: Vec<LayerId>,
+    /// The environment.
+    pub env: Vec<(String, String)>,
+    /// Where the shell starts; the root if it is empty.
+    pub cwd: String,
+    /// Who it runs as, as in `USER`.
+    pub user: String,
+    /// What to run, with the caller's input and output.
+    pub command: Vec<String>,
+    /// Its network.
+    pub network: Network,
+}
+
+impl Builder<'_> {
+    /// Runs a command in a state, with this process's input and output. What it writes is lost.
+    ///
+    /// # Errors
+    ///
+    /// When the state's layers are not there any more, or the sandbox does not start.
+    pub fn shell(&self, state: &ShellState) -> Result<Status, BuildError> {
+        let lowers = layers::snapshots_of(self.store, &state.layers)?;
+        let staging = self.store.stage()?;
+        let job = Job {
+            argv: state.command.clone(),
+            env: state.env.clone(),
+            cwd: if state.cwd.is_empty() { "/".to_owned() } else { state.cwd.clone() },
+            user: passwd::resolve(&Users::new(&lowers), &state.user)?,
+            network: state.network,
             stdio: Stdio::Inherit,
             runtime: self.sandbox.runtime.clone(),
             ..Job::default()

@@ -15,7 +15,8 @@ const UNITS_NS: [(&str, u64); 8] = [
 ];
 
 /// Reads a duration that is not negative; nothing if it is none or does not fit.
-pub(crate) fn read(text: &str) -> Option<Duration> {
+#[must_use]
+pub fn read(text: &str) -> Option<Duration> {
     let mut rest = text.strip_prefix('+').unwrap_or(text);
     if rest == "0" {
         return Some(Duration::ZERO);

@@ -54,6 +54,7 @@ pub use check::{
     OutlineArgument, OutlineMount, Rule, Shipped, ShippedKind, Target, check, outline, targets,
 };
 pub use diagnostic::{Diagnostic, Edit, Severity};
+pub use duration::read as parse_duration;
 pub use expand::{ExpandError, Expander, Expansion, Quotes};
 pub use fix::fixed;
 pub use format::format;

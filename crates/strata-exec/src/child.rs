@@ -32,7 +32,9 @@ use crate::keeper::KEEPER;
 use crate::namespace::in_user_namespace;
 use crate::overlay::Stack;
 use crate::wire::{self, Order, Reply};
-use crate::{CHILD, Runtime, Security, Stdio as JobStdio, cgroup, pass, sandbox, seccomp};
+use crate::{
+    CHILD, Runtime, Secret, Security, Stdio as JobStdio, cgroup, hide, pass, sandbox, seccomp,
+};
 
 /// What the keeper is when nobody can write to its file any more.
 const PROTECTED: &str = "protected-keeper";
@@ -246,6 +248,7 @@ fn guard() -> Result<(), Failure> {
     let mut control = UnixStream::from(
         io::stdin().as_fd().try_clone_to_owned().map_err(failed("keep the socket"))?,
     );
+    let _held = hold(&mut control).map_err(failed("receive what is to be kept open"))?;
     let order: Order = wire::receive(&mut control).map_err(failed("receive the order"))?;
     // Before the namespaces: the run sees its own cgroup as the root.
     let cgroup = Cgroup::enter(&order.job.limits)?;
@@ -298,6 +301,13 @@ fn guard_cage(order: &Order) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Files that the caller wants to stay open as long as anything of the run is there.
+fn hold(control: &mut UnixStream) -> io::Result<Vec<OwnedFd>> {
+    let mut count = [0];
+    control.read_exact(&mut count)?;
+    (0..count[0]).map(|_| pass::receive(&*control).map(|[file]| file)).collect()
+}
+
 /// What a mount has and, in a user namespace, must keep when it is changed.
 fn locked_flags(place: &Path) -> Result<MountFlags, Failure> {
     let has = rustix::fs::statvfs(place).map_err(failed("look at a mount"))?.f_flag;
@@ -334,20 +344,25 @@ fn cage(order: &Order) -> Result<(), Failure> {
     die_with_parent()?;
     let control = io::stdin().as_fd().try_clone_to_owned();
     let mut control = UnixStream::from(control.map_err(failed("keep the socket"))?);
-    let reply = execute(order, &control).unwrap_or_else(Reply::Failed);
+    let secrets = (0..order.secret_count).map(|_| wire::receive_secret(&mut control));
+    let secrets: io::Result<Vec<Secret>> = secrets.collect();
+    let secrets = secrets.map_err(failed("receive the secrets"))?;
+    let reply = execute(order, secrets, &control).unwrap_or_else(Reply::Failed);
     wire::send(&mut control, &reply).map_err(failed("send the reply"))
 }
 
-fn execute(order: &Order, control: &UnixStream) -> Result<Reply, Failure> {
+fn execute(order: &Order, secrets: Vec<Secret>, control: &UnixStream) -> Result<Reply, Failure> {
     let stdin = stdin_of(order, control)?;
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
     prepare(order)?;
+    hide::files(order, &secrets)?;
     match &order.job.runtime {
         Runtime::Libcontainer => {
-            let pid = sandbox::start(order, stdin, control)?;
+            let pid = sandbox::start(order, secrets, stdin, control)?;
             wait(pid, control)
         }
         Runtime::Command(path) => {
+            hide::environment(order, &secrets)?;
             let runtime = Command::new(path)
                 .arg("--root")
                 .arg(&order.state)

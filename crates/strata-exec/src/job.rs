@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{ExecError, Limits};
+use crate::{ExecError, Limits, Secret};
 
 /// One process and what it may see.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -13,6 +13,9 @@ pub struct Job {
     pub argv: Vec<String>,
     /// The environment, in order. `PATH` and `HOME` are added when missing.
     pub env: Vec<(String, String)>,
+    /// Variables that hold secrets: name, and which of the
+    /// [attached](crate::Attachments) ones.
+    pub secret_env: Vec<(String, usize)>,
     /// Working directory, absolute. It is created when missing, and stays in the layer then.
     pub cwd: String,
     /// Who runs it, as numbers; see [`passwd::resolve`](crate::passwd::resolve).
@@ -50,6 +53,7 @@ impl Default for Job {
         Self {
             argv: Vec::new(),
             env: Vec::new(),
+            secret_env: Vec::new(),
             cwd: "/".to_owned(),
             user: User::default(),
             hostname: "buildkitsandbox".to_owned(),
@@ -133,6 +137,28 @@ pub enum MountKind {
         /// Permission bits of its root directory.
         mode: u32,
     },
+    /// A file in memory with a secret, read-only.
+    Secret {
+        /// Which of the [attached](crate::Attachments) ones.
+        number: usize,
+        /// Permission bits.
+        mode: u32,
+        /// Its owner in the container.
+        uid: u32,
+        /// Its group in the container.
+        gid: u32,
+    },
+    /// A socket of the machine, which must be the caller's own: it gets this mode and owner.
+    Socket {
+        /// Which one, as an absolute path.
+        source: PathBuf,
+        /// Permission bits.
+        mode: u32,
+        /// Its owner in the container.
+        uid: u32,
+        /// Its group in the container.
+        gid: u32,
+    },
 }
 
 /// Where input and output go.
@@ -156,7 +182,8 @@ pub enum Runtime {
 
 impl Job {
     /// Refuses what no process can have, before anything is set up.
-    pub(crate) fn check(&self) -> Result<(), ExecError> {
+    pub(crate) fn check(&self, secrets: &[&Secret]) -> Result<(), ExecError> {
+        self.check_secrets(secrets)?;
         let refuse = |what, reason| Err(ExecError::Job { what, reason });
         let has_nul = |text: &String| text.contains('\0');
         if self.argv.first().is_none_or(String::is_empty) {
@@ -168,7 +195,9 @@ impl Job {
         if self.env.iter().any(|(name, value)| has_nul(name) || has_nul(value)) {
             return refuse("environment", "it contains a NUL");
         }
-        if self.env.iter().any(|(name, _)| name.is_empty() || name.contains('=')) {
+        let names = self.env.iter().map(|(name, _)| name);
+        let mut names = names.chain(self.secret_env.iter().map(|(name, _)| name));
+        if names.any(|name| name.is_empty() || name.contains('=') || has_nul(name)) {
             return refuse("environment", "a name is empty or contains `=`");
         }
         if !self.cwd.starts_with('/') || has_nul(&self.cwd) {
@@ -184,12 +213,34 @@ impl Job {
                 let reason = "it is not an absolute path";
                 return Err(ExecError::Mount { target: target(), reason });
             }
-            if matches!(&mount.kind, MountKind::Bind { source, .. } if !source.is_absolute()) {
+            let source = match &mount.kind {
+                MountKind::Bind { source, .. } | MountKind::Socket { source, .. } => Some(source),
+                _ => None,
+            };
+            if source.is_some_and(|source| !source.is_absolute()) {
                 let reason = "its source is not an absolute path";
                 return Err(ExecError::Mount { target: target(), reason });
             }
         }
         Ok(())
+    }
+
+    fn check_secrets(&self, secrets: &[&Secret]) -> Result<(), ExecError> {
+        let refuse = |reason| Err(ExecError::Job { what: "secret", reason });
+        for (_, number) in &self.secret_env {
+            match secrets.get(*number) {
+                None => return refuse("it is not attached"),
+                Some(secret) if secret.expose().contains(&0) => {
+                    return refuse("a variable can not hold a NUL");
+                }
+                Some(_) => {}
+            }
+        }
+        let attached = |mount: &Mount| match mount.kind {
+            MountKind::Secret { number, .. } => number < secrets.len(),
+            _ => true,
+        };
+        if self.mounts.iter().all(attached) { Ok(()) } else { refuse("it is not attached") }
     }
 }
 
@@ -202,7 +253,7 @@ mod tests {
         let job = |change: fn(&mut Job)| {
             let mut job = Job { argv: vec!["true".to_owned()], ..Job::default() };
             change(&mut job);
-            job.check().is_ok()
+            job.check(&[]).is_ok()
         };
         assert!(job(|_| {}));
         assert!(!job(|job| job.argv.clear()));
@@ -214,6 +265,11 @@ mod tests {
         let kind = MountKind::Tmpfs { size_bytes: None, mode: 0o755 };
         let mount = Mount { target: "cache".to_owned(), kind };
         let relative = Job { argv: vec!["true".to_owned()], mounts: vec![mount], ..Job::default() };
-        assert!(relative.check().is_err());
+        assert!(relative.check(&[]).is_err());
+        let secret_env = vec![("TOKEN".to_owned(), 0)];
+        let job = Job { argv: vec!["true".to_owned()], secret_env, ..Job::default() };
+        assert!(job.check(&[]).is_err());
+        assert!(job.check(&[&Secret::new(b"a\0b".to_vec())]).is_err());
+        assert!(job.check(&[&Secret::new(b"a b".to_vec())]).is_ok());
     }
 }

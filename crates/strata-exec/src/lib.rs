@@ -35,6 +35,7 @@ mod changes;
 mod child;
 mod error;
 mod etc;
+mod hide;
 mod job;
 mod keeper;
 mod limits;
@@ -47,6 +48,7 @@ mod root;
 mod run;
 mod sandbox;
 mod seccomp;
+mod secret;
 mod spec;
 mod subordinate;
 mod terminal;
@@ -62,7 +64,8 @@ pub use keeper::ReexecCommand;
 pub use limits::{Limits, Ulimit};
 pub use namespace::{INSIDE, Ids, NamespaceError, Obstacle, enter, id_maps, in_user_namespace};
 pub use root::Root;
-pub use run::{Finished, Status, Stream, run};
+pub use run::{Finished, Status, Stream, run, run_with};
+pub use secret::{Attachments, Secret};
 pub use view::View;
 
 /// The first argument that makes the program a run's child.

@@ -9,7 +9,7 @@ use crate::root::{MountPoints, PointKind};
 use crate::spec::{KERNEL_MOUNTS, Placed, What, spec};
 use crate::view::{Found, Resolved};
 use crate::wire::Order;
-use crate::{ExecError, Job, Mount, MountKind, Root, User, View, etc};
+use crate::{Attachments, ExecError, Job, Mount, MountKind, Root, User, View, etc};
 
 /// The files of a run, in its staging directory.
 struct Files {
@@ -18,6 +18,7 @@ struct Files {
     root: PathBuf,
     bundle: PathBuf,
     state: PathBuf,
+    secrets: PathBuf,
 }
 
 impl Files {
@@ -34,6 +35,7 @@ impl Files {
             root: directory("root")?,
             bundle: directory("bundle")?,
             state: directory("state")?,
+            secrets: directory("secrets")?,
         })
     }
 }
@@ -41,8 +43,13 @@ impl Files {
 /// Makes all files of the run and writes down what the child does.
 ///
 /// All paths are made absolute: the child works in `/`.
-pub(crate) fn prepare(job: &Job, root: &Root<'_>, terminal: bool) -> Result<Order, ExecError> {
-    job.check()?;
+pub(crate) fn prepare(
+    job: &Job,
+    attachments: &Attachments<'_>,
+    root: &Root<'_>,
+    terminal: bool,
+) -> Result<Order, ExecError> {
+    job.check(attachments.secrets)?;
     if !namespace::may_mount() {
         return Err(ExecError::Unprivileged);
     }
@@ -78,6 +85,8 @@ pub(crate) fn prepare(job: &Job, root: &Root<'_>, terminal: bool) -> Result<Orde
         root: files.root.clone(),
         bundle: files.bundle.clone(),
         state: files.state.clone(),
+        secrets: files.secrets.clone(),
+        secret_count: attachments.secrets.len(),
         cwd,
         user_attributes: namespace::in_user_namespace(),
         terminal,
@@ -125,14 +134,19 @@ fn place(job: &Job, view: View, files: &Files) -> Result<Vec<Placed>, ExecError>
         let what = What::Bind { source: text(&source)?.to_owned(), options };
         placed.push(Placed { target: add(&mut points, target, PointKind::File)?, what });
     }
-    for mount in &job.mounts {
-        placed.push(place_one(&mut points, mount)?);
+    for (number, mount) in job.mounts.iter().enumerate() {
+        placed.push(place_one(&mut points, mount, &files.secrets.join(number.to_string()))?);
     }
     points.finish().map_err(ExecError::io("make the mount points"))?;
     Ok(placed)
 }
 
-fn place_one(points: &mut MountPoints<'_>, mount: &Mount) -> Result<Placed, ExecError> {
+/// `secret` is where the child puts the file with the mount's secret, if it is one.
+fn place_one(
+    points: &mut MountPoints<'_>,
+    mount: &Mount,
+    secret: &Path,
+) -> Result<Placed, ExecError> {
     let (kind, what) = match &mount.kind {
         MountKind::Bind { source, read_only } => {
             let metadata = std::fs::metadata(source)
@@ -147,6 +161,14 @@ fn place_one(points: &mut MountPoints<'_>, mount: &Mount) -> Result<Placed, Exec
             options.push(format!("mode={mode:o}"));
             options.extend(size_bytes.map(|size| format!("size={size}")));
             (PointKind::Directory, What::Tmpfs { options })
+        }
+        MountKind::Secret { .. } => {
+            let options = vec!["bind", "ro", "nosuid", "nodev", "noexec"];
+            (PointKind::File, What::Bind { source: text(secret)?.to_owned(), options })
+        }
+        MountKind::Socket { source, .. } => {
+            let options = vec!["bind", "rw", "nosuid", "nodev", "noexec"];
+            (PointKind::File, What::Bind { source: text(source)?.to_owned(), options })
         }
     };
     Ok(Placed { target: add(points, &mount.target, kind)?, what })

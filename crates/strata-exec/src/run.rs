@@ -14,7 +14,7 @@ use crate::keeper::{self, ReexecCommand};
 use crate::prepare::prepare;
 use crate::terminal::Raw;
 use crate::wire::{self, Order, Reply};
-use crate::{Cancel, ExecError, Job, Root, Runtime, Stdio, namespace, pass};
+use crate::{Attachments, Cancel, ExecError, Job, Root, Runtime, Stdio, namespace, pass};
 
 /// Which output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -66,6 +66,18 @@ pub fn run(
     sink: &mut dyn FnMut(Stream, &[u8]),
     cancel: &Cancel,
 ) -> Result<Finished, ExecError> {
+    run_with(program, job, &Attachments::default(), root, sink, cancel)
+}
+
+/// As [`run`], with what can not be written down.
+pub fn run_with(
+    program: &ReexecCommand,
+    job: &Job,
+    attachments: &Attachments<'_>,
+    root: &Root<'_>,
+    sink: &mut dyn FnMut(Stream, &[u8]),
+    cancel: &Cancel,
+) -> Result<Finished, ExecError> {
     if cancel.is_cancelled() {
         return Err(ExecError::Cancelled);
     }
@@ -74,10 +86,10 @@ pub fn run(
     let terminal = job.stdio == Stdio::Inherit
         && job.runtime == Runtime::Libcontainer
         && isatty(stdin.as_fd());
-    let order = prepare(job, root, terminal)?;
+    let order = prepare(job, attachments, root, terminal)?;
     let raw = terminal.then(|| Raw::enter(stdin.as_fd())).transpose();
     let raw = raw.map_err(ExecError::io("set the terminal up"))?;
-    let child = Running::start(program, &order, stdin.as_fd())
+    let child = Running::start(program, &order, attachments, stdin.as_fd())
         .map_err(ExecError::io("start the sandbox"))?;
     let deadline = job.timeout_millis.map(|limit| Instant::now() + Duration::from_millis(limit));
     let session = Session { child, job, cancel, raw, sink, deadline, ended: None };
@@ -92,7 +104,12 @@ struct Running {
 }
 
 impl Running {
-    fn start(program: &ReexecCommand, order: &Order, stdin: BorrowedFd<'_>) -> io::Result<Self> {
+    fn start(
+        program: &ReexecCommand,
+        order: &Order,
+        attachments: &Attachments<'_>,
+        stdin: BorrowedFd<'_>,
+    ) -> io::Result<Self> {
         let (control, theirs) = UnixStream::pair()?;
         let ([out, err], output) = match order.job.stdio {
             Stdio::Capture => {
@@ -105,13 +122,25 @@ impl Running {
         drop((theirs, out, err));
         let mut running = Self { control, output, terminal: None };
         // If the child is gone already, it has said why, or its silence will be noticed.
-        if wire::send(&mut running.control, order).is_ok()
+        if running.instruct(order, attachments).is_ok()
             && order.job.stdio == Stdio::Inherit
             && !order.terminal
         {
             drop(pass::send(&running.control, &[stdin]));
         }
         Ok(running)
+    }
+
+    /// What the guard keeps open, then the order, then the secrets.
+    fn instruct(&mut self, order: &Order, attachments: &Attachments<'_>) -> io::Result<()> {
+        let count = u8::try_from(attachments.held.len()).map_err(io::Error::other)?;
+        self.control.write_all(&[count])?;
+        for file in attachments.held {
+            pass::send(&self.control, &[*file])?;
+        }
+        wire::send(&mut self.control, order)?;
+        let send = |secret: &&crate::Secret| wire::send_secret(&mut self.control, secret);
+        attachments.secrets.iter().try_for_each(send)
     }
 
     /// Has the guard kill everything.

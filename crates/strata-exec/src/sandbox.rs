@@ -7,13 +7,16 @@
 //! mounted `nodev`.
 
 use std::collections::HashMap;
+use std::ffi::OsStr;
 use std::io::Write;
 use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
 
 use libcontainer::container::builder::ContainerBuilder;
 use libcontainer::syscall::syscall::SyscallType;
@@ -28,7 +31,7 @@ use seccompiler::BpfProgram;
 
 use crate::child::{Failure, SCRATCH, failed};
 use crate::wire::Order;
-use crate::{Security, seccomp};
+use crate::{Secret, Security, seccomp};
 
 /// Docker's nodes in `/dev`.
 const DEVICES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
@@ -40,6 +43,7 @@ const NOT_RUNNABLE: i32 = 126;
 /// Starts the order's process and returns its number.
 pub(crate) fn start(
     order: &Order,
+    secrets: Vec<Secret>,
     stdin: Option<OwnedFd>,
     control: &UnixStream,
 ) -> Result<Pid, Failure> {
@@ -47,10 +51,15 @@ pub(crate) fn start(
         Security::Sandbox => Some(seccomp::compiled().map_err(|error| error.to_string())?),
         Security::Insecure => None,
     };
+    let last_steps = LastSteps {
+        filter,
+        secret_env: order.job.secret_env.clone().into(),
+        secrets: secrets.into(),
+    };
     let mut builder = ContainerBuilder::new(order.id.clone(), SyscallType::default())
         .with_root_path(Path::new(SCRATCH).join("state"))
         .map_err(|error| describe(&error))?
-        .with_executor(LastSteps { filter });
+        .with_executor(last_steps);
     if let Some(stdin) = stdin {
         builder = builder.with_stdin(stdin);
     }
@@ -91,6 +100,18 @@ fn describe(error: &dyn std::error::Error) -> Failure {
 struct LastSteps {
     /// With a filter, the process is in the sandbox; without one, it may do anything.
     filter: Option<BpfProgram>,
+    /// Variables that are in no configuration: name, and which secret.
+    secret_env: Arc<[(String, usize)]>,
+    secrets: Arc<[Secret]>,
+}
+
+impl LastSteps {
+    fn secret_env(&self) -> impl Iterator<Item = (&OsStr, &OsStr)> {
+        self.secret_env.iter().filter_map(|(name, number)| {
+            let value = self.secrets.get(*number)?.expose();
+            Some((OsStr::new(name), OsStr::from_bytes(value)))
+        })
+    }
 }
 
 impl Executor for LastSteps {
@@ -108,7 +129,7 @@ impl Executor for LastSteps {
     #[expect(clippy::disallowed_methods, reason = "as libcontainer: this is a fork without exec")]
     fn exec(&self, spec: &Spec) -> Result<(), ExecutorError> {
         let process = spec.process().as_ref().ok_or(ExecutorError::InvalidArg)?;
-        let (message, code) = replace(process);
+        let (message, code) = replace(process, self.secret_env());
         // If this fails too, the exit code still says it.
         drop(writeln!(std::io::stderr(), "{message}"));
         std::process::exit(code)
@@ -133,7 +154,10 @@ fn confine(filter: &BpfProgram) -> Result<(), Failure> {
 }
 
 /// Becomes the process; comes back only if that fails.
-fn replace(process: &Process) -> (String, i32) {
+fn replace<'a>(
+    process: &Process,
+    secret_env: impl Iterator<Item = (&'a OsStr, &'a OsStr)>,
+) -> (String, i32) {
     let arguments = process.args().as_deref().unwrap_or_default();
     let Some((name, rest)) = arguments.split_first() else {
         return ("there is no command".to_owned(), NOT_FOUND);
@@ -144,7 +168,9 @@ fn replace(process: &Process) -> (String, i32) {
     let Some(program) = find(name, path) else {
         return (format!("exec: `{name}`: executable file not found in $PATH"), NOT_FOUND);
     };
-    let error = Command::new(program).arg0(name).args(rest).env_clear().envs(env).exec();
+    let mut command = Command::new(program);
+    command.arg0(name).args(rest).env_clear().envs(env).envs(secret_env);
+    let error = command.exec();
     let code = if error.kind() == std::io::ErrorKind::NotFound { NOT_FOUND } else { NOT_RUNNABLE };
     (format!("exec: `{name}`: {error}"), code)
 }

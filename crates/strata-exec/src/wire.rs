@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::Job;
+use crate::{Job, Secret};
 
 /// An order holds the environment and the command line, which the kernel bounds as well.
 const MESSAGE_BYTES_MAX: usize = 64 << 20;
@@ -34,6 +34,10 @@ pub(crate) struct Order {
     pub(crate) state: PathBuf,
     /// The working directory below the root, without links; made if it is missing.
     pub(crate) cwd: PathBuf,
+    /// Where files with secrets are, in memory.
+    pub(crate) secrets: PathBuf,
+    /// How many secrets come after the order.
+    pub(crate) secret_count: usize,
     /// Whether overlayfs uses `user.overlay.*`.
     pub(crate) user_attributes: bool,
     /// Whether the process gets a terminal of its own.
@@ -74,6 +78,27 @@ pub(crate) fn receive<T: DeserializeOwned>(from: &mut impl Read) -> io::Result<T
     Ok(serde_json::from_slice(&json)?)
 }
 
+/// Sends a secret: its length in four bytes, then its bytes. Nothing of it is copied.
+pub(crate) fn send_secret(to: &mut impl Write, secret: &Secret) -> io::Result<()> {
+    let length = u32::try_from(secret.expose().len()).map_err(io::Error::other)?;
+    to.write_all(&length.to_be_bytes())?;
+    to.write_all(secret.expose())
+}
+
+/// Receives a secret.
+pub(crate) fn receive_secret(from: &mut impl Read) -> io::Result<Secret> {
+    let mut length = [0; 4];
+    from.read_exact(&mut length)?;
+    let length = u32::from_be_bytes(length) as usize;
+    if length > MESSAGE_BYTES_MAX {
+        return Err(io::ErrorKind::InvalidData.into());
+    }
+    let mut value = vec![0; length];
+    let answer = from.read_exact(&mut value);
+    let secret = Secret::new(value);
+    answer.map(|()| secret)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -88,5 +113,9 @@ mod tests {
         assert_eq!(receive::<Reply>(&mut from).expect("receive"), Reply::Failed("no".to_owned()));
         assert!(receive::<Reply>(&mut from).is_err());
         assert!(receive::<Reply>(&mut &[0xff; 8][..]).is_err());
+        let mut bytes = Vec::new();
+        send_secret(&mut bytes, &Secret::new(b"s\n".to_vec())).expect("send");
+        assert_eq!(receive_secret(&mut &bytes[..]).expect("receive").expose(), b"s\n");
+        assert!(receive_secret(&mut &bytes[..4]).is_err());
     }
 }

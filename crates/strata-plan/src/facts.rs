@@ -70,9 +70,12 @@ impl RunMount {
                 env.as_deref().unwrap_or_default(),
                 &format!("{mode:o} {uid}:{gid}"),
             ]),
-            Self::Ssh { id, target, required: _ } => {
-                list(&["ssh", id, target.as_deref().unwrap_or_default()])
-            }
+            Self::Ssh { id, target, required: _, mode, uid, gid } => list(&[
+                "ssh",
+                id,
+                target.as_deref().unwrap_or_default(),
+                &format!("{mode:o} {uid}:{gid}"),
+            ]),
         }
     }
 }

@@ -13,6 +13,9 @@ use crate::{Op, RunMount, RunOp, Source, StepIndex};
 
 const PROXIES: [&str; 5] = ["HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "NO_PROXY", "ALL_PROXY"];
 
+/// A build argument that keeps the cache mounts of one project from those of others.
+const CACHE_NAMESPACE: &str = "BUILDKIT_CACHE_MOUNT_NS";
+
 impl Evaluation<'_> {
     pub(crate) fn run_instruction(
         &mut self,
@@ -103,6 +106,10 @@ impl Evaluation<'_> {
                     None => None,
                 };
                 let id = id.unwrap_or_else(|| target.clone());
+                let id = match self.request.build_args.get(CACHE_NAMESPACE) {
+                    Some(namespace) if !namespace.is_empty() => format!("{namespace}/{id}"),
+                    _ => id,
+                };
                 RunMount::Cache { id, target, seed, sharing, mode, uid, gid, read_only }
             }
             MountSpec::Tmpfs { target, size_bytes } => {
@@ -112,11 +119,11 @@ impl Evaluation<'_> {
                 let target = target.map(|target| place(&target));
                 RunMount::Secret { id, target, env, required, mode, uid, gid }
             }
-            MountSpec::Ssh { id, target, required, .. } => {
+            MountSpec::Ssh { id, target, required, mode, uid, gid } => {
                 let socket = format!("/run/buildkit/ssh_agent.{agents}");
                 *agents += 1;
                 let target = Some(target.map_or(socket, |target| place(&target)));
-                RunMount::Ssh { id, target, required }
+                RunMount::Ssh { id, target, required, mode, uid, gid }
             }
         })
     }

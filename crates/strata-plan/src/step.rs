@@ -289,6 +289,12 @@ pub enum RunMount {
         target: Option<String>,
         /// Whether the step fails without it.
         required: bool,
+        /// The socket's mode.
+        mode: u32,
+        /// The socket's owner.
+        uid: u32,
+        /// The socket's group.
+        gid: u32,
     },
 }
 

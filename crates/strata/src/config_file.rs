@@ -13,6 +13,7 @@
 //! [build]
 //! jobs = 4
 //! oci-runtime = "/usr/bin/crun"
+//! log-limit = 1048576
 //! ```
 
 use std::collections::BTreeMap;
@@ -59,6 +60,8 @@ pub(crate) struct BuildTable {
     pub(crate) jobs: Option<usize>,
     /// `libcontainer` or a path.
     pub(crate) oci_runtime: Option<String>,
+    /// How many bytes of a step's output are shown and logged.
+    pub(crate) log_limit: Option<u64>,
 }
 
 impl ConfigFile {
@@ -92,12 +95,13 @@ mod tests {
     #[test]
     fn reads_every_key() {
         let text = "[registry.\"docker.io\"]\nmirrors = [\"127.0.0.1:5000\"]\ninsecure = true\n\
-            [store]\nsize = \"9GB\"\n[build]\njobs = 3\noci-runtime = \"/usr/bin/crun\"\n";
+            [store]\nsize = \"9GB\"\n[build]\njobs = 3\noci-runtime = \
+                \"/usr/bin/crun\"\nlog-limit = 9\n";
         let config = ConfigFile::parse(text, Path::new("c")).expect("a configuration");
         let hub = &config.registry["docker.io"];
         assert!(hub.insecure && hub.mirrors == ["127.0.0.1:5000"]);
         assert_eq!(config.store.size.as_deref(), Some("9GB"));
-        assert_eq!(config.build.jobs, Some(3));
+        assert_eq!((config.build.jobs, config.build.log_limit), (Some(3), Some(9)));
         assert_eq!(config.build.oci_runtime.as_deref(), Some("/usr/bin/crun"));
         assert_eq!(ConfigFile::parse("", Path::new("c")).expect("empty"), ConfigFile::default());
     }

@@ -32,6 +32,11 @@ impl Environment {
         value.map(|value| value.to_string_lossy().into_owned())
     }
 
+    /// A variable's value as it is, also an empty one.
+    pub(crate) fn bytes(&self, name: &str) -> Option<OsString> {
+        self.variables.get(OsStr::new(name)).cloned()
+    }
+
     /// The first of these variables that has a value.
     pub(crate) fn first_text(&self, names: &[&str]) -> Option<String> {
         names.iter().find_map(|name| self.text(name))

@@ -30,6 +30,7 @@ mod rights;
 mod session;
 mod settings;
 mod signals;
+mod ssh_agent;
 mod words;
 
 use std::ffi::OsString;

@@ -2,10 +2,10 @@
 
 use std::cell::{Cell, OnceCell, RefCell};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use strata_build::{Builder, ImageLinks, Images, Places, Sandbox};
+use strata_build::{BuildStates, Builder, Caches, ImageLinks, Images, Places, Sandbox};
 use strata_exec::{Cancel, ReexecCommand};
 use strata_oci::Platform;
 use strata_remote::RemoteRegistry;
@@ -14,6 +14,7 @@ use strata_store::{DiskStore, OpenOptions, SizeLimit};
 use crate::failure::Failure;
 use crate::fetcher::RemoteFetcher;
 use crate::printer::Printer;
+use crate::request::Lent;
 use crate::settings::Settings;
 use crate::words::{build_error, lower_errors};
 
@@ -21,8 +22,6 @@ use crate::words::{build_error, lower_errors};
 const SILENT_WAIT: Duration = Duration::from_secs(1);
 /// So long we wait for another process.
 const LONGEST_WAIT: Duration = Duration::from_secs(600);
-/// So much of a step's output is shown; the log has the same.
-const LOG_LIMIT_BYTES: u64 = 64 << 20;
 
 /// A session that is opened when somebody needs it: a context that is not on this machine needs
 /// it before the build begins, another one only then.
@@ -81,6 +80,7 @@ pub(crate) struct Session {
     fetcher: RemoteFetcher,
     places: Places,
     sandbox: Sandbox,
+    lent: OnceLock<Lent>,
 }
 
 impl Session {
@@ -112,9 +112,24 @@ impl Session {
         let sandbox = Sandbox {
             program: ReexecCommand::default(),
             runtime: settings.runtime,
-            log_limit_bytes: LOG_LIMIT_BYTES,
+            log_limit_bytes: settings.log_limit_bytes,
         };
-        Ok(Self { store, registry, fetcher, places, sandbox })
+        Ok(Self { store, registry, fetcher, places, sandbox, lent: OnceLock::new() })
+    }
+
+    /// What builds may use from here on; the first time counts.
+    pub(crate) fn lend(&self, lent: Lent) {
+        drop(self.lent.set(lent));
+    }
+
+    /// What the latest build of a project has left.
+    pub(crate) fn states(&self, project: &str) -> Result<Option<BuildStates>, Failure> {
+        BuildStates::of_project(&self.store, project).map_err(|error| build_error::plain(&error))
+    }
+
+    /// The cache mounts in the store.
+    pub(crate) fn caches(&self) -> Caches {
+        Caches::new(&self.places.caches)
     }
 
     /// The store itself.
@@ -136,6 +151,7 @@ impl Session {
             places: &self.places,
             sandbox: &self.sandbox,
             cancel,
+            credentials: &self.lent.get_or_init(Lent::default).credentials,
         }
     }
 

@@ -15,6 +15,9 @@ use crate::failure::Failure;
 use crate::printer::Label;
 use crate::words::amount;
 
+/// So much of a step's output is shown and logged, if nobody says otherwise.
+const LOG_LIMIT_BYTES: u64 = 64 << 20;
+
 /// What holds for every command.
 pub(crate) struct Settings {
     /// The store's directory.
@@ -25,6 +28,8 @@ pub(crate) struct Settings {
     pub(crate) runtime: Runtime,
     /// How many steps may run at a time, where the configuration says so.
     pub(crate) jobs: Option<usize>,
+    /// How many bytes of a step's output are shown and logged.
+    pub(crate) log_limit_bytes: u64,
     /// How registries are spoken to.
     pub(crate) registry: RegistrySettings,
 }
@@ -41,8 +46,22 @@ impl Settings {
             store_size: store_size(arguments, &config, environment)?,
             runtime: runtime_of(runtime.as_deref())?,
             jobs: config.build.jobs,
+            log_limit_bytes: log_limit(&config, environment)?,
             registry: registry(&config, environment),
         })
+    }
+}
+
+/// BuildKit's variable, in bytes; -1 is no limit.
+fn log_limit(config: &ConfigFile, environment: &Environment) -> Result<u64, Failure> {
+    const VARIABLE: &str = "BUILDKIT_STEP_LOG_MAX_SIZE";
+    let Some(text) = environment.text(VARIABLE) else {
+        return Ok(config.build.log_limit.unwrap_or(LOG_LIMIT_BYTES));
+    };
+    match text.trim().parse::<i64>() {
+        Ok(-1) => Ok(u64::MAX),
+        Ok(bytes) if bytes >= 0 => Ok(bytes.unsigned_abs()),
+        _ => Err(Failure::usage(format!("`{VARIABLE}={text}`: bytes are expected, or -1"))),
     }
 }
 

@@ -1,5 +1,6 @@
-//! SIGINT and SIGTERM: the first one cancels a build, the second one ends it on the spot. What a
-//! run has mounted and started, the kernel takes away in any case.
+//! What ends a build before its end: SIGINT, SIGTERM, the terminal that closes, and its time. The
+//! first of them cancels it, a second signal ends it on the spot. What a run has mounted and
+//! started, the kernel takes away in any case.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -14,17 +15,21 @@ use crate::failure::{Failure, Kind};
 /// A network that does not answer keeps a build from ending; it is ended then.
 const GRACE: Duration = Duration::from_secs(10);
 
+/// In place of a signal's number: the time was over.
+const TIME: u8 = u8::MAX;
+
 /// The switch that signals turn.
 pub(crate) struct Watch {
     pub(crate) cancel: Arc<Cancel>,
     received: Arc<AtomicU8>,
+    timeout: Option<Duration>,
 }
 
 impl Watch {
-    /// Turns signals into the end of a build.
-    pub(crate) fn for_build() -> Result<Self, Failure> {
-        let watch = Self::new()?;
-        let mut signals = signals(&[SIGINT, SIGTERM])?;
+    /// Turns signals, and the end of the build's time, into its end.
+    pub(crate) fn for_build(timeout: Option<Duration>) -> Result<Self, Failure> {
+        let watch = Self { timeout, ..Self::new()? };
+        let mut signals = signals(&[SIGINT, SIGTERM, SIGHUP])?;
         let (cancel, received) = (Arc::clone(&watch.cancel), Arc::clone(&watch.received));
         spawn(move || {
             for number in signals.forever() {
@@ -37,12 +42,23 @@ impl Watch {
                 }
             }
         })?;
+        if let Some(timeout) = timeout {
+            let (cancel, received) = (Arc::clone(&watch.cancel), Arc::clone(&watch.received));
+            spawn(move || {
+                std::thread::sleep(timeout);
+                let order = Ordering::SeqCst;
+                if received.compare_exchange(0, TIME, order, order).is_ok() {
+                    cancel.cancel();
+                    end_after(GRACE, SIGTERM);
+                }
+            })?;
+        }
         Ok(watch)
     }
 
     /// Turns the first signal into an early end of a replay, which reports what it has so far.
     pub(crate) fn for_replay() -> Result<Self, Failure> {
-        Self::for_build()
+        Self::for_build(None)
     }
 
     /// The signal that came, if one did; 0 if none.
@@ -61,15 +77,26 @@ impl Watch {
 
     fn new() -> Result<Self, Failure> {
         let cancel = Cancel::new().map_err(|error| refused(&error))?;
-        Ok(Self { cancel: Arc::new(cancel), received: Arc::default() })
+        Ok(Self { cancel: Arc::new(cancel), received: Arc::default(), timeout: None })
     }
 
-    /// The failure that a build reports, as the signal's doing if it was.
-    pub(crate) fn blame(&self, failure: Failure) -> Failure {
-        match self.received.load(Ordering::SeqCst) {
-            0 => failure,
+    /// Whether the build was ended from outside.
+    pub(crate) fn is_ended(&self) -> bool {
+        self.received.load(Ordering::SeqCst) != 0
+    }
+
+    /// The failure that a build reports, as the doing of what ended it if something did.
+    pub(crate) fn blame(&self, failure: Failure, notes: Vec<String>) -> Failure {
+        let ended = match self.received.load(Ordering::SeqCst) {
+            0 => return failure,
+            TIME => {
+                let time = self.timeout.unwrap_or_default();
+                Failure::new(Kind::Build, format!("the build took longer than {time:?}"))
+                    .hint("`--timeout` says how long it may take; the next build goes on from here")
+            }
             number => Failure::new(Kind::Signal(number), "cancelled"),
-        }
+        };
+        Failure { notes, ..ended }
     }
 }
 

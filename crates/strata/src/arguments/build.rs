@@ -99,11 +99,24 @@ pub(crate) struct LimitArguments {
     pub(crate) cpuset_mems: Option<String>,
 }
 
+/// What is lent to a build and kept nowhere.
+#[derive(Debug, Default, Args)]
+pub(crate) struct CredentialArguments {
+    /// A secret for `RUN --mount=type=secret`: id=ID,src=FILE or id=ID,env=VARIABLE
+    #[arg(long = "secret", value_name = "SECRET")]
+    pub(crate) secrets: Vec<String>,
+    /// An agent for `RUN --mount=type=ssh`: yours, another one's socket, or one with these keys
+    #[arg(long, value_name = "default|ID[=SOCKET|KEY,...]")]
+    pub(crate) ssh: Vec<String>,
+}
+
 /// `strata build`.
 #[derive(Debug, Args)]
 pub(crate) struct BuildArguments {
     #[command(flatten)]
     pub(crate) selection: SelectionArguments,
+    #[command(flatten)]
+    pub(crate) credentials: CredentialArguments,
     /// A name for the image
     #[arg(short, long = "tag", value_name = "NAME[:TAG]")]
     pub(crate) tags: Vec<String>,
@@ -119,6 +132,9 @@ pub(crate) struct BuildArguments {
         default_value = "false", default_missing_value = "true", hide_default_value = true,
         hide_possible_values = true)]
     pub(crate) quiet: bool,
+    /// How long the build may take, such as 90s or 1h30m
+    #[arg(long, value_name = "DURATION")]
+    pub(crate) timeout: Option<String>,
     /// How progress is shown [env: BUILDKIT_PROGRESS; default: auto]
     #[arg(long, value_name = "MODE")]
     pub(crate) progress: Option<ProgressMode>,

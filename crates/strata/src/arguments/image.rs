@@ -96,6 +96,45 @@ pub(crate) struct RunArguments {
     pub(crate) ignored: RunIgnoredArguments,
 }
 
+/// `strata shell`.
+#[derive(Debug, Args)]
+pub(crate) struct ShellArguments {
+    /// The directory of a build, for its latest one, or an image in the store
+    #[arg(value_name = "CONTEXT|IMAGE")]
+    pub(crate) target: String,
+    /// What to run there [default: the step's shell]
+    #[arg(value_name = "COMMAND", trailing_var_arg = true, allow_hyphen_values = true)]
+    pub(crate) command: Vec<String>,
+    /// The step: its number, its stage, or a part of its instruction [default: the one that
+    /// failed, or the last one]
+    #[arg(long, value_name = "STEP")]
+    pub(crate) at: Option<String>,
+    /// The state before the step, not the one after it
+    #[arg(long)]
+    pub(crate) before: bool,
+    /// List the steps
+    #[arg(long, conflicts_with_all = ["at", "before", "command"])]
+    pub(crate) list: bool,
+    /// The build's Dockerfile [default: CONTEXT/Dockerfile]
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) file: Option<std::path::PathBuf>,
+    /// A variable; without a value, it is taken from the environment
+    #[arg(short, long, value_name = "NAME[=VALUE]")]
+    pub(crate) env: Vec<String>,
+    /// Where the command runs [default: where the step ran]
+    #[arg(short, long, value_name = "DIR")]
+    pub(crate) workdir: Option<String>,
+    /// Who runs it: a name or number, with a group after a colon [default: the step's user]
+    #[arg(short, long, value_name = "USER")]
+    pub(crate) user: Option<String>,
+    /// host or none
+    #[arg(long, value_name = "MODE", default_value = "host")]
+    pub(crate) network: String,
+    /// Of the images of that name, the one for this platform
+    #[arg(long, value_name = "PLATFORM")]
+    pub(crate) platform: Option<String>,
+}
+
 /// Docker's flags for what is always so here.
 #[derive(Debug, Args)]
 pub(crate) struct RunIgnoredArguments {

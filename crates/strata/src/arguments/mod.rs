@@ -2,6 +2,7 @@
 //! the doc comments are the help texts.
 
 mod build;
+mod cache;
 mod check;
 mod fmt;
 mod history;
@@ -16,13 +17,16 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub(crate) use build::{
-    BuildArguments, LimitArguments, PlanArguments, ProgressMode, SelectionArguments,
+    BuildArguments, CredentialArguments, LimitArguments, PlanArguments, ProgressMode,
+    SelectionArguments,
 };
+pub(crate) use cache::{CacheArguments, CacheCommand};
 pub(crate) use check::{CheckArguments, CheckFormat};
 pub(crate) use fmt::FmtArguments;
 pub(crate) use history::{BuildsArguments, StatsArguments, WhyArguments};
 pub(crate) use image::{
-    ImagesArguments, ImportArguments, InspectArguments, RmiArguments, RunArguments, TagArguments,
+    ImagesArguments, ImportArguments, InspectArguments, RmiArguments, RunArguments, ShellArguments,
+    TagArguments,
 };
 pub(crate) use store::{DuArguments, FsckArguments, PruneArguments};
 
@@ -90,6 +94,8 @@ pub(crate) enum Command {
     Rmi(RmiArguments),
     /// Make an image of a root file system's tar
     Import(ImportArguments),
+    /// List, export, import and remove cache mounts
+    Cache(CacheArguments),
     /// Run a command in an image; what it changes is lost
     Run(RunArguments),
     /// Say what takes how much in the store: by kind, by project, by image
@@ -98,6 +104,8 @@ pub(crate) enum Command {
     Prune(PruneArguments),
     /// Look for damage in the store, and mend it
     Fsck(FsckArguments),
+    /// Open a shell in the state before or after a step of a build, also of one that failed
+    Shell(ShellArguments),
     /// Show the version
     Version,
 }
@@ -112,7 +120,7 @@ pub(crate) enum Format {
 }
 
 /// Flags of `docker build` that mean something here one day, or never.
-const NOT_YET: [&str; 12] = [
+const NOT_YET: [&str; 10] = [
     "--annotation",
     "--attest",
     "--builder",
@@ -123,8 +131,6 @@ const NOT_YET: [&str; 12] = [
     "--provenance",
     "--push",
     "--sbom",
-    "--secret",
-    "--ssh",
 ];
 
 impl Arguments {
@@ -170,7 +176,8 @@ mod tests {
             --build-context n=v --no-cache --no-cache-filter x,y --pull --platform linux/amd64 \
             --label k=v --network none --allow network.host --add-host h:1.2.3.4 --iidfile i \
             --metadata-file m -q --progress plain -o type=oci,dest=f -o out --jobs 2 --rm \
-            --force-rm=false --compress --squash --store s .";
+            --force-rm=false --compress --squash --store s --secret id=a,env=B \
+            --ssh default --timeout 1h .";
         let read = Arguments::try_parse_from(line.split_whitespace()).expect("arguments");
         let Command::Build(build) = read.command else { unreachable!() };
         assert_eq!(build.tags, ["a", "b:c"]);

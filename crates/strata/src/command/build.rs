@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use serde_json::json;
-use strata_build::{BuildError, BuildReport, BuildRequest};
+use strata_build::{BuildError, BuildReport, BuildRequest, Event};
 use strata_cas::{StoreError, TreeError};
 use strata_dockerfile::{Diagnostic, INVALID_CHECK_OPTION};
 use strata_image::ImageError;
@@ -14,7 +14,7 @@ use crate::arguments::{BuildArguments, ProgressMode};
 use crate::environment::Environment;
 use crate::failure::{Failure, Kind};
 use crate::printer::{Label, Printer};
-use crate::progress::{self, Progress, Summary};
+use crate::progress::{self, Kept, Progress, Summary};
 use crate::request::{self, Dockerfile, Output};
 use crate::session::{Opening, Session};
 use crate::settings::Settings;
@@ -31,6 +31,7 @@ pub(super) fn run(
     let began = Instant::now();
     let mode = mode(arguments, environment)?;
     let outputs = request::outputs(&arguments.outputs)?;
+    let timeout = request::timeout(arguments.timeout.as_deref())?;
     if mode == ProgressMode::Quiet && outputs.iter().any(Output::is_stdout) {
         return Err(Failure::usage("standard output can not be an archive and the image's id")
             .hint("write the id to a file with `--iidfile`, or the archive with `dest=FILE`"));
@@ -50,14 +51,18 @@ pub(super) fn run(
     if mode != ProgressMode::Quiet {
         warnings = warn(arguments, &selected.dockerfile, &findings, printer);
     }
+    let lent = request::credentials(&arguments.credentials, environment)?;
     let session = opening.session()?;
+    session.lend(lent);
     // From here on; while we wait for the store, a signal just ends the process.
-    let watch = Watch::for_build()?;
-    let work = Work { session, watch: &watch, outputs: &outputs };
+    let watch = Watch::for_build(timeout)?;
+    let kept = Kept::default();
+    let work = Work { session, watch: &watch, outputs: &outputs, kept: &kept };
     let mut progress = progress::new(mode, printer);
     let mut made = work.make(&request, &*progress);
     if let Err(error) = &made
         && is_loss(error)
+        && !watch.is_ended()
         && !outputs.iter().any(Output::is_stdout)
         && request.no_cache.insert(String::new())
     {
@@ -66,7 +71,7 @@ pub(super) fn run(
         printer.labelled(Label::Warning, &text);
         progress = progress::new(mode, printer);
         // The failure has cancelled the steps that were running, and all that would follow.
-        let watch = Watch::for_build()?;
+        let watch = Watch::for_build(timeout)?;
         made = Work { watch: &watch, ..work }.make(&request, &*progress);
     }
     for damage in session.store().noticed() {
@@ -78,7 +83,7 @@ pub(super) fn run(
         .and_then(|report| write_files(arguments, &report, &request.tags).map(|()| report));
     let report = written.map_err(|failure| {
         progress.finish(None);
-        watch.blame(failure)
+        watch.blame(failure, kept.notes())
     })?;
     let names = request.tags.iter().map(Reference::familiar).collect();
     progress.finish(Some(&Summary::new(&report, names, began.elapsed())));
@@ -94,6 +99,7 @@ struct Work<'a> {
     session: &'a Session,
     watch: &'a Watch,
     outputs: &'a [Output],
+    kept: &'a Kept,
 }
 
 impl Work<'_> {
@@ -104,7 +110,11 @@ impl Work<'_> {
         progress: &dyn Progress,
     ) -> Result<BuildReport, BuildError> {
         let builder = self.session.builder(&self.watch.cancel);
-        let report = builder.build(request, &|event| progress.observe(event))?;
+        let observe = |event: Event<'_>| {
+            self.kept.observe(&event);
+            progress.observe(event);
+        };
+        let report = builder.build(request, &observe)?;
         if self.outputs.is_empty() {
             return Ok(report);
         }

@@ -2,6 +2,7 @@
 
 mod build;
 mod builds;
+mod cache;
 mod call;
 mod check;
 mod diff;
@@ -17,6 +18,7 @@ mod replay;
 mod rmi;
 mod run;
 mod sarif;
+mod shell;
 mod stats;
 mod table;
 mod tag;
@@ -59,10 +61,12 @@ pub(crate) fn run(
         Command::Tag(tag) => tag::run(tag, settings()?, environment, printer),
         Command::Rmi(rmi) => rmi::run(rmi, settings()?, printer),
         Command::Import(import) => import::run(import, settings()?, environment, printer),
+        Command::Cache(cache) => cache::run(cache, settings()?, printer),
         Command::Run(run) => run::run(run, settings()?, environment, printer),
         Command::Du(du) => du::run(du, settings()?, printer),
         Command::Prune(prune) => prune::run(prune, settings()?, printer),
         Command::Fsck(fsck) => fsck::run(fsck, settings()?, printer),
+        Command::Shell(shell) => shell::run(shell, settings()?, environment, printer),
         Command::Version => {
             printer.data(concat!("strata ", env!("CARGO_PKG_VERSION")));
             Ok(0)

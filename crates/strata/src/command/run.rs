@@ -42,11 +42,7 @@ fn options(arguments: &RunArguments, environment: &Environment) -> Result<RunOpt
     for text in &arguments.env {
         env.extend(request::variable(text, environment)?);
     }
-    let network = match arguments.network.as_str() {
-        "host" => Network::Host,
-        "none" => Network::None,
-        other => return Err(request::unknown("network", other, &["host", "none"])),
-    };
+    let network = network(&arguments.network)?;
     let entrypoint = arguments.entrypoint.as_ref().map(|program| {
         let program = Some(program.clone()).filter(|program| !program.is_empty());
         program.into_iter().collect()
@@ -60,4 +56,13 @@ fn options(arguments: &RunArguments, environment: &Environment) -> Result<RunOpt
         network,
         hostname: arguments.hostname.clone(),
     })
+}
+
+/// `--network` of a command that is run at once.
+pub(super) fn network(text: &str) -> Result<Network, Failure> {
+    match text {
+        "host" => Ok(Network::Host),
+        "none" => Ok(Network::None),
+        other => Err(request::unknown("network", other, &["host", "none"])),
+    }
 }

@@ -93,6 +93,9 @@ fn object(steps: &mut Steps, event: Event<'_>) -> Value {
             "event": "done", "step": step + 1, "name": steps.name(step),
             "cached": matches!(verdict, Verdict::Hit(_)), "millis": millis,
         }),
+        Event::Cancelled { step } => {
+            json!({"event": "cancelled", "step": step + 1, "name": steps.name(step)})
+        }
         Event::Failed { step } => {
             json!({"event": "failed", "step": step + 1, "name": steps.name(step)})
         }

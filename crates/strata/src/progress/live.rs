@@ -121,6 +121,7 @@ impl Progress for Live<'_> {
                 let time = amount::seconds(Duration::from_millis(millis));
                 self.end(state, step, &format!("DONE {time}"));
             }
+            Event::Cancelled { step } => self.end(state, step, "CANCELED"),
             Event::Failed { step } => self.end(state, step, "ERROR"),
         }
     }

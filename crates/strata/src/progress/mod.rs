@@ -1,6 +1,7 @@
 //! Shows what happens during a build, in one of four manners. All of it goes to stderr.
 
 mod json;
+mod kept;
 mod live;
 mod plain;
 mod quiet;
@@ -12,6 +13,7 @@ use strata_build::{BuildReport, Event};
 use strata_engine::Verdict;
 use strata_plan::StepIndex;
 
+pub(crate) use kept::Kept;
 pub(crate) use steps::{one_line, step_names, tame};
 
 use crate::arguments::ProgressMode;

@@ -97,6 +97,7 @@ impl State {
                 let time = amount::seconds(Duration::from_millis(millis));
                 self.last(step, format!("#{} DONE {time}", step + 1))
             }
+            Event::Cancelled { step } => self.last(step, format!("#{} CANCELED", step + 1)),
             Event::Failed { step } => self.last(step, format!("#{} ERROR", step + 1)),
         }
     }

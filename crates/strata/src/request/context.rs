@@ -58,12 +58,27 @@ pub(super) fn find(
         None => default_file(context)?,
     };
     let ignore = ignore_file(at.as_deref(), context)?;
-    let project = match &at {
+    let project = project_of(&directory, at.as_deref());
+    Ok(Found { dockerfile, main: Context::Directory { path: directory, ignore }, project })
+}
+
+/// What tells the project of a context on this machine and its Dockerfile from others.
+pub(super) fn project(context: &Path, file: Option<&Path>) -> Result<String, Failure> {
+    let directory = directory(context)?;
+    let at = match file {
+        Some(file) if file == Path::new("-") => None,
+        Some(file) => named_file(file)?.1,
+        None => default_file(context)?.1,
+    };
+    Ok(project_of(&directory, at.as_deref()))
+}
+
+fn project_of(directory: &Path, dockerfile: Option<&Path>) -> String {
+    match dockerfile {
         Some(at) if *at == directory.join(DEFAULT_NAME) => directory.display().to_string(),
         Some(at) => format!("{} {}", directory.display(), at.display()),
         None => format!("{} -", directory.display()),
-    };
-    Ok(Found { dockerfile, main: Context::Directory { path: directory, ignore }, project })
+    }
 }
 
 fn directory(context: &Path) -> Result<PathBuf, Failure> {

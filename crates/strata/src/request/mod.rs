@@ -4,19 +4,21 @@
 
 mod check;
 mod context;
+mod credentials;
 mod limits;
 mod options;
 mod output;
 mod remote;
 mod shipped;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use strata_build::BuildRequest;
 use strata_oci::{Platform, Reference};
 
 pub(crate) use check::{Checked, check, check_build, outline};
-pub(crate) use options::{build_args, unknown, verify};
+pub(crate) use credentials::{Lent, credentials};
+pub(crate) use options::{build_args, timeout, unknown, verify};
 pub(crate) use output::{Output, outputs};
 
 use crate::arguments::SelectionArguments;
@@ -86,6 +88,11 @@ pub(crate) fn select(
     Ok(Selected { request, dockerfile })
 }
 
+/// What tells the project of this context and Dockerfile from others.
+pub(crate) fn project(context: &Path, file: Option<&Path>) -> Result<String, Failure> {
+    context::project(context, file)
+}
+
 /// The platform that was asked for, or this machine's.
 pub(crate) fn platform(text: Option<&str>, environment: &Environment) -> Result<Platform, Failure> {
     let default = environment.text("DOCKER_DEFAULT_PLATFORM");
@@ -120,7 +127,7 @@ pub(crate) fn variable(
 }
 
 /// A path without the `./` that nobody writes.
-fn shown(path: &std::path::Path) -> String {
+fn shown(path: &Path) -> String {
     let clean: PathBuf =
         path.components().filter(|part| *part != std::path::Component::CurDir).collect();
     clean.display().to_string()

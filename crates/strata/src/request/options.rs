@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::time::Duration;
 
 use strata_dockerfile::{Network, suggest};
 use strata_engine::Verify;
@@ -56,6 +57,18 @@ pub(super) fn epoch(text: Option<&String>) -> Result<Option<i64>, Failure> {
         })
     };
     text.filter(|text| !text.is_empty()).map(parse).transpose()
+}
+
+/// `--timeout`.
+pub(crate) fn timeout(text: Option<&str>) -> Result<Option<Duration>, Failure> {
+    let parse = |text: &str| {
+        let time = strata_dockerfile::parse_duration(text).filter(|time| !time.is_zero());
+        time.ok_or_else(|| {
+            Failure::usage(format!("`--timeout {text}`: this is no duration"))
+                .hint("such as `90s`, `10m` or `1h30m`")
+        })
+    };
+    text.map(parse).transpose()
 }
 
 /// `--label`; one without a value is empty.

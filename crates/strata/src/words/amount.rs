@@ -1,6 +1,6 @@
 //! Times and sizes for people. Sizes count in thousands, as Docker's do.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 /// `2.1s`.
 pub(crate) fn seconds(time: Duration) -> String {
@@ -40,6 +40,18 @@ pub(crate) fn bytes(count: u64) -> String {
         text
     };
     format!("{text}{}", UNITS[unit])
+}
+
+/// `5 minutes ago`; what lies in the future is now.
+pub(crate) fn ago(time: SystemTime) -> String {
+    let seconds = time.elapsed().unwrap_or_default().as_secs();
+    let (count, unit) = match seconds {
+        0..120 => (seconds, "second"),
+        120..7_200 => (seconds / 60, "minute"),
+        7_200..172_800 => (seconds / 3_600, "hour"),
+        _ => (seconds / 86_400, "day"),
+    };
+    format!("{} ago", counted(usize::try_from(count).unwrap_or(usize::MAX), unit))
 }
 
 /// `1 file`, `2 files`.
@@ -171,6 +183,8 @@ mod tests {
     #[test]
     fn times_and_counts() {
         assert_eq!(seconds(Duration::from_millis(2_140)), "2.1s");
+        let before = |seconds| ago(SystemTime::now() - Duration::from_secs(seconds));
+        assert_eq!((before(400), before(90_000)), ("6 minutes ago".into(), "25 hours ago".into()));
         assert_eq!((counted(1, "file"), counted(0, "file")), ("1 file".into(), "0 files".into()));
     }
 

@@ -80,6 +80,14 @@ pub(crate) fn plain(error: &BuildError) -> Failure {
         }
         BuildError::NotAllowed { entitlement, .. } => build(chain(error))
             .hint(format!("give `--allow {entitlement}` if you trust this Dockerfile")),
+        BuildError::NotLent { kind, id, nearest, .. } => {
+            let give = match *kind {
+                "ssh" => format!("give `--ssh {id}`"),
+                _ => format!("give `--secret id={id},src=FILE` or `--secret id={id},env=VARIABLE`"),
+            };
+            let meant = nearest.as_ref().map(|id| format!("did you mean `{id}`?"));
+            build(chain(error)).hint(meant.unwrap_or(give))
+        }
         BuildError::Unsupported { .. } => build(chain(error)),
         BuildError::Cancelled => Failure::new(Kind::Signal(2), "cancelled"),
         BuildError::Exec(error) => lower_errors::exec(error),
@@ -184,6 +192,9 @@ mod tests {
         check(command, 1, "`npm ci` did not complete successfully: exit code: 7");
         let allowed = BuildError::NotAllowed { span, entitlement: "network.host" };
         check(allowed, 1, "this needs `--allow network.host`");
+        let (id, nearest) = ("npm".to_owned(), None);
+        let lent = BuildError::NotLent { span, kind: "secret", id, nearest };
+        check(lent, 1, "secret `npm` is required and was not given");
         check(
             BuildError::Unsupported { span, what: "`ADD` of git" },
             1,

@@ -1,10 +1,15 @@
 //! Whole builds with commands in them. They need root and busybox, which is installed if missing.
 #![expect(clippy::panic, clippy::expect_used, reason = "a test says what is wrong and stops")]
 
+mod caches;
 mod cases;
+mod control;
 mod independent;
+mod mounts;
 mod rootless;
 mod sandbox;
+mod secrets;
 mod sharing;
+mod shell;
 mod store;
 mod world;

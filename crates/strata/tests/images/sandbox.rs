@@ -129,7 +129,7 @@ fn a_failing_command_says_where_and_with_what_code() {
 }
 
 /// Processes and mounts that have this world's folder in them.
-fn leftovers(world: &World) -> Vec<String> {
+pub(crate) fn leftovers(world: &World) -> Vec<String> {
     let folder = world.path("").to_string_lossy().trim_end_matches('/').to_owned();
     let mut found = Vec::new();
     for entry in std::fs::read_dir("/proc").expect("/proc").flatten() {
@@ -149,7 +149,7 @@ fn leftovers(world: &World) -> Vec<String> {
     found
 }
 
-fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
+pub(crate) fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
     let begin = Instant::now();
     while !done() {
         assert!(begin.elapsed() < Duration::from_secs(60), "{what}: not within a minute");
