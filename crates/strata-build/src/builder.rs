@@ -9,7 +9,7 @@ use std::sync::Mutex;
 use strata_cas::{BuildUse, RecordKey, RecordStore, Store};
 use strata_dockerfile::Span;
 use strata_engine::{
-    Build, Event as Evaluated, Graph, Input, Outcome, Step as _, StepError, StepId,
+    Build, Event as Evaluated, Failed, Graph, Input, Outcome, Step as _, StepError, StepId,
 };
 use strata_exec::{Cancel, ReexecCommand, Runtime};
 use strata_oci::{ImageConfig, Registry};
@@ -17,12 +17,15 @@ use strata_plan::{
     ContextKind, ImageNeed, Plan, PlanError, RemoteSource, ResolvedImage, StepIndex,
 };
 
+use crate::far::{Far, Shelf};
 use crate::fetch::{self, FetchedTree, Fetcher, Fetching};
 use crate::images::{Images, StoredImage};
+use crate::nodes::Nodes;
 use crate::remember::Remembering;
 use crate::request::{BuildReport, BuildRequest, Context, Forecast, Outlook, StepReport};
 use crate::resolve::{Base, Resolver};
 use crate::session::Session;
+use crate::shared::{Sending, SharedCaches, steps_of_image};
 use crate::step::BuildStep;
 use crate::time::rfc3339;
 use crate::{BuildError, Credentials, Event, History, Observer, why};
@@ -34,6 +37,10 @@ pub struct Builder<'a> {
     pub store: &'a dyn Store,
     /// Where base images come from.
     pub registry: &'a dyn Registry,
+    /// Where layers come from that are elsewhere.
+    pub far: &'a dyn Far,
+    /// Caches that other machines use, too.
+    pub caches: &'a SharedCaches<'a>,
     /// Where everything else comes from that is not on this machine.
     pub fetcher: &'a dyn Fetcher,
     /// Directories beside the store's tables.
@@ -81,6 +88,10 @@ pub struct Sandbox {
 }
 
 impl<'a> Builder<'a> {
+    pub(crate) fn shelf(&self) -> Shelf<'a> {
+        Shelf { store: self.store, far: self.far }
+    }
+
     pub(crate) fn fetching(&self, observe: Observer<'a>) -> Fetching<'a> {
         let Self { store, fetcher, cancel, .. } = *self;
         Fetching { store, fetcher, cancel, observe }
@@ -301,7 +312,10 @@ impl Builder<'_> {
         if let Some(verify) = session.request.verify {
             build = build.with_verification(verify);
         }
-        let outcomes = build.run(graph, &watch);
+        let outcomes = match self.run_and_send(session, graph, &build, &watch, observe) {
+            Some(outcomes) => outcomes,
+            None => build.run(graph, &watch),
+        };
         if let Ok(Some(error)) = broken.into_inner() {
             return Err(error);
         }
@@ -310,6 +324,40 @@ impl Builder<'_> {
             StepError::Store(error) => error.into(),
             StepError::Cancelled => BuildError::Cancelled,
         })
+    }
+
+    /// Runs the build while another thread sends what is done to caches that other machines use.
+    /// None if there is no such cache.
+    fn run_and_send<'g>(
+        &self,
+        session: &'g Session<'g>,
+        graph: &Graph<BuildStep<'g>>,
+        build: &Build<'_, Nodes<'_>>,
+        watch: &(dyn Fn(Evaluated<'_>) + Sync),
+        observe: Observer<'_>,
+    ) -> Option<Result<Vec<Outcome>, Failed<BuildError>>> {
+        let (sending, outbox, inbox) = Sending::new(self.caches, self.shelf(), observe)?;
+        let of_image = steps_of_image(session.plan);
+        let watch_and_send = move |event: Evaluated<'_>| {
+            let done = match &event {
+                Evaluated::Done(StepId(step), outcome) => Some((*step, outcome.record.clone())),
+                _ => None,
+            };
+            watch(event);
+            if let Some((step, record)) = done
+                && let Some(finished) = session.finished(step, record, &of_image)
+            {
+                // Nobody listens any more when the thread died: then nothing is sent.
+                drop(outbox.send(finished));
+            }
+        };
+        let mut outcomes = None;
+        std::thread::scope(|scope| {
+            scope.spawn(move || sending.work(&inbox));
+            outcomes = Some(build.run(graph, &watch_and_send));
+            drop(watch_and_send);
+        });
+        outcomes
     }
 
     /// Makes the image's config, keeps it, and says what it is.
@@ -406,9 +454,12 @@ fn graph<'a>(session: &'a Session<'a>) -> Graph<BuildStep<'a>> {
 
 fn report(plan: &Plan, outcomes: &[Outcome], image: &StoredImage, build: String) -> BuildReport {
     let steps = plan.steps.iter().zip(outcomes).enumerate();
+    let base = plan.image.base.as_ref();
     BuildReport {
         image: image.id,
         build,
+        base_layers: base.map_or(0, |base| base.config.rootfs.diff_ids.len()),
+        history: plan.image.history.iter().map(|entry| entry.step).collect(),
         steps: steps
             .map(|(index, (step, outcome))| StepReport {
                 step: index,

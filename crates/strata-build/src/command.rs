@@ -11,7 +11,7 @@ use strata_engine::Produced;
 use strata_exec::{ExecError, Job, Root, Stdio, Stream, View as Users, passwd};
 use strata_plan::{RunMount, RunOp};
 
-use crate::layers::{self, StackedRoot};
+use crate::layers::StackedRoot;
 use crate::mounts::Mounts;
 use crate::redact::Redactor;
 use crate::step::BuildStep;
@@ -29,7 +29,7 @@ impl BuildStep<'_> {
         }
         let parent = self.parent()?;
         let store = session.builder.store;
-        let lowers = layers::snapshots(store, &parent.layers)?;
+        let lowers = session.lowers(&parent)?;
         let staging = store.stage()?;
         let mut mounts = self.mounts(op, &staging)?;
         let user = passwd::resolve(&Users::new(&lowers), &op.user)

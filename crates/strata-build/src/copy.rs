@@ -15,7 +15,7 @@ use strata_image::{Decoder, OverlayForm, UnpackOptions, Unpacked};
 use strata_plan::{Chmod, CopyOp, MakeDirectoryOp, RemoteSource, Source};
 
 use crate::lay::{LayError, Laying};
-use crate::layers::{self, StackedRoot};
+use crate::layers::StackedRoot;
 use crate::selection::{Match, Selection, What};
 use crate::step::BuildStep;
 use crate::view::{HardLink, Kind, View};
@@ -79,7 +79,7 @@ impl BuildStep<'_> {
         parent: &StackedRoot,
     ) -> Result<Option<(u32, u32)>, BuildError> {
         let Some(chown) = chown else { return Ok(None) };
-        let lowers = layers::snapshots(self.session.builder.store, &parent.layers)?;
+        let lowers = self.session.lowers(parent)?;
         let owner = passwd::resolve_owner(&Users::new(&lowers), chown)
             .map_err(|error| BuildError::copy(self.planned().span, error.to_string()))?;
         for name in &owner.unknown {
@@ -104,6 +104,7 @@ impl BuildStep<'_> {
         for bytes in &laying.inline {
             store.put(bytes)?;
         }
+        self.session.fill(&op.from, laying.blobs.iter().map(|(blob, _)| blob))?;
         let Source::Context(name) = &op.from else { return Ok(()) };
         let Some(root) = self.session.context_path(name) else { return Ok(()) };
         bring_files(store, root, &laying.blobs)

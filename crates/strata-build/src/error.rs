@@ -112,6 +112,17 @@ pub enum BuildError {
     /// The user ended the build.
     #[error("cancelled")]
     Cancelled,
+    /// An image could not be pushed.
+    #[error("push `{name}`: {source}")]
+    Push {
+        /// Under which name.
+        name: String,
+        /// Why.
+        source: RegistryError,
+    },
+    /// A layer that is elsewhere could not be fetched.
+    #[error("a layer can not be fetched: {0}")]
+    Far(RegistryError),
     /// A command could not be run.
     #[error(transparent)]
     Exec(#[from] ExecError),

@@ -4,15 +4,13 @@ use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
-use strata_cas::{BlobId, Layer, Store, StoreError};
-use strata_image::{
-    Encoder, ImageError, LayerSource, ManifestFlavour, OutgoingImage, OutgoingLayer, OverlayForm,
-};
-use strata_oci::{Compression, Descriptor, DigestHasher, Reference};
+use strata_cas::{Action, Change, Layer, Time};
+use strata_image::OverlayForm;
+use strata_oci::Reference;
 
 use crate::BuildError;
-use crate::images::{Images, StoredImage, forget_blob, known_blob, remember_blob};
-use crate::layers::{self, ImageLayer};
+use crate::images::{Images, StoredImage};
+use crate::packing::{Attest, Packing};
 
 /// What an image is written as, and where to.
 #[derive(Debug, Clone)]
@@ -21,10 +19,12 @@ pub struct Export {
     pub kind: ExportKind,
     /// Where to.
     pub dest: ExportDest,
-    /// How layers are compressed that strata makes, in the forms that hold layers.
-    pub compression: Compression,
-    /// How hard.
-    pub compression_level: Option<i32>,
+    /// How it is packed, in the forms that hold layers.
+    pub packing: Packing,
+    /// The time that all files get, in the forms that hold files, in seconds since 1970.
+    pub epoch: Option<i64>,
+    /// Whether files of a directory that the image does not have are removed from it.
+    pub mirror: bool,
 }
 
 /// In which form an image is written.
@@ -52,27 +52,32 @@ pub enum ExportDest {
 }
 
 impl Images<'_> {
-    /// Writes an image.
+    /// Writes an image, or one for several platforms.
+    ///
+    /// # Errors
+    ///
+    /// When the store lacks something, or the destination can not be written.
     pub fn export(
         &self,
-        image: &StoredImage,
+        images: &[StoredImage],
         names: &[Reference],
         export: &Export,
+        attest: &Attest<'_>,
     ) -> Result<(), BuildError> {
         match (&export.kind, &export.dest) {
-            (ExportKind::Local, ExportDest::Directory(path)) => self.lay_out(image, path),
+            (ExportKind::Local, ExportDest::Directory(path)) => {
+                self.each_below(images, path, |image, path| self.lay_out(image, path, export))
+            }
             (ExportKind::Oci, ExportDest::Directory(path)) => {
-                self.outgoing(image, names, export, |image| {
-                    Ok(strata_image::write_oci_directory(&[image], path)?)
-                })
+                let packed = self.pack(images, &export.packing, attest)?;
+                Ok(strata_image::write_oci_directory(&[packed.parcel(names)], path)?)
             }
-            (kind, ExportDest::File(path)) => {
-                let kind = *kind;
-                into_file(path, |out| self.write(image, names, export, kind, out))
+            (_, ExportDest::File(path)) => {
+                into_file(path, |out| self.write(images, names, export, attest, out))
             }
-            (kind, ExportDest::Stdout) => {
+            (_, ExportDest::Stdout) => {
                 let mut out = BufWriter::with_capacity(1 << 18, io::stdout().lock());
-                self.write(image, names, export, *kind, &mut out)?;
+                self.write(images, names, export, attest, &mut out)?;
                 out.flush().map_err(BuildError::io("write to standard output"))
             }
             (_, ExportDest::Directory(path)) => Err(BuildError::Io {
@@ -82,208 +87,199 @@ impl Images<'_> {
         }
     }
 
-    fn write(
+    /// Writes what `docker load` and `podman load` take, of several images with their names.
+    ///
+    /// # Errors
+    ///
+    /// As [`Images::export`].
+    pub fn save(
+        &self,
+        images: &[(StoredImage, Vec<Reference>)],
+        packing: &Packing,
+        out: &mut dyn Write,
+    ) -> Result<(), BuildError> {
+        let pack = |(image, _): &(StoredImage, _)| {
+            self.pack(std::slice::from_ref(image), packing, &|_, _| Ok(None))
+        };
+        let packed: Vec<_> = images.iter().map(pack).collect::<Result<_, _>>()?;
+        let parcels = packed.iter().zip(images).map(|(packed, (_, names))| packed.parcel(names));
+        Ok(strata_image::write_docker_archive(&parcels.collect::<Vec<_>>(), out)?)
+    }
+
+    /// Writes an image for a Docker whose own store has the image's lowest `known` layers.
+    ///
+    /// # Errors
+    ///
+    /// As [`Images::export`].
+    pub fn save_delta(
         &self,
         image: &StoredImage,
         names: &[Reference],
-        export: &Export,
-        kind: ExportKind,
+        packing: &Packing,
+        known: usize,
         out: &mut dyn Write,
     ) -> Result<(), BuildError> {
-        match kind {
-            ExportKind::Oci => self.outgoing(image, names, export, |image| {
-                Ok(strata_image::write_oci_archive(&[image], out)?)
-            }),
-            ExportKind::Docker => self.outgoing(image, names, export, |image| {
-                Ok(strata_image::write_docker_archive(&image, out)?)
-            }),
+        let packed = self.pack(std::slice::from_ref(image), packing, &|_, _| Ok(None))?;
+        Ok(strata_image::write_docker_delta(&packed.parcel(names), known, out)?)
+    }
+
+    fn write(
+        &self,
+        images: &[StoredImage],
+        names: &[Reference],
+        export: &Export,
+        attest: &Attest<'_>,
+        out: &mut dyn Write,
+    ) -> Result<(), BuildError> {
+        match export.kind {
+            ExportKind::Oci => {
+                let packed = self.pack(images, &export.packing, attest)?;
+                Ok(strata_image::write_oci_archive(&[packed.parcel(names)], out)?)
+            }
+            ExportKind::Docker => {
+                let packed = self.pack(images, &export.packing, attest)?;
+                Ok(strata_image::write_docker_archive(&[packed.parcel(names)], out)?)
+            }
             ExportKind::Tar | ExportKind::Local => {
-                Ok(strata_image::pack(&self.squashed(image)?, self.store(), out)?)
+                let layer = self.files(images, export.epoch)?;
+                Ok(strata_image::pack(&layer, self.store(), out)?)
+            }
+        }
+    }
+
+    /// All files of an image as one layer; of several images, each below its platform's name.
+    fn files(&self, images: &[StoredImage], epoch: Option<i64>) -> Result<Layer, BuildError> {
+        if let [only] = images {
+            return Ok(timed(self.squashed(only)?, epoch));
+        }
+        let mut changes = Vec::new();
+        for image in images {
+            let name = folder(image);
+            let within = |path: &strata_cas::TreePath| {
+                let path = [name.as_bytes(), b"/", path.as_bytes()].concat();
+                strata_cas::TreePath::normalise(&path)
+            };
+            let layer = self.squashed(image)?;
+            let has_root = layer.changes().first().is_some_and(|first| first.path.is_root());
+            if !has_root {
+                changes.push(directory(within(&strata_cas::TreePath::ROOT)));
+            }
+            changes.extend(layer.changes().iter().map(|change| {
+                let action = match &change.action {
+                    Action::Set { item: strata_cas::Item::HardLink { to }, metadata, modified } => {
+                        let item = strata_cas::Item::HardLink { to: within(to) };
+                        Action::Set { item, metadata: metadata.clone(), modified: *modified }
+                    }
+                    other => other.clone(),
+                };
+                Change { path: within(&change.path), action }
+            }));
+        }
+        Ok(timed(Layer::new(changes), epoch))
+    }
+
+    /// One directory for one image; for several, one for each platform in it.
+    fn each_below(
+        &self,
+        images: &[StoredImage],
+        path: &Path,
+        lay_out: impl Fn(&StoredImage, &Path) -> Result<(), BuildError>,
+    ) -> Result<(), BuildError> {
+        match images {
+            [only] => lay_out(only, path),
+            several => {
+                several.iter().try_for_each(|image| lay_out(image, &path.join(folder(image))))
             }
         }
     }
 
     fn squashed(&self, image: &StoredImage) -> Result<Layer, BuildError> {
+        self.shelf().bring_all(&image.layers)?;
         Ok(strata_cas::squash(self.layers(image)?.iter().map(|layer| &**layer)))
     }
 
-    fn lay_out(&self, image: &StoredImage, path: &Path) -> Result<(), BuildError> {
+    fn lay_out(&self, image: &StoredImage, path: &Path, export: &Export) -> Result<(), BuildError> {
         std::fs::create_dir_all(path)
             .map_err(BuildError::io(format!("create `{}`", path.display())))?;
-        let layer = self.squashed(image)?;
+        let layer = timed(self.squashed(image)?, export.epoch);
+        if export.mirror {
+            remove_others(&layer, path)?;
+        }
         let form = match strata_exec::in_user_namespace() {
             true => OverlayForm::Mine,
             false => OverlayForm::Plain,
         };
         Ok(strata_image::materialise(&layer, self.store(), path, form)?)
     }
+}
 
-    /// Gathers an image with the blobs of its layers, compressing what was never compressed.
-    fn outgoing(
-        &self,
-        image: &StoredImage,
-        names: &[Reference],
-        export: &Export,
-        write: impl FnOnce(OutgoingImage<'_>) -> Result<(), BuildError>,
-    ) -> Result<(), BuildError> {
-        let store = self.store();
-        let blobs: Vec<LayerBlob<'_>> = image
-            .layers
-            .iter()
-            .map(|layer| LayerBlob::of(store, layer, export))
-            .collect::<Result<_, _>>()?;
-        let descriptors: Vec<Descriptor> =
-            blobs.iter().map(|blob| blob.descriptor.clone()).collect();
-        let flavour = match export.kind {
-            ExportKind::Docker => ManifestFlavour::Docker,
-            _ => ManifestFlavour::Oci,
+/// BuildKit's name for a platform's directory: `linux_amd64`.
+fn folder(image: &StoredImage) -> String {
+    image.config.platform().to_string().replace('/', "_")
+}
+
+fn directory(path: strata_cas::TreePath) -> Change {
+    let item = strata_cas::Item::Directory { opaque: false };
+    let metadata = strata_cas::Metadata::root(0o755);
+    Change { path, action: Action::Set { item, metadata, modified: Time(0) } }
+}
+
+/// The layer with all times set to one.
+fn timed(layer: Layer, epoch: Option<i64>) -> Layer {
+    let Some(epoch) = epoch else { return layer };
+    with_times(&layer, |_| Time(epoch))
+}
+
+/// The layer with other times.
+pub(crate) fn with_times(layer: &Layer, time: impl Fn(Time) -> Time) -> Layer {
+    let change = |change: &Change| {
+        let action = match &change.action {
+            Action::Set { item, metadata, modified } => Action::Set {
+                item: item.clone(),
+                metadata: metadata.clone(),
+                modified: time(*modified),
+            },
+            Action::Remove => Action::Remove,
         };
-        let manifest = strata_image::manifest(flavour, &image.config_bytes, &descriptors)?;
-        let layers = blobs
-            .iter()
-            .map(|blob| OutgoingLayer { descriptor: blob.descriptor.clone(), source: blob })
-            .collect();
-        write(OutgoingImage {
-            names: names.to_vec(),
-            platform: image.config.platform(),
-            manifest,
-            config: image.config_bytes.clone(),
-            layers,
-        })
-    }
+        Change { path: change.path.clone(), action }
+    };
+    Layer::new(layer.changes().iter().map(change).collect())
 }
 
-/// A layer as it goes out.
-struct LayerBlob<'a> {
-    store: &'a dyn Store,
-    descriptor: Descriptor,
-    content: Content,
+/// Removes what a directory has and the layer has not (`mode=delete`). No link is followed.
+fn remove_others(layer: &Layer, path: &Path) -> Result<(), BuildError> {
+    remove_below(layer, path, &strata_cas::TreePath::ROOT)
 }
 
-enum Content {
-    /// A blob in the store.
-    Kept(BlobId),
-    /// The layer's own tar, made while it is written.
-    Packed(std::sync::Arc<Layer>),
-}
-
-/// Compressed layers by diff ID, compression and level: each is compressed once.
-pub(crate) const TABLE: &str = "compressed-1";
-
-impl<'a> LayerBlob<'a> {
-    fn of(store: &'a dyn Store, layer: &ImageLayer, export: &Export) -> Result<Self, BuildError> {
-        if let Some(descriptor) = &layer.blob
-            && let Some(id) = known_blob(store, &descriptor.digest)?
-        {
-            let (descriptor, content) = (descriptor.clone(), Content::Kept(id));
-            return Ok(Self { store, descriptor, content });
+fn remove_below(
+    layer: &Layer,
+    directory: &Path,
+    at: &strata_cas::TreePath,
+) -> Result<(), BuildError> {
+    use std::os::unix::ffi::OsStrExt;
+    let action = || BuildError::io(format!("clear `{}`", directory.display()));
+    for entry in std::fs::read_dir(directory).map_err(action())? {
+        let entry = entry.map_err(action())?;
+        let Ok(path) = at.child(entry.file_name().as_bytes()) else { continue };
+        let is_directory = entry.file_type().map_err(action())?.is_dir();
+        let first_below = layer.changes().iter().any(|change| change.path.below(&path).is_some());
+        match (first_below, is_directory) {
+            (true, true) => remove_below(layer, &entry.path(), &path)?,
+            (true, false) => {}
+            (false, true) => std::fs::remove_dir_all(entry.path()).map_err(action())?,
+            (false, false) => std::fs::remove_file(entry.path()).map_err(action())?,
         }
-        if layer.blob.is_some() {
-            check_own_tar(store, layer)?;
-        }
-        let media_type = export.compression.layer_media_type();
-        if export.compression == Compression::None {
-            let descriptor = Descriptor {
-                digest: layer.diff_id,
-                size: layer.bytes,
-                ..Descriptor::of(media_type, b"")
-            };
-            let content = Content::Packed(layers::load(store, &layer.layer)?);
-            return Ok(Self { store, descriptor, content });
-        }
-        let level = export.compression_level.map_or_else(String::new, |level| format!(" {level}"));
-        let name = format!("{} {media_type}{level}", layer.diff_id);
-        if let Some(bytes) = store.name(TABLE, &name)?
-            && let Ok(descriptor) = serde_json::from_slice::<Descriptor>(&bytes)
-            && let Some(id) = known_blob(store, &descriptor.digest)?
-        {
-            return Ok(Self { store, descriptor, content: Content::Kept(id) });
-        }
-        let (descriptor, id) = compress(store, layer, export)?;
-        let bytes = serde_json::to_vec(&descriptor).map_err(BuildError::damaged("descriptor"))?;
-        remember_blob(store, &descriptor.digest, &id)?;
-        store.set_name(TABLE, &name, Some(&bytes))?;
-        Ok(Self { store, descriptor, content: Content::Kept(id) })
     }
-}
-
-/// A layer that came from outside and whose blob is lost can go out as strata's own tar of it,
-/// but only where that is the tar that the image's config names.
-fn check_own_tar(store: &dyn Store, layer: &ImageLayer) -> Result<(), BuildError> {
-    let (own, _) = strata_image::describe(&*layers::load(store, &layer.layer)?, store)?;
-    if own == layer.diff_id {
-        return Ok(());
-    }
-    let reason = format!("the bytes of {} are gone", layer.diff_id);
-    Err(BuildError::Damaged { what: "pulled layer", reason })
-}
-
-/// Compresses a layer's tar into the store.
-fn compress(
-    store: &dyn Store,
-    layer: &ImageLayer,
-    export: &Export,
-) -> Result<(Descriptor, BlobId), BuildError> {
-    let value = layers::load(store, &layer.layer)?;
-    let staging = store.stage()?;
-    let path = staging.path().join("compressed");
-    let writing = || BuildError::io(format!("write `{}`", path.display()));
-    let file = File::create(&path).map_err(writing())?;
-    let out =
-        Tee { file: BufWriter::with_capacity(1 << 18, file), hasher: DigestHasher::default() };
-    let mut encoder = Encoder::new(out, export.compression, export.compression_level);
-    strata_image::pack(&value, store, &mut encoder)?;
-    let mut out = encoder.finish().map_err(writing())?;
-    out.file.flush().map_err(writing())?;
-    let (digest, size) = out.hasher.finish();
-    let media_type = export.compression.layer_media_type();
-    let descriptor = Descriptor { digest, size, ..Descriptor::of(media_type, b"") };
-    let mut file = File::open(&path).map_err(writing())?;
-    Ok((descriptor, store.put_from(&mut file)?))
-}
-
-/// Writes and names what is written.
-struct Tee {
-    file: BufWriter<File>,
-    hasher: DigestHasher,
-}
-
-impl Write for Tee {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.file.write_all(bytes)?;
-        self.hasher.write(bytes)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.file.flush()
-    }
-}
-
-impl LayerSource for LayerBlob<'_> {
-    fn write_to(&self, out: &mut dyn Write) -> Result<(), ImageError> {
-        let id = match &self.content {
-            Content::Packed(layer) => return strata_image::pack(layer, self.store, out),
-            Content::Kept(id) => id,
-        };
-        let missing = || io::Error::new(io::ErrorKind::NotFound, "the blob is gone");
-        let mut read = || -> io::Result<()> {
-            let blob = self.store.open(id).map_err(io::Error::other)?.ok_or_else(missing)?;
-            io::copy(&mut blob.reader(*id), out).map(drop)
-        };
-        let digest = &self.descriptor.digest;
-        read().map_err(|error| match error.kind() {
-            io::ErrorKind::InvalidData | io::ErrorKind::NotFound => {
-                drop(forget_blob(self.store, digest));
-                ImageError::from(StoreError::Damaged { what: format!("layer {digest}") })
-            }
-            _ => ImageError::io(format!("read layer {digest}"))(error),
-        })
-    }
+    Ok(())
 }
 
 /// Writes a file that has its name only when it is complete; what is no file is written to as it
 /// is.
-fn into_file(
+///
+/// # Errors
+///
+/// What `write` says, or [`BuildError::Io`].
+pub fn into_file(
     path: &Path,
     write: impl FnOnce(&mut dyn Write) -> Result<(), BuildError>,
 ) -> Result<(), BuildError> {

@@ -9,6 +9,7 @@ use strata_image::{Decoder, UnpackOptions};
 use strata_oci::{Digest, History, ImageConfig, Platform, Reference};
 
 use crate::BuildError;
+use crate::far::{Far, Nowhere, Shelf};
 use crate::layers::{self, ImageLayer, overlay_form};
 use crate::time::rfc3339;
 
@@ -16,6 +17,8 @@ use crate::time::rfc3339;
 pub(crate) const NAMES: &str = "image-names-1";
 /// Images by id.
 pub(crate) const IMAGES: &str = "images-1";
+/// What is known of an image's build, by its id.
+pub(crate) const NOTES: &str = "build-notes-1";
 
 /// An image in the store.
 #[derive(Debug, Clone)]
@@ -59,12 +62,22 @@ pub(crate) type Ids = BTreeMap<String, Digest>;
 #[derive(Clone, Copy)]
 pub struct Images<'a> {
     store: &'a dyn Store,
+    far: &'a dyn Far,
 }
 
 impl<'a> Images<'a> {
     /// The images of this store.
     pub fn new(store: &'a dyn Store) -> Self {
-        Self { store }
+        Self { store, far: &Nowhere }
+    }
+
+    /// The same, where layers that are elsewhere are fetched.
+    pub fn with_far(self, far: &'a dyn Far) -> Self {
+        Self { far, ..self }
+    }
+
+    pub(crate) fn shelf(&self) -> Shelf<'a> {
+        Shelf { store: self.store, far: self.far }
     }
 
     /// All names with their images, sorted.
@@ -168,6 +181,32 @@ impl<'a> Images<'a> {
             self.store.set_name(NAMES, &key, Some(&value))?;
         }
         Ok(())
+    }
+
+    /// All images of a name, one for each platform.
+    pub fn of_name(&self, name: &Reference) -> Result<Vec<StoredImage>, BuildError> {
+        let Some(value) = self.store.name(NAMES, &name.to_string())? else {
+            return Ok(Vec::new());
+        };
+        let mut images = Vec::new();
+        for id in ids(&value)?.values() {
+            images.extend(self.by_id(id)?);
+        }
+        Ok(images)
+    }
+
+    /// Keeps what the program has to say about how an image was built, in its own format.
+    pub fn set_notes(&self, id: &Digest, notes: &[u8]) -> Result<(), BuildError> {
+        let key = id.to_string();
+        if self.store.name(NOTES, &key)?.as_deref() != Some(notes) {
+            self.store.set_name(NOTES, &key, Some(notes))?;
+        }
+        Ok(())
+    }
+
+    /// What was kept about how an image was built.
+    pub fn notes(&self, id: &Digest) -> Result<Option<Vec<u8>>, BuildError> {
+        Ok(self.store.name(NOTES, &id.to_string())?)
     }
 
     /// Forgets a name; says whether there was one.

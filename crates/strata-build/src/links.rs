@@ -1,10 +1,11 @@
 //! What leads where among a builder's values, for the store that keeps them.
 
-use strata_cas::{Link, Links, Named, Record};
-use strata_oci::{Descriptor, Digest};
+use strata_cas::{BlobId, Link, Links, Named, Record};
+use strata_oci::Digest;
 
-use crate::images::{self, BLOBS, IMAGES, NAMES};
+use crate::images::{self, BLOBS, IMAGES, NAMES, NOTES};
 use crate::layers::{self, ImageLayer, Payload};
+use crate::{far, packing, push, rewrite};
 
 /// Knows the payloads of steps, and the tables of images and layers.
 #[derive(Debug, Clone, Copy, Default)]
@@ -16,7 +17,7 @@ impl Links for ImageLinks {
         layers.unwrap_or_default().iter().flat_map(of_layer).collect()
     }
 
-    fn of_name(&self, table: &str, _: &str, value: &[u8]) -> Named {
+    fn of_name(&self, table: &str, key: &str, value: &[u8]) -> Named {
         match table {
             NAMES => {
                 let ids = images::ids(value).unwrap_or_default();
@@ -33,15 +34,28 @@ impl Links for ImageLinks {
                 let layer = serde_json::from_slice::<ImageLayer>(value);
                 Named::Derived(layer.map(|layer| of_layer(&layer)).unwrap_or_default())
             }
-            crate::export::TABLE => {
-                let descriptor = serde_json::from_slice::<Descriptor>(value);
-                let blob = |blob: Descriptor| vec![name(BLOBS, blob.digest.to_string())];
-                Named::Derived(descriptor.map(blob).unwrap_or_default())
+            packing::TABLE => {
+                let row = serde_json::from_slice::<packing::Row>(value).ok();
+                let pieces = row.into_iter().flat_map(|row| row.pieces);
+                Named::Derived(pieces.map(|(_, _, blob)| Link::Blob(blob)).collect())
             }
             BLOBS => {
                 let id = std::str::from_utf8(value).ok().and_then(|text| text.parse().ok());
                 Named::Derived(id.map(Link::Blob).into_iter().collect())
             }
+            far::TABLE => {
+                let layer = key.parse::<BlobId>().map(|id| Link::Layer(id.into()));
+                Named::Derived(layer.into_iter().collect())
+            }
+            rewrite::TABLE => {
+                let layer = serde_json::from_slice::<ImageLayer>(value);
+                Named::Derived(layer.map(|layer| of_layer(&layer)).unwrap_or_default())
+            }
+            push::TABLE => {
+                let digest = key.split(' ').next().unwrap_or_default().to_owned();
+                Named::Derived(vec![name(BLOBS, digest)])
+            }
+            NOTES => Named::Derived(vec![name(IMAGES, key.to_owned())]),
             // Somebody else's: nothing is known of it.
             _ => Named::Root(Vec::new()),
         }

@@ -204,6 +204,7 @@ impl<'s> BuildStep<'s> {
         {
             bring_files(session.builder.store, root, &laying.blobs)?;
         }
+        session.fill(from, laying.blobs.iter().map(|(blob, _)| blob))?;
         let layer: Layer = laying.into_layer().map_err(failed)?;
         let form = layers::overlay_form();
         strata_image::materialise(&layer, session.builder.store, into, form)?;

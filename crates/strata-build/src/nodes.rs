@@ -1,5 +1,5 @@
-//! Tree nodes that are not kept yet, in front of the store: a build that finds everything writes
-//! none of them.
+//! What the engine takes for its store: tree nodes that are not kept yet in front of it, so that a
+//! build that finds everything writes none of them; caches of other machines behind it.
 
 use std::collections::HashMap;
 use std::io::Read;
@@ -10,15 +10,18 @@ use strata_cas::{
     StoreError,
 };
 
-/// The store with new nodes in front of it.
+use crate::shared::Lookups;
+
+/// The store with new nodes in front of it, and shared caches behind it.
 pub(crate) struct Nodes<'a> {
     near: Mutex<HashMap<BlobId, Vec<u8>>>,
     far: &'a dyn Store,
+    lookups: Lookups<'a>,
 }
 
 impl<'a> Nodes<'a> {
-    pub(crate) fn new(far: &'a dyn Store) -> Self {
-        Self { near: Mutex::default(), far }
+    pub(crate) fn new(far: &'a dyn Store, lookups: Lookups<'a>) -> Self {
+        Self { near: Mutex::default(), far, lookups }
     }
 
     fn near(&self, id: &BlobId) -> Option<Vec<u8>> {
@@ -60,7 +63,10 @@ impl BlobStore for Nodes<'_> {
 
 impl RecordStore for Nodes<'_> {
     fn find(&self, key: &RecordKey) -> Result<Option<Record>, StoreError> {
-        self.far.find(key)
+        match self.far.find(key)? {
+            Some(record) => Ok(Some(record)),
+            None => Ok(self.lookups.find(self.far, key)),
+        }
     }
 
     fn keep(&self, record: &Record, also: &[RecordKey]) -> Result<(), StoreError> {

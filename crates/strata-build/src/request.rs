@@ -114,6 +114,10 @@ pub struct BuildReport {
     pub image: Digest,
     /// The id under which the build is remembered.
     pub build: String,
+    /// Layers of the base image among them.
+    pub base_layers: usize,
+    /// For each line that the build added to the image's history, the step that it is about.
+    pub history: Vec<Option<StepIndex>>,
     /// The steps in the plan's order.
     pub steps: Vec<StepReport>,
     /// Layers in the image, the base's included.

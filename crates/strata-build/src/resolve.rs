@@ -18,6 +18,7 @@ use strata_oci::{
 };
 use strata_plan::{ImageName, ImageNeed, ResolvedImage};
 
+use crate::far::{Nowhere, Shelf};
 use crate::images::{Images, StoredImage, remember_blob};
 use crate::layers::{self, ImageLayer, overlay_form};
 use crate::view::{Kind, RootView, Seen, View};
@@ -31,6 +32,8 @@ const DOWNLOADS: usize = 3;
 pub(crate) struct Base {
     pub(crate) resolved: ResolvedImage,
     config_bytes: Vec<u8>,
+    /// The manifest as it came.
+    manifest: Option<Vec<u8>>,
     from: From,
 }
 
@@ -80,15 +83,17 @@ impl Resolver<'_> {
         let Some(image) = Images::new(self.store).by_name(name, platform)? else {
             return Ok(None);
         };
+        let shelf = Shelf { store: self.store, far: &Nowhere };
         for layer in &image.layers {
-            if !layers::is_there(self.store, layer)? {
+            if !shelf.is_reachable(layer, false)? {
                 return Ok(None);
             }
         }
         let digest = image.manifest.unwrap_or(image.id);
         let resolved = ResolvedImage { digest, config: image.config.clone() };
         let config_bytes = image.config_bytes.clone();
-        Ok(Some(Base { resolved, config_bytes, from: From::Store(Box::new(image)) }))
+        let from = From::Store(Box::new(image));
+        Ok(Some(Base { resolved, config_bytes, manifest: None, from }))
     }
 
     fn ask_registry(
@@ -113,7 +118,9 @@ impl Resolver<'_> {
             }
         }
         let digest = manifest.digest;
-        let manifest: Manifest = document("manifest", &manifest.bytes)?;
+        let manifest_bytes = Some(manifest.bytes);
+        let manifest: Manifest =
+            document("manifest", manifest_bytes.as_deref().unwrap_or_default())?;
         let mut config_bytes = Vec::new();
         let pinned = reference.with_digest(digest);
         self.registry.blob(&pinned, &manifest.config, &mut config_bytes, &mut |_| {})?;
@@ -121,7 +128,8 @@ impl Resolver<'_> {
         check_layers(&config, &manifest.layers)?;
         check_platform(&config, platform)?;
         let from = From::Registry { reference: pinned, layers: manifest.layers };
-        Ok(Base { resolved: ResolvedImage { digest, config }, config_bytes, from })
+        let resolved = ResolvedImage { digest, config };
+        Ok(Base { resolved, config_bytes, manifest: manifest_bytes, from })
     }
 }
 
@@ -188,7 +196,8 @@ fn archive(
             platform: platform.clone(),
         };
         let config = serde_json::from_slice(&config_bytes).unwrap_or_default();
-        Ok(Base { resolved: ResolvedImage { digest, config }, config_bytes, from })
+        let resolved = ResolvedImage { digest, config };
+        Ok(Base { resolved, config_bytes, manifest: None, from })
     };
     let base = with_archive(path, name, platform, read).map_err(|error| match error {
         BuildError::Image(error) => BaseImageError::Image(error),
@@ -200,6 +209,15 @@ fn archive(
 }
 
 impl Base {
+    /// Whether the image came from its registry, so that others can fetch it there.
+    pub(crate) fn is_of_registry(&self) -> bool {
+        match &self.from {
+            From::Registry { .. } => true,
+            From::Store(image) => image.manifest.is_some(),
+            From::Archive { .. } => false,
+        }
+    }
+
     /// Brings the image's layers into the store, where they are not there, and says what they
     /// are and which tree they give. `progress` gets a name for what comes in, bytes so far and
     /// in all.
@@ -257,7 +275,15 @@ impl Base {
             return Ok(());
         };
         let images = Images::new(store);
+        for blob in layers.iter().filter_map(|layer| layer.blob.as_ref()) {
+            crate::push::remember_source(store, &blob.digest, name)?;
+        }
         let manifest = Some(self.resolved.digest);
+        if let Some(bytes) = &self.manifest
+            && crate::images::known_blob(store, &self.resolved.digest)?.is_none()
+        {
+            remember_blob(store, &self.resolved.digest, &store.put(bytes)?)?;
+        }
         let image = images.keep(self.config_bytes.clone(), layers.to_vec(), manifest)?;
         images.tag(&image, name)
     }
@@ -366,17 +392,17 @@ impl Download<'_> {
 }
 
 /// Layers that come into the store one on top of the other.
-struct Incoming<'a> {
+pub(crate) struct Incoming<'a> {
     store: &'a dyn Store,
     cancel: &'a Cancel,
-    layers: Vec<ImageLayer>,
+    pub(crate) layers: Vec<ImageLayer>,
     values: Vec<Arc<Layer>>,
     diff_ids: Vec<Digest>,
     tree: TreeId,
 }
 
 impl<'a> Incoming<'a> {
-    fn new(store: &'a dyn Store, cancel: &'a Cancel) -> Result<Self, BuildError> {
+    pub(crate) fn new(store: &'a dyn Store, cancel: &'a Cancel) -> Result<Self, BuildError> {
         let tree = Directory::empty_root().keep(store)?;
         let (layers, values, diff_ids) = (Vec::new(), Vec::new(), Vec::new());
         Ok(Self { store, cancel, layers, values, diff_ids, tree })
@@ -393,7 +419,7 @@ impl<'a> Incoming<'a> {
     }
 
     /// Brings one layer into the store, from its blob, if it is not there.
-    fn layer<'b>(
+    pub(crate) fn layer<'b>(
         &mut self,
         diff_id: Digest,
         descriptor: &Descriptor,
@@ -462,9 +488,9 @@ impl<T: Write> Write for UntilCancelled<'_, T> {
 }
 
 /// What is below a layer that comes in.
-struct Lower<'a> {
-    store: &'a dyn Store,
-    below: RootView<'a>,
+pub(crate) struct Lower<'a> {
+    pub(crate) store: &'a dyn Store,
+    pub(crate) below: RootView<'a>,
 }
 
 impl LowerLayers for Lower<'_> {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use strata_cas::{Directory, Layer, LayerId, TreeId, TreePath};
+use strata_cas::{BlobId, Directory, Layer, LayerId, Record, TreeId, TreePath};
 use strata_dockerfile::Span;
 use strata_engine::{Outcome, Verification};
 use strata_plan::{CopyOp, GitSource, Op, Plan, RemoteSource, RunMount, Source, StepIndex};
@@ -15,6 +15,7 @@ use crate::layers::{self, ImageLayer, Payload, StackedRoot};
 use crate::nodes::Nodes;
 use crate::resolve::Base;
 use crate::selection::{self, Match, SelectError, Selection, select, select_fetched, select_path};
+use crate::shared::{Finished, Lookups};
 use crate::states::FailedState;
 use crate::view::{ContextView, RootView, View};
 use crate::{
@@ -63,7 +64,7 @@ impl<'a> Session<'a> {
             plan,
             bases,
             observe,
-            nodes: Nodes::new(builder.store),
+            nodes: Nodes::new(builder.store, Lookups::new(builder.caches, observe)),
             selected: HashMap::new(),
             forced: BTreeSet::new(),
             earlier: OnceLock::new(),
@@ -412,6 +413,25 @@ impl<'a> Session<'a> {
         self.failed.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// A step that is done, as other machines get it; none for one without a root of its own.
+    pub(crate) fn finished(
+        &self,
+        step: StepIndex,
+        record: Arc<Record>,
+        of_image: &BTreeSet<StepIndex>,
+    ) -> Option<Finished> {
+        let root = self.root(Some(step)).ok()?;
+        let planned = &self.plan.steps[step];
+        let of_registry = |_: &strata_oci::Reference| {
+            let Op::Image(op) = &planned.op else { return false };
+            let base = self.bases.iter().find(|(need, _)| *need == op.need);
+            base.is_some_and(|(_, base)| base.is_of_registry())
+        };
+        let origin = crate::shared::origin(planned, of_registry);
+        let of_image = of_image.contains(&step);
+        Some(Finished { record, stack: root.layers.clone(), origin, of_image })
+    }
+
     /// A layer's value, read once a build.
     fn value(&self, id: &LayerId) -> Result<Arc<Layer>, BuildError> {
         let mut values = self.values.lock().unwrap_or_else(PoisonError::into_inner);
@@ -421,6 +441,39 @@ impl<'a> Session<'a> {
         let layer = layers::load(self.builder.store, id)?;
         values.insert(*id, layer.clone());
         Ok(layer)
+    }
+
+    /// The directories that show a root, for a sandbox. Layers that are elsewhere are fetched.
+    pub(crate) fn lowers(&self, root: &StackedRoot) -> Result<Vec<PathBuf>, BuildError> {
+        self.builder.shelf().bring_all(&root.layers)?;
+        layers::snapshots(self.builder.store, &root.layers)
+    }
+
+    /// Fetches those layers of a source's root that have these blobs, if they are elsewhere.
+    pub(crate) fn fill<'b>(
+        &self,
+        from: &Source,
+        blobs: impl Iterator<Item = &'b BlobId>,
+    ) -> Result<(), BuildError> {
+        let Source::Step(step) = from else { return Ok(()) };
+        let store = self.builder.store;
+        let mut missing = BTreeSet::new();
+        for blob in blobs {
+            if !store.has(blob)? {
+                missing.insert(*blob);
+            }
+        }
+        if missing.is_empty() {
+            return Ok(());
+        }
+        let root = self.root(*step)?;
+        for (at, layer) in root.layers.iter().enumerate() {
+            let value = self.value(&layer.layer)?;
+            if value.blobs().any(|(blob, _)| missing.contains(&blob)) {
+                self.builder.shelf().bring(&root.layers[..=at])?;
+            }
+        }
+        Ok(())
     }
 
     /// A look into a step's root, times included.

@@ -48,6 +48,7 @@ impl Builder<'_> {
     /// When the image has no command, its layers can not be read, or the sandbox does not start.
     pub fn run(&self, image: &StoredImage, options: &RunOptions) -> Result<Status, BuildError> {
         let config = &image.config.config;
+        self.shelf().bring_all(&image.layers)?;
         let lowers = layers::snapshots(self.store, &image.layers)?;
         let staging = self.store.stage()?;
         let user = options.user.as_deref().unwrap_or(&config.user);

@@ -203,25 +203,37 @@ impl strata_engine::Step for BuildStep<'_> {
     }
 
     fn usable(&self, record: &Record) -> Result<bool, BuildError> {
-        let store = self.session.builder.store;
-        if !store.has(&record.tree.blob())? {
-            return Ok(false);
-        }
+        let shelf = self.session.builder.shelf();
         let Ok(payload) = Payload::decode(&record.payload) else { return Ok(false) };
         for layer in &payload.layers {
             // What a command made lies in its snapshot alone; what is copied lies elsewhere too.
             let is_made = matches!(self.planned().op, Op::Run(_));
-            if !layers::is_there(store, layer)?
-                || (is_made && !layers::files_are_there(store, &layer.layer)?)
-            {
+            if !shelf.is_reachable(layer, is_made)? {
                 return Ok(false);
             }
+        }
+        if !shelf.store.has(&record.tree.blob())? && !self.grow(record, &payload)? {
+            return Ok(false);
         }
         if let Op::Image(op) = &self.planned().op
             && let Some((need, base)) = self.session.bases.iter().find(|(need, _)| *need == op.need)
         {
-            base.keep(store, need, &payload.layers)?;
+            base.keep(shelf.store, need, &payload.layers)?;
         }
         Ok(true)
+    }
+}
+
+impl BuildStep<'_> {
+    /// Makes the tree that a record names from what its layers change, which is all that comes
+    /// from another machine. Whether it is that tree.
+    fn grow(&self, record: &Record, payload: &Payload) -> Result<bool, BuildError> {
+        let store = self.session.builder.store;
+        let mut tree = self.parent()?.tree;
+        for layer in &payload.layers {
+            let value = layers::load(store, &layer.layer)?;
+            tree = strata_cas::apply(store, Some(&tree), &value)?;
+        }
+        Ok(tree == record.tree)
     }
 }

@@ -53,29 +53,90 @@ pub struct OutgoingImage<'a> {
     pub layers: Vec<OutgoingLayer<'a>>,
 }
 
+/// What goes out under some names: one image, or an index over several with what belongs to them.
+#[derive(Clone)]
+pub struct Parcel<'a> {
+    /// Its names; it may have none.
+    pub names: Vec<Reference>,
+    /// The manifest or index that the names stand for.
+    pub root: Descriptor,
+    /// Manifests, indexes and configs, the root's among them.
+    pub documents: Vec<Vec<u8>>,
+    /// The blobs of layers.
+    pub layers: Vec<OutgoingLayer<'a>>,
+    /// The image that Docker's own archives list: its config and its layers.
+    pub main: Option<(Digest, Vec<Digest>)>,
+}
+
+/// Puts images into parcels: those with equal names that follow each other are one image for
+/// several platforms.
+pub fn parcels<'a>(images: &[OutgoingImage<'a>]) -> Result<Vec<Parcel<'a>>, ImageError> {
+    let mut parcels = Vec::new();
+    let mut rest = images;
+    while let Some((first, others)) = rest.split_first() {
+        let same =
+            others.iter().take_while(|other| !first.names.is_empty() && other.names == first.names);
+        let (group, others) = rest.split_at(1 + same.count());
+        rest = others;
+        parcels.push(parcel(first, group)?);
+    }
+    Ok(parcels)
+}
+
+fn parcel<'a>(
+    first: &OutgoingImage<'a>,
+    group: &[OutgoingImage<'a>],
+) -> Result<Parcel<'a>, ImageError> {
+    let documents =
+        |image: &OutgoingImage<'_>| [image.manifest.bytes.clone(), image.config.clone()];
+    let mut documents: Vec<Vec<u8>> = group.iter().flat_map(documents).collect();
+    let root = match group {
+        [only] => {
+            Descriptor { platform: Some(only.platform.clone()), ..descriptor(&only.manifest) }
+        }
+        several => {
+            let several: Vec<(Platform, ManifestBytes)> = several
+                .iter()
+                .map(|image| (image.platform.clone(), image.manifest.clone()))
+                .collect();
+            let index = manifest::index(&several)?;
+            let root = descriptor(&index);
+            documents.push(index.bytes);
+            root
+        }
+    };
+    let digests = first.layers.iter().map(|layer| layer.descriptor.digest).collect();
+    Ok(Parcel {
+        names: first.names.clone(),
+        root,
+        documents,
+        layers: group.iter().flat_map(|image| image.layers.clone()).collect(),
+        main: Some((Digest::of(&first.config), digests)),
+    })
+}
+
 /// Writes an OCI layout as a tar, as `buildx -o type=oci` does.
-pub fn write_oci_archive(
-    images: &[OutgoingImage<'_>],
-    out: &mut dyn Write,
-) -> Result<(), ImageError> {
+pub fn write_oci_archive(parcels: &[Parcel<'_>], out: &mut dyn Write) -> Result<(), ImageError> {
     let mut files = Files::default();
-    let descriptors = files.images(images)?;
+    let descriptors = files.parcels(parcels);
     files.layout(descriptors)?;
     write_tar(&files, out)
 }
 
 /// Writes an OCI layout into a directory, which is made if it is missing. Images that are there
 /// under other names stay; blobs that are there are not written again.
-pub fn write_oci_directory(
-    images: &[OutgoingImage<'_>],
-    directory: &Path,
-) -> Result<(), ImageError> {
+pub fn write_oci_directory(parcels: &[Parcel<'_>], directory: &Path) -> Result<(), ImageError> {
     let mut files = Files::default();
-    let descriptors = files.images(images)?;
+    let descriptors = files.parcels(parcels);
     let error = |path: &Path| ImageError::io(format!("write `{}`", path.display()));
     std::fs::create_dir_all(directory.join("blobs/sha256")).map_err(error(directory))?;
     let kept = kept_images(directory, &descriptors)?;
     files.layout([kept, descriptors].concat())?;
+    write_files(&files, directory)
+}
+
+fn write_files(files: &Files<'_>, directory: &Path) -> Result<(), ImageError> {
+    let error = |path: &Path| ImageError::io(format!("write `{}`", path.display()));
     for (name, content) in &files.by_name {
         let path = directory.join(name);
         let is_there = std::fs::metadata(&path)
@@ -96,25 +157,46 @@ pub fn write_oci_directory(
 
 /// Writes an archive that `docker load` and `podman load` read, whatever their age: Docker's
 /// `manifest.json` and an OCI layout over the same blobs.
-pub fn write_docker_archive(
-    image: &OutgoingImage<'_>,
+pub fn write_docker_archive(parcels: &[Parcel<'_>], out: &mut dyn Write) -> Result<(), ImageError> {
+    let mut files = Files::default();
+    let descriptors = files.parcels(parcels);
+    files.layout(descriptors)?;
+    write_listed(files, parcels, out)
+}
+
+/// Writes what Docker's own store needs of an image whose lowest layers it has: the list and the
+/// layers from the `known`th on. Docker takes the others from its store, whatever the archive has.
+pub fn write_docker_delta(
+    parcel: &Parcel<'_>,
+    known: usize,
     out: &mut dyn Write,
 ) -> Result<(), ImageError> {
     let mut files = Files::default();
-    let descriptors = files.images(std::slice::from_ref(image))?;
-    files.layout(descriptors)?;
-    let tags = image.names.iter().filter(|name| name.tag.is_some());
-    let tags = tags.map(|name| Reference { digest: None, ..name.clone() }.familiar());
-    let listed = Listed {
-        config: blob_path(&Digest::of(&image.config)).to_string(),
-        repo_tags: Some(tags.collect()),
-        layers: image
-            .layers
-            .iter()
-            .map(|layer| blob_path(&layer.descriptor.digest).to_string())
-            .collect(),
-    };
-    files.add("manifest.json", encode("`manifest.json`", &[listed])?);
+    let layers = parcel.main.iter().flat_map(|(_, layers)| layers);
+    let wanted: Vec<&Digest> = layers.skip(known).collect();
+    let layers = parcel.layers.iter();
+    let layers = layers.filter(|layer| wanted.contains(&&layer.descriptor.digest)).cloned();
+    files.parcels(&[Parcel { layers: layers.collect(), ..parcel.clone() }]);
+    write_listed(files, std::slice::from_ref(parcel), out)
+}
+
+/// Adds Docker's own list of images.
+fn write_listed(
+    mut files: Files<'_>,
+    parcels: &[Parcel<'_>],
+    out: &mut dyn Write,
+) -> Result<(), ImageError> {
+    let listed = parcels.iter().filter_map(|parcel| {
+        let (config, layers) = parcel.main.as_ref()?;
+        let tags = parcel.names.iter().filter(|name| name.tag.is_some());
+        let tags = tags.map(|name| Reference { digest: None, ..name.clone() }.familiar());
+        Some(Listed {
+            config: blob_path(config).to_string(),
+            repo_tags: Some(tags.collect()),
+            layers: layers.iter().map(|layer| blob_path(layer).to_string()).collect(),
+        })
+    });
+    files.add("manifest.json", encode("`manifest.json`", &listed.collect::<Vec<_>>())?);
     write_tar(&files, out)
 }
 
@@ -159,45 +241,18 @@ impl<'a> Files<'a> {
         self.add(&blob_path(&Digest::of(&bytes)).to_string(), bytes);
     }
 
-    /// Adds the blobs of all images and gives the entries of the layout's index.
-    fn images(&mut self, images: &[OutgoingImage<'a>]) -> Result<Vec<Descriptor>, ImageError> {
+    /// Adds the blobs of all parcels and gives the entries of the layout's index.
+    fn parcels(&mut self, parcels: &[Parcel<'a>]) -> Vec<Descriptor> {
         let mut descriptors = Vec::new();
-        let mut rest = images;
-        while let Some((first, others)) = rest.split_first() {
-            let same = others
-                .iter()
-                .take_while(|other| !first.names.is_empty() && other.names == first.names);
-            let (group, others) = rest.split_at(1 + same.count());
-            rest = others;
-            group.iter().for_each(|image| self.image(image));
-            let named = match group {
-                [only] => {
-                    let platform = Some(only.platform.clone());
-                    Descriptor { platform, ..descriptor(&only.manifest) }
-                }
-                several => {
-                    let several: Vec<(Platform, ManifestBytes)> = several
-                        .iter()
-                        .map(|image| (image.platform.clone(), image.manifest.clone()))
-                        .collect();
-                    let index = manifest::index(&several)?;
-                    let descriptor = descriptor(&index);
-                    self.add_blob(index.bytes);
-                    descriptor
-                }
-            };
-            descriptors.extend(under_names(named, &first.names));
+        for parcel in parcels {
+            parcel.documents.iter().for_each(|document| self.add_blob(document.clone()));
+            for layer in &parcel.layers {
+                let name = blob_path(&layer.descriptor.digest).to_string();
+                self.by_name.insert(name, Content::Layer(layer.clone()));
+            }
+            descriptors.extend(under_names(parcel.root.clone(), &parcel.names));
         }
-        Ok(descriptors)
-    }
-
-    fn image(&mut self, image: &OutgoingImage<'a>) {
-        self.add_blob(image.manifest.bytes.clone());
-        self.add_blob(image.config.clone());
-        for layer in &image.layers {
-            let name = blob_path(&layer.descriptor.digest).to_string();
-            self.by_name.insert(name, Content::Layer(layer.clone()));
-        }
+        descriptors
     }
 
     fn layout(&mut self, manifests: Vec<Descriptor>) -> Result<(), ImageError> {

@@ -101,11 +101,7 @@ impl<W: Write> Encoder<W> {
     /// With a level of the format (gzip 0 to 9, 6 by default; zstd 1 to 22, 3 by default); a
     /// level beyond its format's is the nearest one. [`Compression::None`] passes bytes on.
     pub fn new(out: W, compression: Compression, level: Option<i32>) -> Self {
-        let level = match compression {
-            Compression::None => 0,
-            Compression::Gzip => level.unwrap_or(6).clamp(0, 9),
-            Compression::Zstd => level.unwrap_or(3).clamp(1, 22),
-        };
+        let level = level_of(compression, level);
         let underway = VecDeque::new();
         Self { out, compression, level, block: Vec::new(), underway, has_written: false }
     }
@@ -185,8 +181,21 @@ fn wait(block: &Receiver<io::Result<Vec<u8>>>) -> io::Result<Vec<u8>> {
     }
 }
 
+/// The level that is meant; one beyond the format's is the nearest one.
+pub(crate) fn level_of(compression: Compression, level: Option<i32>) -> i32 {
+    match compression {
+        Compression::None => 0,
+        Compression::Gzip => level.unwrap_or(6).clamp(0, 9),
+        Compression::Zstd => level.unwrap_or(3).clamp(1, 22),
+    }
+}
+
 /// One whole member or frame. Its header has no time and no name.
-fn compress_block(block: &[u8], compression: Compression, level: i32) -> io::Result<Vec<u8>> {
+pub(crate) fn compress_block(
+    block: &[u8],
+    compression: Compression,
+    level: i32,
+) -> io::Result<Vec<u8>> {
     match compression {
         Compression::None => Ok(block.to_vec()),
         Compression::Gzip => {

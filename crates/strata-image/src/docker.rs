@@ -56,10 +56,21 @@ impl DockerArchive {
         self.listed.iter().flat_map(|listed| listed.repo_tags.clone().unwrap_or_default()).collect()
     }
 
+    /// All of its images with their names.
+    pub fn images(&self) -> Result<Vec<(Vec<String>, DockerImage<'_>)>, ImageError> {
+        let image = |listed: &Listed| {
+            Ok((listed.repo_tags.clone().unwrap_or_default(), self.read(listed)?))
+        };
+        self.listed.iter().map(image).collect()
+    }
+
     /// Finds an image. A digest is its id, the digest of its config. The digests of layers that
     /// lie there compressed are computed, which reads them.
     pub fn image(&self, selector: &Selector) -> Result<DockerImage<'_>, ImageError> {
-        let listed = self.find(selector)?;
+        self.read(self.find(selector)?)
+    }
+
+    fn read(&self, listed: &Listed) -> Result<DockerImage<'_>, ImageError> {
         let config = self.document(&listed.config)?;
         let parsed: ImageConfig = parse(&config, &format!("`{}`", listed.config))?;
         let diff_ids = parsed.rootfs.diff_ids;

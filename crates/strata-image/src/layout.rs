@@ -54,6 +54,9 @@ impl std::fmt::Display for Selector {
     }
 }
 
+/// An entry of a layout's own index: its names, what finds it, the platforms that it says.
+pub type LayoutEntry = (Vec<String>, Selector, Vec<Platform>);
+
 /// An OCI layout that is open for reading.
 #[derive(Debug)]
 pub struct OciLayout {
@@ -89,6 +92,40 @@ impl OciLayout {
     /// What the layout's own index has.
     pub fn index(&self) -> &Index {
         &self.index
+    }
+
+    /// The entries of the layout's own index: full names and tags that they carry, the selector
+    /// that finds them, and the platforms that they have images for, where that is said.
+    pub fn entries(&self) -> Result<Vec<LayoutEntry>, ImageError> {
+        let mut entries: Vec<LayoutEntry> = Vec::new();
+        for descriptor in &self.index.manifests {
+            let is_attestation = descriptor.platform.as_ref().is_some_and(|it| it.os == "unknown");
+            if is_attestation {
+                continue;
+            }
+            let names = [IMAGE_NAME, REF_NAME].iter();
+            let name = names.filter_map(|key| descriptor.annotations.get(*key)).next().cloned();
+            let selector = Selector::Digest(descriptor.digest);
+            match entries.iter_mut().find(|(_, other, _)| *other == selector) {
+                Some((names, _, _)) => names.extend(name),
+                None => {
+                    let platforms = self.platforms(descriptor)?;
+                    entries.push((name.into_iter().collect(), selector, platforms));
+                }
+            }
+        }
+        Ok(entries)
+    }
+
+    fn platforms(&self, descriptor: &Descriptor) -> Result<Vec<Platform>, ImageError> {
+        match &*descriptor.media_type {
+            media_type::INDEX | media_type::DOCKER_INDEX => {
+                let bytes = self.small_blob(descriptor, "an index")?;
+                let index: Index = parse(&bytes, &format!("index {}", descriptor.digest))?;
+                Ok(index.platforms())
+            }
+            _ => Ok(descriptor.platform.clone().into_iter().collect()),
+        }
     }
 
     /// Finds an image for a platform.

@@ -46,6 +46,7 @@ mod manifest;
 mod materialise;
 mod members;
 mod pack;
+mod pieces;
 mod shape;
 mod source;
 mod sparse;
@@ -53,17 +54,20 @@ mod unpack;
 mod verify;
 
 pub use archive::{
-    LayerSource, OutgoingImage, OutgoingLayer, write_docker_archive, write_oci_archive,
-    write_oci_directory,
+    LayerSource, OutgoingImage, OutgoingLayer, Parcel, parcels, write_docker_archive,
+    write_docker_delta, write_oci_archive, write_oci_directory,
 };
 pub use compress::{CUT_BYTES, Decoder, Encoder, Format, detect, is_archive};
 pub use destination::OverlayForm;
 pub use docker::{DockerArchive, DockerImage};
 pub use error::ImageError;
-pub use layout::{LayoutImage, OciLayout, Selector};
+pub use layout::{LayoutEntry, LayoutImage, OciLayout, Selector};
 pub use lower::{LowerItem, LowerLayers};
-pub use manifest::{ManifestFlavour, config_bytes, index, manifest};
+pub use manifest::{
+    ManifestFlavour, annotated_index, annotated_manifest, config_bytes, descriptor, index, manifest,
+};
 pub use materialise::materialise;
 pub use pack::{describe, pack};
+pub use pieces::{CompressedLayer, KnownPieces, LARGE_FILE_BYTES, Piece, compress_layer};
 pub use source::ImageSource;
 pub use unpack::{Limits, UnpackOptions, Unpacked, unpack};

@@ -1,6 +1,8 @@
 //! Manifests and indexes as bytes: canonical JSON, since their SHA-256 is the image's name. Field
 //! order is that of the OCI specifications' own structs, maps are sorted, no white space.
 
+use std::collections::BTreeMap;
+
 use strata_oci::{
     Compression, Descriptor, Digest, ImageConfig, Index, Manifest, ManifestBytes, Platform,
     media_type,
@@ -55,6 +57,16 @@ pub fn manifest(
     config: &[u8],
     layers: &[Descriptor],
 ) -> Result<ManifestBytes, ImageError> {
+    annotated_manifest(flavour, config, layers, BTreeMap::new())
+}
+
+/// The same, with annotations.
+pub fn annotated_manifest(
+    flavour: ManifestFlavour,
+    config: &[u8],
+    layers: &[Descriptor],
+    annotations: BTreeMap<String, String>,
+) -> Result<ManifestBytes, ImageError> {
     let layer = |layer: &Descriptor| match Compression::of_media_type(&layer.media_type) {
         Some(compression) if !layer.media_type.contains("foreign") => {
             Descriptor { media_type: flavour.layer(compression).to_owned(), ..layer.clone() }
@@ -66,7 +78,7 @@ pub fn manifest(
         media_type: Some(flavour.manifest().to_owned()),
         config: Descriptor::of(flavour.config(), config),
         layers: layers.iter().map(layer).collect(),
-        annotations: Default::default(),
+        annotations,
     };
     named(flavour.manifest(), encode("a manifest", &manifest)?)
 }
@@ -77,20 +89,28 @@ pub fn index(manifests: &[(Platform, ManifestBytes)]) -> Result<ManifestBytes, I
         platform: Some(platform.clone()),
         ..descriptor(manifest)
     };
+    annotated_index(manifests.iter().map(describe).collect(), BTreeMap::new())
+}
+
+/// The index over these manifests, with annotations. It is Docker's where all of them are.
+pub fn annotated_index(
+    manifests: Vec<Descriptor>,
+    annotations: BTreeMap<String, String>,
+) -> Result<ManifestBytes, ImageError> {
     let is_docker = !manifests.is_empty()
-        && manifests.iter().all(|(_, one)| one.media_type == media_type::DOCKER_MANIFEST);
+        && manifests.iter().all(|one| one.media_type == media_type::DOCKER_MANIFEST);
     let media_type = if is_docker { media_type::DOCKER_INDEX } else { media_type::INDEX };
     let index = Index {
         schema_version: 2,
         media_type: Some(media_type.to_owned()),
-        manifests: manifests.iter().map(describe).collect(),
-        annotations: Default::default(),
+        manifests,
+        annotations,
     };
     named(media_type, encode("an index", &index)?)
 }
 
 /// What names a manifest in an index.
-pub(crate) fn descriptor(manifest: &ManifestBytes) -> Descriptor {
+pub fn descriptor(manifest: &ManifestBytes) -> Descriptor {
     Descriptor::of(&manifest.media_type, &manifest.bytes)
 }
 

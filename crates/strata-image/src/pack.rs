@@ -29,7 +29,8 @@ const OUT_BUFFER_BYTES: usize = 64 << 10;
 /// hold: a file with something below it, a hard link without target, a name with `.wh.` in front.
 pub fn pack(layer: &Layer, blobs: &dyn BlobStore, out: &mut dyn Write) -> Result<(), ImageError> {
     shape::check(layer)?;
-    let mut writer = Writer { layer, blobs, out: BufWriter::with_capacity(OUT_BUFFER_BYTES, out) };
+    let out: BufWriter<&mut dyn Write> = BufWriter::with_capacity(OUT_BUFFER_BYTES, &mut *out);
+    let mut writer = Writer { layer, blobs, out, heads_only: false };
     let mut windows = windows(layer.changes());
     let mut next = windows.next().map(|window| (window.clone(), writer.fetch(window)));
     while let Some((window, contents)) = next.take() {
@@ -54,6 +55,21 @@ pub fn describe(layer: &Layer, blobs: &dyn BlobStore) -> Result<(Digest, u64), I
     let mut hasher = DigestHasher::default();
     pack(layer, blobs, &mut hasher)?;
     Ok(hasher.finish())
+}
+
+/// What stands in the tar for one change, but for a file's content and its padding.
+pub(crate) fn head(
+    layer: &Layer,
+    blobs: &dyn BlobStore,
+    index: usize,
+) -> Result<Vec<u8>, ImageError> {
+    let mut bytes = Vec::with_capacity(BLOCK);
+    let out = BufWriter::with_capacity(4 * BLOCK, &mut bytes as &mut dyn Write);
+    let mut writer = Writer { layer, blobs, out, heads_only: true };
+    writer.change(index, None)?;
+    writer.out.flush().map_err(write_error)?;
+    drop(writer);
+    Ok(bytes)
 }
 
 type Window = std::ops::Range<usize>;
@@ -107,6 +123,8 @@ struct Writer<'a> {
     layer: &'a Layer,
     blobs: &'a dyn BlobStore,
     out: BufWriter<&'a mut dyn Write>,
+    /// Whether files' contents are left out.
+    heads_only: bool,
 }
 
 impl Writer<'_> {
@@ -115,17 +133,22 @@ impl Writer<'_> {
     }
 
     fn window(&mut self, window: Window, contents: Contents) -> Result<(), ImageError> {
+        window.zip(contents).try_for_each(|(index, content)| self.change(index, content))
+    }
+
+    fn change(
+        &mut self,
+        index: usize,
+        content: Option<Result<Vec<u8>, ImageError>>,
+    ) -> Result<(), ImageError> {
         let layer = self.layer;
-        for (index, content) in window.zip(contents) {
-            let path = &layer.changes()[index].path;
-            match &*shape::action(layer.changes(), index) {
-                Action::Remove => self.whiteout(path)?,
-                Action::Set { item, metadata, modified } => {
-                    self.item(path, item, metadata, *modified, content)?;
-                }
+        let path = &layer.changes()[index].path;
+        match &*shape::action(layer.changes(), index) {
+            Action::Remove => self.whiteout(path),
+            Action::Set { item, metadata, modified } => {
+                self.item(path, item, metadata, *modified, content)
             }
         }
-        Ok(())
     }
 
     fn item(
@@ -213,6 +236,9 @@ impl Writer<'_> {
         size: u64,
         content: Option<Result<Vec<u8>, ImageError>>,
     ) -> Result<(), ImageError> {
+        if self.heads_only {
+            return Ok(());
+        }
         let count = match content {
             Some(bytes) => {
                 let bytes = bytes?;

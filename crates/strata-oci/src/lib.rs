@@ -16,6 +16,7 @@
 //! # Ok::<(), strata_oci::InvalidReference>(())
 //! ```
 
+mod cache;
 mod config;
 mod digest;
 mod manifest;
@@ -23,9 +24,10 @@ mod platform;
 mod reference;
 mod registry;
 
+pub use cache::SharedCache;
 pub use config::{Healthcheck, History, ImageConfig, RootFs, RuntimeConfig};
 pub use digest::{Digest, DigestHasher, InvalidDigest};
 pub use manifest::{Compression, Descriptor, Index, Manifest, media_type};
 pub use platform::{InvalidPlatform, Platform};
 pub use reference::{InvalidReference, Reference};
-pub use registry::{ManifestBytes, Registry, RegistryError};
+pub use registry::{BlobBytes, ManifestBytes, PushRegistry, Pushed, Registry, RegistryError};

@@ -1,6 +1,6 @@
 //! The registry as the rest of strata sees it.
 
-use std::io::Write;
+use std::io::{self, Write};
 
 use crate::{Descriptor, Digest, Reference};
 
@@ -75,5 +75,44 @@ pub trait Registry: Send + Sync {
         blob: &Descriptor,
         sink: &mut dyn Write,
         progress: &mut dyn FnMut(u64),
+    ) -> Result<(), RegistryError>;
+}
+
+/// What it took for a repository to have a blob.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pushed {
+    /// It was there.
+    Present,
+    /// The registry took it over from another repository of its own.
+    Mounted,
+    /// Its bytes were sent.
+    Sent,
+}
+
+/// Gives a blob's bytes, from the first to the last, each time it is called.
+pub type BlobBytes<'a> = dyn Fn(&mut dyn Write) -> io::Result<()> + 'a;
+
+/// Where images are pushed to.
+pub trait PushRegistry: Send + Sync {
+    /// The digest of the manifest under a name, if there is one; its bytes are not fetched.
+    fn manifest_digest(&self, name: &Reference) -> Result<Option<Digest>, RegistryError>;
+
+    /// Sees to it that the name's repository has a blob. `near` are other repositories of the
+    /// same registry that may have it. `bytes` is called only where it has to be sent, and again
+    /// after a failure; `progress` gets the bytes so far. What is not as described is not pushed.
+    fn push_blob(
+        &self,
+        name: &Reference,
+        blob: &Descriptor,
+        near: &[Reference],
+        bytes: &BlobBytes<'_>,
+        progress: &mut dyn FnMut(u64),
+    ) -> Result<Pushed, RegistryError>;
+
+    /// Puts a manifest or index under a name: its tag, or its digest where it has none.
+    fn push_manifest(
+        &self,
+        name: &Reference,
+        manifest: &ManifestBytes,
     ) -> Result<(), RegistryError>;
 }

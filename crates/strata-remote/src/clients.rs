@@ -20,13 +20,30 @@ pub(crate) fn http_client(
     certificates: &[CertificateDer<'static>],
     redirects: redirect::Policy,
 ) -> Result<reqwest::Client, Failure> {
+    let builder =
+        builder(settings, certificates)?.read_timeout(settings.timeouts.idle).redirect(redirects);
+    builder.build().map_err(|error| unusable(&error))
+}
+
+/// The HTTP client for uploads. It has no limit on the time until an answer, which would be one
+/// on the upload as a whole: whether it moves on is watched where it is fed.
+pub(crate) fn upload_client(
+    settings: &RegistrySettings,
+    certificates: &[CertificateDer<'static>],
+) -> Result<reqwest::Client, Failure> {
+    let builder = builder(settings, certificates)?.redirect(redirect::Policy::none());
+    builder.build().map_err(|error| unusable(&error))
+}
+
+fn builder(
+    settings: &RegistrySettings,
+    certificates: &[CertificateDer<'static>],
+) -> Result<reqwest::ClientBuilder, Failure> {
     let certificates: Result<Vec<_>, _> =
         certificates.iter().map(|der| reqwest::Certificate::from_der(der)).collect();
     let mut builder = reqwest::Client::builder()
         .user_agent(settings.user_agent)
         .connect_timeout(settings.timeouts.connect)
-        .read_timeout(settings.timeouts.idle)
-        .redirect(redirects)
         .tls_certs_merge(certificates.map_err(|error| unusable(&error))?)
         .no_proxy();
     let ProxySettings { http, https, exceptions } = &settings.proxy;
@@ -40,7 +57,7 @@ pub(crate) fn http_client(
             proxy.map_err(|_| Failure::Failed("the proxy's address is wrong".to_owned()))?;
         builder = builder.proxy(proxy.no_proxy(NoProxy::from_string(&exceptions)));
     }
-    builder.build().map_err(|error| unusable(&error))
+    Ok(builder)
 }
 
 /// How registries may redirect: not from https to http. Credentials stay with their host: the

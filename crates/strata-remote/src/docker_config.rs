@@ -150,12 +150,100 @@ fn host_of(key: &str) -> String {
     }
 }
 
-/// Runs `docker-credential-NAME get` for a host. None when it knows nothing of the host.
+/// The text of a `config.json` with the login for a host set or, without credentials, removed. All
+/// else in it stays.
 ///
 /// # Errors
 ///
-/// When the helper can not be run, fails, or answers with nonsense.
-pub fn ask_helper(name: &str, host: &str) -> Result<Option<Credentials>, HelperError> {
+/// When it is not JSON of that shape.
+pub fn with_login(
+    text: &[u8],
+    host: &str,
+    credentials: Option<&Credentials>,
+) -> Result<Vec<u8>, InvalidDockerConfig> {
+    DockerConfig::parse(text)?;
+    let invalid = |error: serde_json::Error| InvalidDockerConfig { reason: error.to_string() };
+    let mut document: serde_json::Value = serde_json::from_slice(text).map_err(invalid)?;
+    if !document["auths"].is_object() {
+        document["auths"] = serde_json::json!({});
+    }
+    if let Some(auths) = document["auths"].as_object_mut() {
+        auths.retain(|key, _| host_of(key) != host_of(host));
+        let login = credentials.map(|credentials| match credentials {
+            Credentials::Password { username, secret } => {
+                let pair = format!("{username}:{}", secret.reveal());
+                serde_json::json!({"auth": base64::encode(pair.as_bytes())})
+            }
+            Credentials::IdentityToken(token) => {
+                serde_json::json!({"identitytoken": token.reveal()})
+            }
+        });
+        if let Some(login) = login {
+            auths.insert(key_of(host).to_owned(), login);
+        }
+    }
+    let mut text = serde_json::to_vec_pretty(&document).map_err(invalid)?;
+    text.push(b'\n');
+    Ok(text)
+}
+
+/// Docker's key for a host.
+fn key_of(host: &str) -> &str {
+    if host == "docker.io" { DOCKER_HUB_KEY } else { host }
+}
+
+/// Has a helper keep the credentials for a host (`docker-credential-NAME store`).
+///
+/// # Errors
+///
+/// When the helper can not be run or fails.
+pub fn keep_in_helper(
+    name: &str,
+    host: &str,
+    credentials: &Credentials,
+) -> Result<(), HelperError> {
+    let (username, secret) = match credentials {
+        Credentials::Password { username, secret } => (username.as_str(), secret),
+        Credentials::IdentityToken(secret) => (IDENTITY_TOKEN_USER, secret),
+    };
+    let question = serde_json::json!({
+        "ServerURL": key_of(host), "Username": username, "Secret": secret.reveal(),
+    });
+    tell_helper(name, host, "store", question.to_string().as_bytes())
+}
+
+/// Has a helper forget the credentials for a host (`docker-credential-NAME erase`).
+///
+/// # Errors
+///
+/// When the helper can not be run or fails.
+pub fn erase_in_helper(name: &str, host: &str) -> Result<(), HelperError> {
+    tell_helper(name, host, "erase", key_of(host).as_bytes())
+}
+
+fn tell_helper(name: &str, host: &str, what: &str, question: &[u8]) -> Result<(), HelperError> {
+    let output = run_helper(name, what, question)?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let said = [output.stdout, output.stderr].map(|it| String::from_utf8_lossy(&it).into_owned());
+    if what == "erase" && said.iter().any(|text| text.contains("credentials not found")) {
+        return Ok(());
+    }
+    let reason = said.iter().find(|text| !text.trim().is_empty());
+    let reason = reason.map_or("it says nothing", String::as_str);
+    Err(HelperError::Answer {
+        name: name.to_owned(),
+        host: host.to_owned(),
+        reason: crate::failure::printable(reason.trim()),
+    })
+}
+
+fn run_helper(
+    name: &str,
+    what: &str,
+    question: &[u8],
+) -> Result<std::process::Output, HelperError> {
     let run = |source| HelperError::Run { name: name.to_owned(), source };
     if name.is_empty() || name.contains(['/', '\\', '\0']) {
         return Err(run(io::Error::new(
@@ -164,18 +252,26 @@ pub fn ask_helper(name: &str, host: &str) -> Result<Option<Credentials>, HelperE
         )));
     }
     let mut child = Command::new(format!("docker-credential-{name}"))
-        .arg("get")
+        .arg(what)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
         .map_err(run)?;
-    let question = if host == "docker.io" { DOCKER_HUB_KEY } else { host };
     if let Some(mut stdin) = child.stdin.take() {
         // A helper that does not read its question fails in its own words.
-        let _ = stdin.write_all(question.as_bytes());
+        let _ = stdin.write_all(question);
     }
-    let output = child.wait_with_output().map_err(run)?;
+    child.wait_with_output().map_err(run)
+}
+
+/// Runs `docker-credential-NAME get` for a host. None when it knows nothing of the host.
+///
+/// # Errors
+///
+/// When the helper can not be run, fails, or answers with nonsense.
+pub fn ask_helper(name: &str, host: &str) -> Result<Option<Credentials>, HelperError> {
+    let output = run_helper(name, "get", key_of(host).as_bytes())?;
     read_answer(name, host, output.status.success(), &output.stdout, &output.stderr)
 }
 
@@ -267,6 +363,24 @@ mod tests {
         for text in ["{}", r#"{"auths":null,"credHelpers":null,"credsStore":null}"#] {
             assert!(DockerConfig::parse(text.as_bytes()).is_ok(), "{text}");
         }
+    }
+
+    #[test]
+    fn logins_come_and_go_and_all_else_stays() {
+        let text = br#"{"HttpHeaders":{"x":"y"},"auths":{"lan:5000":{"auth":"YTpi"}}}"#;
+        let secret = Secret::new("p:w");
+        let login = Credentials::Password { username: "bob".to_owned(), secret };
+        let text = with_login(text, "docker.io", Some(&login)).expect("a config");
+        let config = DockerConfig::parse(&text).expect("a config");
+        assert_eq!(show(config.login("docker.io")), "bob:p:w");
+        assert_eq!(show(config.login("lan:5000")), "a:b");
+        let shown = String::from_utf8(text.clone()).expect("text");
+        assert!(shown.contains("https://index.docker.io/v1/") && shown.contains("HttpHeaders"));
+        let text = with_login(&text, "docker.io", None).expect("a config");
+        let config = DockerConfig::parse(&text).expect("a config");
+        assert_eq!(show(config.login("docker.io")), "none");
+        assert_eq!(show(config.login("lan:5000")), "a:b");
+        assert!(with_login(b"[]", "a", None).is_err());
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //! block. It knows nothing of HTTP.
 
 use std::future::Future;
-use std::io;
+use std::io::{self, Write};
 use std::sync::mpsc as blocking;
 use std::thread::JoinHandle;
 
@@ -10,6 +10,8 @@ use bytes::Bytes;
 use tokio::runtime::{Builder, Handle};
 use tokio::sync::{mpsc, oneshot};
 
+/// How large the pieces of a stream are that goes out, in bytes.
+const PIECE_BYTES: usize = 64 << 10;
 /// How many pieces of a stream (some 16 KiB each) may wait for a slow caller.
 const PIECES_IN_FLIGHT: usize = 32;
 
@@ -69,6 +71,55 @@ impl Door {
             }
         }
         outcome.recv().ok()
+    }
+
+    /// Runs a future that takes bytes, and gives them on this thread. The outer value is None when
+    /// the future panicked, the second one how giving ended: when the future has enough, giving
+    /// fails with `BrokenPipe`.
+    pub(crate) fn feed<T: Send + 'static, F>(
+        &self,
+        sink: impl FnOnce(mpsc::Receiver<Bytes>) -> F,
+        give: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+    ) -> (Option<T>, io::Result<()>)
+    where
+        F: Future<Output = T> + Send + 'static,
+    {
+        let (pieces, arrivals) = mpsc::channel(PIECES_IN_FLIGHT);
+        let (sender, outcome) = blocking::sync_channel(1);
+        let future = sink(arrivals);
+        self.handle.spawn(async move {
+            let _ = sender.send(future.await);
+        });
+        let mut feeder = Feeder { pieces, waiting: Vec::with_capacity(PIECE_BYTES) };
+        let given = give(&mut feeder).and_then(|()| feeder.flush());
+        drop(feeder);
+        (outcome.recv().ok(), given)
+    }
+}
+
+/// The writing end of a stream that goes out.
+struct Feeder {
+    pieces: mpsc::Sender<Bytes>,
+    waiting: Vec<u8>,
+}
+
+impl Write for Feeder {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let count = bytes.len().min(PIECE_BYTES - self.waiting.len());
+        self.waiting.extend_from_slice(&bytes[..count]);
+        if self.waiting.len() == PIECE_BYTES {
+            self.flush()?;
+        }
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        if self.waiting.is_empty() {
+            return Ok(());
+        }
+        let piece = std::mem::replace(&mut self.waiting, Vec::with_capacity(PIECE_BYTES));
+        let sent = self.pieces.blocking_send(Bytes::from(piece));
+        sent.map_err(|_| io::ErrorKind::BrokenPipe.into())
     }
 }
 

@@ -33,6 +33,10 @@ pub(crate) enum Failure {
     Spoilt { what: String, reason: String },
     /// The sink fails. It may have taken a part, so nothing can go on from there.
     Sink(String),
+    /// An upload is to go elsewhere.
+    Moved(String),
+    /// 413: it does not take so much at once.
+    TooLarge,
     /// Anything else.
     Failed(String),
 }
@@ -138,6 +142,8 @@ impl Failure {
             | Self::Wrong { reason, .. } => reason.clone(),
             Self::Unauthorised | Self::Denied => "it denies access".to_owned(),
             Self::NotFound => "it does not have it".to_owned(),
+            Self::Moved(_) => "it redirects in circles".to_owned(),
+            Self::TooLarge => "it does not take a request of this size (413)".to_owned(),
         }
     }
 
@@ -167,6 +173,9 @@ impl Failure {
                 RegistryError::Wrong { registry: plain, what, reason: with_mirrors(reason) }
             }
             Self::Sink(reason) => RegistryError::Failed { registry: plain, reason },
+            Self::Moved(_) | Self::TooLarge => {
+                RegistryError::Failed { registry: plain, reason: self.summary() }
+            }
             Self::Dropped(reason)
             | Self::Failed(reason)
             | Self::Busy { reason, .. }

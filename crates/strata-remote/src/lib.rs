@@ -1,5 +1,6 @@
-//! Clients of the far side: what strata fetches over the network. Images from OCI and Docker
-//! registries over the distribution protocol, files from URLs, and repositories through `git`.
+//! Clients of the far side: images from and to OCI and Docker registries over the distribution
+//! protocol, files from URLs, repositories through `git`, and caches of steps that several machines
+//! share, in a registry, in an S3-compatible object store or in a directory.
 //!
 //! # One door between threads and async
 //!
@@ -42,6 +43,8 @@
 
 mod base64;
 mod blob;
+mod cache_objects;
+mod cache_registry;
 mod challenge;
 mod clients;
 pub mod docker_config;
@@ -52,11 +55,16 @@ mod git;
 mod http;
 mod manifest;
 mod network;
+mod push;
 mod registry;
 mod retry;
 mod settings;
+mod token;
+mod upload;
 mod wire;
 
+pub use cache_objects::{ObjectCache, S3Settings};
+pub use cache_registry::RegistryCache;
 pub use failure::hint;
 pub use git::{Checkout, GitError, Repository};
 pub use http::{HttpAnswer, HttpClient, HttpError, HttpRequest};

@@ -20,7 +20,7 @@ use crate::settings::{RegistrySettings, Retries};
 use crate::wire::Wire;
 
 /// A download that moved on by so many bytes before it broke is not a failing one.
-const WORTHWHILE_BYTES: u64 = 1 << 20;
+pub(crate) const WORTHWHILE_BYTES: u64 = 1 << 20;
 
 /// Registries and their mirrors. Any number of threads may use one at once; async tasks may not.
 ///
@@ -31,12 +31,14 @@ pub struct RemoteRegistry {
     far: OnceLock<Result<Far, Failure>>,
     /// Mirrors that did not answer: waiting for each again, for each blob, would take minutes.
     silent: Mutex<BTreeSet<String>>,
+    /// Held while a thread logs in: the others wait for its login.
+    logging_in: Mutex<()>,
 }
 
 /// What the first request opens.
-struct Far {
-    door: Door,
-    wire: Arc<Wire>,
+pub(crate) struct Far {
+    pub(crate) door: Door,
+    pub(crate) wire: Arc<Wire>,
 }
 
 impl RemoteRegistry {
@@ -48,14 +50,28 @@ impl RemoteRegistry {
     pub fn new(settings: RegistrySettings) -> Result<Self, RegistryError> {
         endpoint::check_mirrors(&settings)?;
         let certificates = read_certificates(&settings.extra_certificates)?;
-        Ok(Self { settings, certificates, far: OnceLock::new(), silent: Mutex::default() })
+        Ok(Self {
+            settings,
+            certificates,
+            far: OnceLock::new(),
+            silent: Mutex::default(),
+            logging_in: Mutex::default(),
+        })
     }
 
     fn silent_mirrors(&self) -> MutexGuard<'_, BTreeSet<String>> {
         self.silent.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn far(&self) -> Result<&Far, Failure> {
+    pub(crate) fn settings(&self) -> &RegistrySettings {
+        &self.settings
+    }
+
+    pub(crate) fn logging_in(&self) -> MutexGuard<'_, ()> {
+        self.logging_in.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn far(&self) -> Result<&Far, Failure> {
         let opened = self.far.get_or_init(|| {
             let wire = Arc::new(Wire::new(&self.settings, &self.certificates)?);
             let door = Door::open().map_err(|error| {
@@ -126,7 +142,7 @@ impl RemoteRegistry {
 }
 
 /// The library panicked, which the door kept to itself.
-fn broken<T>() -> Result<T, Failure> {
+pub(crate) fn broken<T>() -> Result<T, Failure> {
     Err(Failure::Failed("its answer makes no sense".to_owned()))
 }
 

@@ -19,19 +19,24 @@ use crate::failure::Failure;
 use crate::manifest;
 use crate::network;
 use crate::settings::{Credentials, RegistrySettings, Secret};
+use crate::token::Rights;
 
 /// The largest answer of a token server that is read, in bytes.
-const LARGEST_TOKEN_BYTES: usize = 1 << 20;
+pub(crate) const LARGEST_TOKEN_BYTES: usize = 1 << 20;
 
 /// Clients and their memory.
 pub(crate) struct Wire {
     pub(crate) http: reqwest::Client,
+    /// For uploads: it follows no redirect, and waits as long as they move on.
+    pub(crate) uploads: reqwest::Client,
     settings: RegistrySettings,
     certificates: Vec<CertificateDer<'static>>,
     plain: OnceLock<Result<Client, Failure>>,
     secure: OnceLock<Result<Client, Failure>>,
     schemes: Mutex<HashMap<String, Scheme>>,
     logins: Mutex<HashMap<(String, String), HeaderValue>>,
+    push_logins: Mutex<HashMap<(String, Rights), HeaderValue>>,
+    challenges: Mutex<HashMap<String, String>>,
 }
 
 impl Wire {
@@ -44,12 +49,15 @@ impl Wire {
         let _ = rustls::crypto::ring::default_provider().install_default();
         Ok(Self {
             http: clients::http_client(settings, certificates, clients::registry_redirects())?,
+            uploads: clients::upload_client(settings, certificates)?,
             settings: settings.clone(),
             certificates: certificates.to_vec(),
             plain: OnceLock::new(),
             secure: OnceLock::new(),
             schemes: Mutex::default(),
             logins: Mutex::default(),
+            push_logins: Mutex::default(),
+            challenges: Mutex::default(),
         })
     }
 
@@ -93,6 +101,31 @@ impl Wire {
     /// The header that a login left for this endpoint.
     pub(crate) fn login(&self, endpoint: &Endpoint) -> Option<HeaderValue> {
         lock(&self.logins).get(&login_key(endpoint)).cloned()
+    }
+
+    /// The header that a login for a push left.
+    pub(crate) fn push_login(&self, endpoint: &Endpoint, rights: &Rights) -> Option<HeaderValue> {
+        lock(&self.push_logins).get(&(endpoint.host.clone(), rights.clone())).cloned()
+    }
+
+    /// Keeps the header of a login for a push.
+    pub(crate) fn keep_push_login(&self, endpoint: &Endpoint, rights: &Rights, login: HeaderValue) {
+        lock(&self.push_logins).insert((endpoint.host.clone(), rights.clone()), login);
+    }
+
+    /// Remembers what a host's 401 asked for.
+    pub(crate) fn note_challenge(&self, endpoint: &Endpoint, header: &str) {
+        lock(&self.challenges).insert(endpoint.host.clone(), header.to_owned());
+    }
+
+    /// What a host's last 401 asked for.
+    pub(crate) fn challenge(&self, endpoint: &Endpoint) -> Option<String> {
+        lock(&self.challenges).get(&endpoint.host).cloned()
+    }
+
+    /// How long to wait.
+    pub(crate) fn timeouts(&self) -> crate::settings::Timeouts {
+        self.settings.timeouts
     }
 
     /// `oci-client` for a scheme. It is set up at its first use.
@@ -199,11 +232,11 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn bearer(token: &str) -> Result<HeaderValue, Failure> {
+pub(crate) fn bearer(token: &str) -> Result<HeaderValue, Failure> {
     secret_header(format!("Bearer {token}"))
 }
 
-fn basic(username: &str, secret: &Secret) -> Result<HeaderValue, Failure> {
+pub(crate) fn basic(username: &str, secret: &Secret) -> Result<HeaderValue, Failure> {
     let pair = format!("{username}:{}", secret.reveal());
     secret_header(format!("Basic {}", crate::base64::encode(pair.as_bytes())))
 }

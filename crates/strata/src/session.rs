@@ -1,20 +1,25 @@
 //! The open store, and the builder on it: what commands work with.
 
 use std::cell::{Cell, OnceCell, RefCell};
+use std::io::Write;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use strata_build::{BuildStates, Builder, Caches, ImageLinks, Images, Places, Sandbox};
+use strata_build::{
+    BuildStates, Builder, Caches, Far, ImageLinks, Images, Places, Sandbox, SharedCaches,
+};
 use strata_exec::{Cancel, ReexecCommand};
-use strata_oci::Platform;
-use strata_remote::RemoteRegistry;
+use strata_oci::{Descriptor, Platform, Registry, RegistryError, SharedCache};
+use strata_remote::{ObjectCache, RemoteRegistry};
 use strata_store::{DiskStore, OpenOptions, SizeLimit};
 
+use crate::environment::Environment;
 use crate::failure::Failure;
 use crate::fetcher::RemoteFetcher;
 use crate::printer::Printer;
 use crate::request::Lent;
+use crate::request::cache::s3_of_place;
 use crate::settings::Settings;
 use crate::words::{build_error, lower_errors};
 
@@ -78,6 +83,8 @@ pub(crate) struct Session {
     store: DiskStore,
     registry: RemoteRegistry,
     fetcher: RemoteFetcher,
+    environment: Environment,
+    no_caches: SharedCaches<'static>,
     places: Places,
     sandbox: Sandbox,
     lent: OnceLock<Lent>,
@@ -114,7 +121,9 @@ impl Session {
             runtime: settings.runtime,
             log_limit_bytes: settings.log_limit_bytes,
         };
-        Ok(Self { store, registry, fetcher, places, sandbox, lent: OnceLock::new() })
+        let (environment, no_caches) = (settings.environment, SharedCaches::default());
+        let lent = OnceLock::new();
+        Ok(Self { store, registry, environment, no_caches, fetcher, places, sandbox, lent })
     }
 
     /// What builds may use from here on; the first time counts.
@@ -139,7 +148,17 @@ impl Session {
 
     /// The images in the store.
     pub(crate) fn images(&self) -> Images<'_> {
-        Images::new(&self.store)
+        Images::new(&self.store).with_far(self)
+    }
+
+    /// A private directory on the store's file system.
+    pub(crate) fn stage(&self) -> Result<strata_cas::Staging, Failure> {
+        strata_cas::SnapshotStore::stage(&self.store).map_err(|error| lower_errors::store(&error))
+    }
+
+    /// The registries.
+    pub(crate) fn registry(&self) -> &RemoteRegistry {
+        &self.registry
     }
 
     /// What builds and runs, until `cancel` is turned.
@@ -148,6 +167,8 @@ impl Session {
             store: &self.store,
             registry: &self.registry,
             fetcher: &self.fetcher,
+            far: self,
+            caches: &self.no_caches,
             places: &self.places,
             sandbox: &self.sandbox,
             cancel,
@@ -203,6 +224,28 @@ fn check_ids(store: &Path) -> Result<(), Failure> {
             let text = format!("{now}{}\n", strata_cas::BlobId::of(now.as_bytes()));
             std::fs::write(&path, text).map_err(|error| Failure::file("use", &path, &error))
         }
+    }
+}
+
+impl Far for Session {
+    fn fetch(
+        &self,
+        place: &str,
+        blob: &Descriptor,
+        sink: &mut dyn Write,
+    ) -> Result<(), RegistryError> {
+        let unknown = || RegistryError::Failed {
+            registry: place.to_owned(),
+            reason: "this is no place that layers are fetched from".to_owned(),
+        };
+        if let Some(path) = place.strip_prefix("directory:") {
+            return ObjectCache::directory(Path::new(path), false)?.blob(blob, sink);
+        }
+        if let Some(settings) = s3_of_place(place, &self.environment) {
+            return ObjectCache::s3(&settings)?.blob(blob, sink);
+        }
+        let name = place.strip_prefix("registry:").and_then(|name| name.parse().ok());
+        self.registry.blob(&name.ok_or_else(unknown)?, blob, sink, &mut |_| {})
     }
 }
 

@@ -32,6 +32,8 @@ pub(crate) struct Settings {
     pub(crate) log_limit_bytes: u64,
     /// How registries are spoken to.
     pub(crate) registry: RegistrySettings,
+    /// The environment, for keys to places that are found in the store.
+    pub(crate) environment: Environment,
 }
 
 impl Settings {
@@ -48,6 +50,7 @@ impl Settings {
             jobs: config.build.jobs,
             log_limit_bytes: log_limit(&config, environment)?,
             registry: registry(&config, environment),
+            environment: environment.clone(),
         })
     }
 }
@@ -143,12 +146,17 @@ fn host_of(endpoint: &str) -> &str {
     rest.split('/').next().unwrap_or(rest)
 }
 
+/// Where Docker's `config.json` is.
+pub(crate) fn docker_config_path(environment: &Environment) -> Option<PathBuf> {
+    let directory = environment.path("DOCKER_CONFIG");
+    let directory = directory.or_else(|| Some(environment.path("HOME")?.join(".docker")));
+    directory.map(|directory| directory.join("config.json"))
+}
+
 /// Docker's `config.json`, read when a registry first demands a login. Trouble with it is told
 /// and is no reason to stop: the registry may let us in all the same, or says what it wants.
 fn credentials(environment: &Environment) -> AskCredentials {
-    let directory = environment.path("DOCKER_CONFIG");
-    let directory = directory.or_else(|| Some(environment.path("HOME")?.join(".docker")));
-    let path = directory.map(|directory| directory.join("config.json"));
+    let path = docker_config_path(environment);
     let printer = crate::printer::Printer::new(environment);
     let config: OnceLock<DockerConfig> = OnceLock::new();
     Arc::new(move |host| {

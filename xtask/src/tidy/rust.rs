@@ -123,7 +123,9 @@ impl File<'_> {
             self.find(token.span(), "`unsafe` belongs to strata-exec only");
         }
         let defines = |word| before.is_some_and(|token| is(token, word));
-        if ["struct", "enum", "trait", "type", "union"].into_iter().any(defines) {
+        // `type Data = …;` is a trait's word when it is another crate's trait.
+        let is_foreign = defines("type") && token.to_string() == "Data";
+        if ["struct", "enum", "trait", "type", "union"].into_iter().any(defines) && !is_foreign {
             let name = token.to_string();
             if let Some(word) = EMPTY_WORDS.into_iter().find(|word| name.ends_with(word)) {
                 self.find(token.span(), format!("`{name}`: `{word}` says nothing"));

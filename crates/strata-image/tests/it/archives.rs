@@ -7,7 +7,7 @@ use crate::support::{directory, file, link, pack, removed, run, symlink, tempora
 use strata_cas::{Layer, MemoryStore};
 use strata_image::{
     Decoder, DockerArchive, Encoder, ImageError, ImageSource, LayerSource, ManifestFlavour,
-    OciLayout, OutgoingImage, OutgoingLayer, Selector, config_bytes, manifest,
+    OciLayout, OutgoingImage, OutgoingLayer, Parcel, Selector, config_bytes, manifest, parcels,
     write_docker_archive, write_oci_archive, write_oci_directory,
 };
 use strata_oci::{Compression, Descriptor, Digest, ImageConfig, Platform};
@@ -95,6 +95,10 @@ impl Image {
     }
 }
 
+fn packed<'a>(images: &[OutgoingImage<'a>]) -> Vec<Parcel<'a>> {
+    parcels(images).expect("parcels")
+}
+
 fn platform(text: &str) -> Platform {
     text.parse().expect("a platform")
 }
@@ -113,9 +117,9 @@ fn an_oci_archive_is_read_by_us_and_by_skopeo() {
         let out = image.outgoing(&["app:1", "ghcr.io/x/app:2"], "linux/amd64");
         let outer = temporary();
         let path = outer.path().join("i.tar");
-        let bytes = write(&path, |to| write_oci_archive(std::slice::from_ref(&out), to));
+        let bytes = write(&path, |to| write_oci_archive(&packed(std::slice::from_ref(&out)), to));
         assert!(
-            bytes == write(&path, |to| write_oci_archive(std::slice::from_ref(&out), to)),
+            bytes == write(&path, |to| write_oci_archive(&packed(std::slice::from_ref(&out)), to)),
             "not stable"
         );
         let layout = OciLayout::open(&path).expect("open");
@@ -149,7 +153,7 @@ fn a_docker_archive_is_read_by_us_and_by_skopeo() {
         let out = image.outgoing(&["app:1", "ghcr.io/x/app:2"], "linux/amd64");
         let outer = temporary();
         let path = outer.path().join("i.tar");
-        write(&path, |to| write_docker_archive(&out, to));
+        write(&path, |to| write_docker_archive(&packed(std::slice::from_ref(&out)), to));
         let archive = DockerArchive::open(&path).expect("open");
         assert_eq!(archive.names(), ["app:1", "ghcr.io/x/app:2"]);
         for name in ["", "app:1", "docker.io/library/app:1", "ghcr.io/x/app:2"] {
@@ -178,9 +182,9 @@ fn umoci_unpacks_a_layout_directory() {
     let outer = temporary();
     let at = outer.path().join("layout");
     let first = image.outgoing(&["app:1"], "linux/amd64");
-    write_oci_directory(std::slice::from_ref(&first), &at).expect("write");
-    write_oci_directory(&[image.outgoing(&["app:2"], "linux/amd64")], &at).expect("add");
-    write_oci_directory(&[first], &at).expect("again");
+    write_oci_directory(&packed(std::slice::from_ref(&first)), &at).expect("write");
+    write_oci_directory(&packed(&[image.outgoing(&["app:2"], "linux/amd64")]), &at).expect("add");
+    write_oci_directory(&packed(&[first]), &at).expect("again");
     let layout = OciLayout::open(&at).expect("open");
     assert_eq!(layout.index().manifests.len(), 2);
     image.check(&layout.image(&Selector::parse("app:2"), &platform("linux/amd64")).expect("2"));
@@ -203,7 +207,7 @@ fn an_index_gives_each_platform_its_image() {
         images[1].outgoing(&["app:1"], "linux/arm64"),
     ];
     let outer = temporary();
-    write(&outer.path().join("i.tar"), |to| write_oci_archive(&out, to));
+    write(&outer.path().join("i.tar"), |to| write_oci_archive(&packed(&out), to));
     let layout = OciLayout::open(&outer.path().join("i.tar")).expect("open");
     assert_eq!(layout.index().manifests.len(), 1);
     for (image, name) in images.iter().zip(["linux/amd64", "linux/arm64"]) {
@@ -214,7 +218,7 @@ fn an_index_gives_each_platform_its_image() {
     assert!(run("skopeo", &arm, outer.path()).contains("arm64"));
     // Without names there are two images, one for each platform.
     let nameless = out.map(|image| OutgoingImage { names: Vec::new(), ..image });
-    write(&outer.path().join("n.tar"), |to| write_oci_archive(&nameless, to));
+    write(&outer.path().join("n.tar"), |to| write_oci_archive(&packed(&nameless), to));
     let layout = OciLayout::open(&outer.path().join("n.tar")).expect("open");
     let found = layout.image(&Selector::Only, &platform("linux/arm64")).expect("arm64");
     images[1].check(&found);
@@ -226,7 +230,7 @@ fn refuses_bytes_that_are_not_as_described() {
     let outer = temporary();
     let at = outer.path().join("layout");
     let mut out = image.outgoing(&["app:1"], "linux/amd64");
-    write_oci_directory(std::slice::from_ref(&out), &at).expect("write");
+    write_oci_directory(&packed(std::slice::from_ref(&out)), &at).expect("write");
     let blob = |digest: &Digest| at.join("blobs/sha256").join(digest.hex());
     let layer = blob(&image.layers[0].0.digest);
     let mut bytes = std::fs::read(&layer).expect("read");
@@ -245,11 +249,11 @@ fn refuses_bytes_that_are_not_as_described() {
     assert!(layout.image(&Selector::Only, &platform("linux/amd64")).is_err());
 
     out.layers[0].source = &image.layers[1].1;
-    let written = write_oci_archive(std::slice::from_ref(&out), &mut Vec::new());
+    let written = write_oci_archive(&packed(std::slice::from_ref(&out)), &mut Vec::new());
     assert!(matches!(written, Err(ImageError::Mismatch { .. } | ImageError::Io { .. })));
     let bytes = Bytes(vec![0; usize::try_from(out.layers[0].descriptor.size).expect("small")]);
     out.layers[0].source = &bytes;
-    let written = write_oci_archive(std::slice::from_ref(&out), &mut Vec::new());
+    let written = write_oci_archive(&packed(std::slice::from_ref(&out)), &mut Vec::new());
     assert!(matches!(written, Err(ImageError::Mismatch { .. })));
 }
 

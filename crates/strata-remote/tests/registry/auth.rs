@@ -100,7 +100,7 @@ fn identity_tokens_are_traded() {
     let tokens = Fake::start(|request, _| {
         let expected = "grant_type=refresh_token&service=fake&client_id=strata\
             &scope=repository%3Ateam%2Fapp%3Apull&refresh_token=id%26t";
-        let right = request.method == "POST" && request.body == expected;
+        let right = request.method == "POST" && request.body == expected.as_bytes();
         Some(if right { json(200, r#"{"access_token":"t3"}"#) } else { json(400, "{}") })
     });
     let fake = guarded(bearer_challenge(&tokens), "Bearer t3");

@@ -16,13 +16,26 @@ pub(crate) struct Request {
     pub(crate) method: String,
     pub(crate) path: String,
     pub(crate) headers: Vec<(String, String)>,
-    pub(crate) body: String,
+    pub(crate) body: Vec<u8>,
 }
 
 impl Request {
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
         let found = self.headers.iter().find(|(header, _)| header == name);
         found.map(|(_, value)| value.as_str())
+    }
+
+    /// The path without its query.
+    pub(crate) fn place(&self) -> &str {
+        self.path.split('?').next().unwrap_or(&self.path)
+    }
+
+    /// A value of the query, as it is written there.
+    pub(crate) fn query(&self, name: &str) -> Option<String> {
+        let (_, query) = self.path.split_once('?')?;
+        let pairs = query.split('&').filter_map(|pair| pair.split_once('='));
+        let value = pairs.into_iter().find(|(key, _)| *key == name)?.1;
+        Some(value.replace("%3A", ":").replace("%2F", "/"))
     }
 
     /// The offset of a `Range: bytes=N-`.
@@ -44,11 +57,12 @@ impl Request {
             let Some((name, value)) = line.trim_end().split_once(':') else { break };
             headers.push((name.to_ascii_lowercase(), value.trim().to_owned()));
         }
-        let mut request = Self { method, path, headers, body: String::new() };
+        let mut request = Self { method, path, headers, body: Vec::new() };
         let length = request.header("content-length").and_then(|text| text.parse().ok());
-        let mut body = vec![0; length.unwrap_or(0)];
-        reader.read_exact(&mut body).ok()?;
-        request.body = String::from_utf8(body).ok()?;
+        let mut body = Vec::new();
+        // One that breaks off has said something all the same.
+        reader.take(length.unwrap_or(0)).read_to_end(&mut body).ok()?;
+        request.body = body;
         Some(request)
     }
 }
@@ -95,6 +109,11 @@ impl Reply {
         }
         let headers = [headers, &[("transfer-encoding", "chunked")]].concat();
         Self::unsized_body(200, &headers, &chunks)
+    }
+
+    /// An answer without a body, whatever its headers say of one.
+    pub(crate) fn bare(status: u16, headers: &[(&str, &str)]) -> Self {
+        Self::unsized_body(status, headers, b"")
     }
 
     pub(crate) fn raw(bytes: &[u8]) -> Self {

@@ -1,5 +1,5 @@
-//! Pulls from registries that misbehave in every way, in this process, on loopback. Real
-//! registries are not asked.
+//! Pulls from and pushes to registries that misbehave in every way, in this process, on loopback.
+//! Real registries are not asked.
 
 #[cfg(test)]
 mod auth;
@@ -11,5 +11,9 @@ mod fake;
 mod manifests;
 #[cfg(test)]
 mod mirrors;
+#[cfg(test)]
+mod pushes;
+#[cfg(test)]
+mod shared;
 #[cfg(test)]
 mod tls;

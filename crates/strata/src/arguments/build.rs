@@ -45,8 +45,9 @@ pub(crate) struct SelectionArguments {
         default_value = "false", default_missing_value = "true", hide_default_value = true,
         hide_possible_values = true)]
     pub(crate) pull: bool,
-    /// What the image is for, such as linux/arm64 [env: DOCKER_DEFAULT_PLATFORM]
-    #[arg(long, value_name = "PLATFORM")]
+    /// What the image is for, such as linux/arm64; several make an image for each
+    /// [env: DOCKER_DEFAULT_PLATFORM]
+    #[arg(long, value_name = "PLATFORM,...")]
     pub(crate) platform: Option<String>,
     /// A label of the image
     #[arg(long = "label", value_name = "NAME=VALUE")]
@@ -138,7 +139,8 @@ pub(crate) struct BuildArguments {
     /// How progress is shown [env: BUILDKIT_PROGRESS; default: auto]
     #[arg(long, value_name = "MODE")]
     pub(crate) progress: Option<ProgressMode>,
-    /// Write the result: `type=oci|docker|local|tar,dest=PATH`, a directory, or `-` for a tar
+    /// Write the result: `type=oci|docker|local|tar,dest=PATH`, `type=image|registry`, a
+    /// directory, or `-` for a tar
     #[arg(short, long = "output", value_name = "OUTPUT")]
     pub(crate) outputs: Vec<String>,
     /// Run so many of a hundred cached steps again, to see whether they give the same
@@ -147,6 +149,27 @@ pub(crate) struct BuildArguments {
     /// What chooses those steps: equal seeds choose equally
     #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
     pub(crate) cache_verify_seed: u64,
+    /// Push the image to the registries that its names are of
+    #[arg(long, value_name = "BOOL", value_parser = BoolishValueParser::new(),
+        action = ArgAction::Set, num_args = 0..=1, require_equals = true,
+        default_value = "false", default_missing_value = "true", hide_default_value = true,
+        hide_possible_values = true)]
+    pub(crate) push: bool,
+    /// Load the image into the Docker or Podman that runs here
+    #[arg(long, value_name = "BOOL", value_parser = BoolishValueParser::new(),
+        action = ArgAction::Set, num_args = 0..=1, require_equals = true,
+        default_value = "false", default_missing_value = "true", hide_default_value = true,
+        hide_possible_values = true)]
+    pub(crate) load: bool,
+    /// A cache that other machines fill: NAME, or type=registry|local|s3,...
+    #[arg(long = "cache-from", value_name = "CACHE")]
+    pub(crate) cache_from: Vec<String>,
+    /// A cache that other machines read: type=registry|local|s3,...[,mode=min|max]
+    #[arg(long = "cache-to", value_name = "CACHE")]
+    pub(crate) cache_to: Vec<String>,
+    /// A note in the image's manifest: [manifest|index|...[PLATFORM]:]NAME=VALUE
+    #[arg(long = "annotation", value_name = "NAME=VALUE")]
+    pub(crate) annotations: Vec<String>,
     /// Check the Dockerfile and build nothing, as `strata check` does
     #[arg(long, value_name = "BOOL", value_parser = BoolishValueParser::new(),
         action = ArgAction::Set, num_args = 0..=1, require_equals = true,

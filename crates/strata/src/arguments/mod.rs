@@ -7,6 +7,7 @@ mod check;
 mod fmt;
 mod history;
 mod image;
+mod registry;
 mod replay;
 mod store;
 
@@ -32,6 +33,11 @@ pub(crate) use store::{DuArguments, FsckArguments, PruneArguments};
 
 pub(crate) use replay::{
     ReplayArguments, ReplayFormat, ReplayInterleaving, ReplayKeys, ReplayOrder,
+};
+
+pub(crate) use registry::{
+    CopyArguments, DiffArguments, HistoryArguments, LoadArguments, LoginArguments, LogoutArguments,
+    PullArguments, PushArguments, SaveArguments,
 };
 
 use crate::failure::EXIT_USAGE;
@@ -92,6 +98,20 @@ pub(crate) enum Command {
     Tag(TagArguments),
     /// Forget names of images
     Rmi(RmiArguments),
+    /// Show what made each layer of an image, and what its last build did for it
+    History(HistoryArguments),
+    /// Say how two images differ
+    Diff(DiffArguments),
+    /// Pull images from their registries into the store
+    Pull(PullArguments),
+    /// Push an image to a registry
+    Push(PushArguments),
+    /// Copy an image from one registry to another, past the store
+    Copy(CopyArguments),
+    /// Write images to an archive or a layout
+    Save(SaveArguments),
+    /// Read images from an archive or a layout into the store
+    Load(LoadArguments),
     /// Make an image of a root file system's tar
     Import(ImportArguments),
     /// List, export, import and remove cache mounts
@@ -106,6 +126,10 @@ pub(crate) enum Command {
     Fsck(FsckArguments),
     /// Open a shell in the state before or after a step of a build, also of one that failed
     Shell(ShellArguments),
+    /// Keep a name and password for a registry, where Docker keeps them
+    Login(LoginArguments),
+    /// Forget the name and password for a registry
+    Logout(LogoutArguments),
     /// Show the version
     Version,
 }
@@ -120,18 +144,7 @@ pub(crate) enum Format {
 }
 
 /// Flags of `docker build` that mean something here one day, or never.
-const NOT_YET: [&str; 10] = [
-    "--annotation",
-    "--attest",
-    "--builder",
-    "--cache-from",
-    "--cache-to",
-    "--load",
-    "--policy",
-    "--provenance",
-    "--push",
-    "--sbom",
-];
+const NOT_YET: [&str; 5] = ["--attest", "--builder", "--policy", "--provenance", "--sbom"];
 
 impl Arguments {
     /// Reads the command line; what is not one is answered here, with an exit code.

@@ -4,18 +4,23 @@ use std::path::Path;
 use std::time::Instant;
 
 use serde_json::json;
-use strata_build::{BuildError, BuildReport, BuildRequest, Event};
+use strata_build::{BuildError, BuildReport, BuildRequest, Builder, Event, SharedCaches};
 use strata_cas::{StoreError, TreeError};
 use strata_dockerfile::{Diagnostic, INVALID_CHECK_OPTION};
 use strata_image::ImageError;
-use strata_oci::Reference;
+use strata_oci::{Descriptor, Platform, Reference};
+
+use super::deliver::{self, Built, Delivery, NotDelivered};
+use super::history;
+use super::shared;
 
 use crate::arguments::{BuildArguments, ProgressMode};
 use crate::environment::Environment;
 use crate::failure::{Failure, Kind};
 use crate::printer::{Label, Printer};
 use crate::progress::{self, Kept, Progress, Summary};
-use crate::request::{self, Dockerfile, Output};
+use crate::request::cache::Cache;
+use crate::request::{self, Dockerfile, ImageTarget, Output, OutputFlags, Target};
 use crate::session::{Opening, Session};
 use crate::settings::Settings;
 use crate::signals::Watch;
@@ -30,67 +35,122 @@ pub(super) fn run(
 ) -> Result<u8, Failure> {
     let began = Instant::now();
     let mode = mode(arguments, environment)?;
-    let outputs = request::outputs(&arguments.outputs)?;
     let timeout = request::timeout(arguments.timeout.as_deref())?;
-    if mode == ProgressMode::Quiet && outputs.iter().any(Output::is_stdout) {
-        return Err(Failure::usage("standard output can not be an archive and the image's id")
-            .hint("write the id to a file with `--iidfile`, or the archive with `dest=FILE`"));
-    }
-    let jobs = settings.jobs;
+    let flags = Flags::understand(arguments, environment, mode)?;
+    let Flags { outputs, names, .. } = &flags;
+    let settings = flags.reach(settings);
+    let (jobs, registry_settings) = (settings.jobs, settings.registry.clone());
     let opening = Opening::new(|| Ok(settings), printer);
     let selected = request::select(&arguments.selection, environment, jobs, &opening)?;
-    let mut request = selected.request;
-    for text in &arguments.tags {
-        request.tags.push(request::name(text)?);
+    let (mut request, dockerfile) = (selected.request, selected.dockerfile);
+    if outputs.is_empty() || outputs.iter().any(Output::is_named) {
+        request.tags.clone_from(names);
     }
     if let Some(text) = &arguments.cache_verify {
         request.verify = Some(request::verify(text, arguments.cache_verify_seed)?);
     }
-    let findings = check(&request, &selected.dockerfile)?;
+    let findings = check(&request, &dockerfile)?;
     let mut warnings = 0;
     if mode != ProgressMode::Quiet {
-        warnings = warn(arguments, &selected.dockerfile, &findings, printer);
+        warnings = warn(arguments, &dockerfile, &findings, printer);
     }
     let lent = request::credentials(&arguments.credentials, environment)?;
     let session = opening.session()?;
     session.lend(lent);
+    let opened = shared::open(&registry_settings, &flags.cache_from, &flags.cache_to, printer)?;
+    let registries = opened.with_registries();
     // From here on; while we wait for the store, a signal just ends the process.
     let watch = Watch::for_build(timeout)?;
     let kept = Kept::default();
-    let work = Work { session, watch: &watch, outputs: &outputs, kept: &kept };
-    let mut progress = progress::new(mode, printer);
-    let mut made = work.make(&request, &*progress);
-    if let Err(error) = &made
-        && is_loss(error)
-        && !watch.is_ended()
-        && !outputs.iter().any(Output::is_stdout)
-        && request.no_cache.insert(String::new())
-    {
-        progress.finish(None);
-        let text = format!("{}: every step is done again", build_error::plain(error).message);
-        printer.labelled(Label::Warning, &text);
-        progress = progress::new(mode, printer);
-        // The failure has cancelled the steps that were running, and all that would follow.
-        let watch = Watch::for_build(timeout)?;
-        made = Work { watch: &watch, ..work }.make(&request, &*progress);
-    }
-    for damage in session.store().noticed() {
-        let text = format!("the store was damaged, and is mended: {damage}");
-        printer.labelled(Label::Warning, &text);
-    }
-    let written = made
-        .map_err(|error| failed(&error, &selected.dockerfile, &*progress))
-        .and_then(|report| write_files(arguments, &report, &request.tags).map(|()| report));
-    let report = written.map_err(|failure| {
+    let work = Work {
+        session,
+        watch: &watch,
+        platforms: &selected.platforms,
+        caches: &registries.caches(),
+        outputs,
+        kept: &kept,
+        timeout,
+        delivery: Delivery {
+            session,
+            watch: &watch,
+            printer,
+            talks: !matches!(mode, ProgressMode::Quiet | ProgressMode::Rawjson),
+            names,
+            epoch: request.epoch,
+            attest: &deliver::nothing_to_attest,
+        },
+    };
+    let (made, progress) = work.make_or_again(&mut request, mode);
+    tell_damage(session, printer);
+    let written = made.map_err(|error| failed(error, &dockerfile, &*progress)).and_then(|made| {
+        write_files(arguments, &made.built, names, made.described.as_ref()).map(|()| made.built)
+    });
+    let built = written.map_err(|failure| {
         progress.finish(None);
         watch.blame(failure, kept.notes())
     })?;
-    let names = request.tags.iter().map(Reference::familiar).collect();
-    progress.finish(Some(&Summary::new(&report, names, began.elapsed())));
+    built.iter().try_for_each(|built| history::note(session, &built.report))?;
+    let shown = request.tags.iter().map(Reference::familiar).collect();
+    progress.finish(Some(&Summary::new(&whole(&built), shown, began.elapsed())));
     if warnings > 0 && mode != ProgressMode::Rawjson {
         printer.talk(&format!("{}: see `strata check`", counted(warnings, "warning")));
     }
     Ok(0)
+}
+
+fn tell_damage(session: &Session, printer: &Printer) {
+    for damage in session.store().noticed() {
+        let text = format!("the store was damaged, and is mended: {damage}");
+        printer.labelled(Label::Warning, &text);
+    }
+}
+
+/// What is asked for beside the build itself.
+struct Flags {
+    outputs: Vec<Output>,
+    /// All of `-t`; the request has them only if the image gets them in the store.
+    names: Vec<Reference>,
+    cache_from: Vec<Cache>,
+    cache_to: Vec<Cache>,
+}
+
+impl Flags {
+    fn understand(
+        arguments: &BuildArguments,
+        environment: &Environment,
+        mode: ProgressMode,
+    ) -> Result<Self, Failure> {
+        let outputs = request::outputs(&OutputFlags {
+            outputs: &arguments.outputs,
+            push: arguments.push,
+            load: arguments.load,
+            annotations: request::annotation::of_flags(&arguments.annotations)?,
+        })?;
+        if mode == ProgressMode::Quiet && outputs.iter().any(Output::is_stdout) {
+            return Err(Failure::usage("standard output can not be an archive and the image's id")
+                .hint("write the id to a file with `--iidfile`, or the archive with `dest=FILE`"));
+        }
+        let names = arguments.tags.iter().map(|text| request::name(text));
+        let names: Vec<Reference> = names.collect::<Result<_, _>>()?;
+        deliver::check(&outputs, &names)?;
+        let caches = |flag, texts| request::cache::caches(flag, texts, environment);
+        let cache_from = caches("--cache-from", &arguments.cache_from)?;
+        let cache_to = caches("--cache-to", &arguments.cache_to)?;
+        Ok(Self { outputs, names, cache_from, cache_to })
+    }
+
+    /// The settings, where outputs and caches say of registries that plain http will do.
+    fn reach(&self, mut settings: Settings) -> Settings {
+        let caches = self.cache_from.iter().chain(&self.cache_to);
+        settings.registry.insecure.extend(caches.filter_map(Cache::insecure_registry));
+        for output in &self.outputs {
+            if let Target::Image(ImageTarget { insecure: true, .. }) = &output.target {
+                let names = self.names.iter().chain(&output.names);
+                settings.registry.insecure.extend(names.map(|name| name.registry.clone()));
+            }
+        }
+        settings
+    }
 }
 
 /// What a build works with, beside its request.
@@ -98,43 +158,94 @@ pub(super) fn run(
 struct Work<'a> {
     session: &'a Session,
     watch: &'a Watch,
+    platforms: &'a [Platform],
+    caches: &'a SharedCaches<'a>,
     outputs: &'a [Output],
     kept: &'a Kept,
+    timeout: Option<std::time::Duration>,
+    delivery: Delivery<'a>,
 }
 
-impl Work<'_> {
-    /// Builds the image and writes it where it was asked for.
-    fn make(
+/// What came of it.
+struct Made {
+    built: Vec<Built>,
+    /// What the image is by its manifest or index, where one was made.
+    described: Option<Descriptor>,
+}
+
+impl<'a> Work<'a> {
+    /// Builds and delivers; and once more with every step done again, if the store lacks what it
+    /// should have.
+    fn make_or_again(
         &self,
-        request: &BuildRequest,
-        progress: &dyn Progress,
-    ) -> Result<BuildReport, BuildError> {
-        let builder = self.session.builder(&self.watch.cancel);
-        let observe = |event: Event<'_>| {
-            self.kept.observe(&event);
-            progress.observe(event);
+        request: &mut BuildRequest,
+        mode: ProgressMode,
+    ) -> (Result<Made, NotDelivered>, Box<dyn Progress + 'a>) {
+        let printer = self.delivery.printer;
+        let progress = progress::new(mode, printer);
+        let error = match self.make(request, &*progress) {
+            Err(NotDelivered::Build(error))
+                if is_loss(&error)
+                    && !self.watch.is_ended()
+                    && !self.outputs.iter().any(Output::is_stdout)
+                    && request.no_cache.insert(String::new()) =>
+            {
+                error
+            }
+            made => return (made, progress),
         };
-        let report = builder.build(request, &observe)?;
-        if self.outputs.is_empty() {
-            return Ok(report);
-        }
-        let (images, id) = (self.session.images(), report.image.to_string());
-        let image = images.find(&id, &request.platform)?.ok_or_else(|| BuildError::Damaged {
-            what: "image",
-            reason: format!("{id} is gone"),
-        })?;
-        for output in self.outputs {
-            let names: Vec<Reference> = request.tags.iter().chain(&output.name).cloned().collect();
-            images.export(&image, &names, &output.export)?;
-        }
-        Ok(report)
+        progress.finish(None);
+        let text = format!("{}: every step is done again", build_error::plain(&error).message);
+        printer.labelled(Label::Warning, &text);
+        let progress = progress::new(mode, printer);
+        // The failure has cancelled the steps that were running, and all that would follow.
+        let made = match Watch::for_build(self.timeout) {
+            Ok(watch) => {
+                let delivery = Delivery { watch: &watch, ..self.delivery };
+                Work { watch: &watch, delivery, ..*self }.make(request, &*progress)
+            }
+            Err(failure) => Err(NotDelivered::Failure(failure)),
+        };
+        (made, progress)
     }
+
+    /// Builds the image for each platform and delivers it where it was asked for.
+    fn make(&self, request: &BuildRequest, progress: &dyn Progress) -> Result<Made, NotDelivered> {
+        let builder = Builder { caches: self.caches, ..self.session.builder(&self.watch.cancel) };
+        let mut built = Vec::new();
+        for platform in self.platforms {
+            let request = BuildRequest { platform: platform.clone(), ..request.clone() };
+            let observe = |event: Event<'_>| {
+                self.kept.observe(&event);
+                progress.observe(event);
+            };
+            let report = builder.build(&request, &observe)?;
+            let (images, id) = (self.session.images(), report.image.to_string());
+            let image = images.find(&id, platform)?.ok_or_else(|| BuildError::Damaged {
+                what: "image",
+                reason: format!("{id} is gone"),
+            })?;
+            built.push(Built { image, report });
+        }
+        let described = self.delivery.deliver(self.outputs, &built)?;
+        Ok(Made { built, described })
+    }
+}
+
+/// The reports of all platforms as one.
+fn whole(built: &[Built]) -> BuildReport {
+    let mut reports = built.iter().map(|built| built.report.clone());
+    let first = reports.next().unwrap_or_else(|| unreachable!("there is at least one platform"));
+    reports.fold(first, |mut whole, report| {
+        whole.steps.extend(report.steps);
+        whole
+    })
 }
 
 /// Whether the store does not have what it should: doing every step again puts it there.
 fn is_loss(error: &BuildError) -> bool {
     match error {
-        BuildError::Damaged { .. } => true,
+        BuildError::Damaged { .. } | BuildError::Far(_) => true,
         BuildError::Tree(error) => matches!(error, TreeError::Missing(_) | TreeError::Damaged(_)),
         BuildError::Image(ImageError::MissingBlob { .. })
         | BuildError::Image(ImageError::Store(StoreError::Damaged { .. }))
@@ -200,11 +311,15 @@ fn warn(
 }
 
 /// The failure with what the user has not seen of it.
-fn failed(error: &BuildError, dockerfile: &Dockerfile, progress: &dyn Progress) -> Failure {
+fn failed(error: NotDelivered, dockerfile: &Dockerfile, progress: &dyn Progress) -> Failure {
     progress.finish(None);
-    let mut failure = build_error::in_dockerfile(error, dockerfile);
+    let error = match error {
+        NotDelivered::Failure(failure) => return failure,
+        NotDelivered::Build(error) => error,
+    };
+    let mut failure = build_error::in_dockerfile(&error, dockerfile);
     if let BuildError::Command { step, .. } = error {
-        failure.before = progress.unseen_output(*step);
+        failure.before = progress.unseen_output(step);
     }
     failure
 }
@@ -212,10 +327,11 @@ fn failed(error: &BuildError, dockerfile: &Dockerfile, progress: &dyn Progress) 
 /// `--iidfile` and `--metadata-file`, as Docker writes them.
 fn write_files(
     arguments: &BuildArguments,
-    report: &BuildReport,
-    tags: &[Reference],
+    built: &[Built],
+    names: &[Reference],
+    described: Option<&Descriptor>,
 ) -> Result<(), Failure> {
-    let id = report.image.to_string();
+    let id = deliver::id_of(built, described).map(|id| id.to_string()).unwrap_or_default();
     let write = |path: &Path, text: &str| {
         std::fs::write(path, text).map_err(|error| Failure::file("write", path, &error))
     };
@@ -223,9 +339,16 @@ fn write_files(
         write(path, &id)?;
     }
     if let Some(path) = &arguments.metadata_file {
-        let mut metadata = json!({"containerimage.config.digest": id});
-        if !tags.is_empty() {
-            let names: Vec<String> = tags.iter().map(Reference::to_string).collect();
+        let mut metadata = json!({});
+        if let [only] = built {
+            metadata["containerimage.config.digest"] = only.report.image.to_string().into();
+        }
+        if let Some(described) = described {
+            metadata["containerimage.descriptor"] = json!(described);
+            metadata["containerimage.digest"] = described.digest.to_string().into();
+        }
+        if !names.is_empty() {
+            let names: Vec<String> = names.iter().map(Reference::to_string).collect();
             metadata["image.name"] = names.join(",").into();
         }
         write(path, &format!("{metadata:#}\n"))?;

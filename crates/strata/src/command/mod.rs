@@ -5,19 +5,30 @@ mod builds;
 mod cache;
 mod call;
 mod check;
+mod compare;
+mod copy;
+mod deliver;
 mod diff;
 mod du;
+mod engine;
 mod fmt;
 mod fsck;
+mod history;
 mod images;
 mod import;
 mod inspect;
+mod load;
+mod login;
 mod plan;
 mod prune;
+mod pull;
+mod push;
 mod replay;
 mod rmi;
 mod run;
 mod sarif;
+mod save;
+mod shared;
 mod shell;
 mod stats;
 mod table;
@@ -67,6 +78,15 @@ pub(crate) fn run(
         Command::Prune(prune) => prune::run(prune, settings()?, printer),
         Command::Fsck(fsck) => fsck::run(fsck, settings()?, printer),
         Command::Shell(shell) => shell::run(shell, settings()?, environment, printer),
+        Command::History(history) => history::run(history, settings()?, environment, printer),
+        Command::Diff(diff) => compare::run(diff, settings()?, environment, printer),
+        Command::Pull(pull) => pull::run(pull, settings()?, environment, printer),
+        Command::Push(push) => push::run(push, settings()?, environment, printer),
+        Command::Copy(copy) => copy::run(copy, settings()?, printer),
+        Command::Save(save) => save::run(save, settings()?, environment, printer),
+        Command::Load(load) => load::run(load, settings()?, printer),
+        Command::Login(login) => login::log_in(login, settings()?, environment, printer),
+        Command::Logout(logout) => login::log_out(logout, environment, printer),
         Command::Version => {
             printer.data(concat!("strata ", env!("CARGO_PKG_VERSION")));
             Ok(0)

@@ -2,6 +2,8 @@
 //! found here, and all texts in it are understood here, so that wrong usage fails before the store
 //! is opened or anything runs.
 
+pub(crate) mod annotation;
+pub(crate) mod cache;
 mod check;
 mod context;
 mod credentials;
@@ -19,7 +21,7 @@ use strata_oci::{Platform, Reference};
 pub(crate) use check::{Checked, check, check_build, outline};
 pub(crate) use credentials::{Lent, credentials};
 pub(crate) use options::{build_args, timeout, unknown, verify};
-pub(crate) use output::{Output, outputs};
+pub(crate) use output::{ImageTarget, Output, OutputFlags, Target, outputs};
 
 use crate::arguments::SelectionArguments;
 use crate::environment::Environment;
@@ -41,6 +43,8 @@ pub(crate) struct Dockerfile {
 pub(crate) struct Selected {
     pub(crate) request: BuildRequest,
     pub(crate) dockerfile: Dockerfile,
+    /// What the image is for; the request names the first one.
+    pub(crate) platforms: Vec<Platform>,
 }
 
 /// Finds the files, understands the options.
@@ -71,7 +75,8 @@ pub(crate) fn select(
     request.build_args = build_args;
     request.epoch = options::epoch(request.build_args.get(options::EPOCH))?;
     request.labels = options::labels(&arguments.labels)?;
-    request.platform = platform(arguments.platform.as_deref(), environment)?;
+    let platforms = platforms(arguments.platform.as_deref(), environment)?;
+    request.platform = platforms[0].clone();
     request.network = options::network(arguments.network.as_deref())?;
     request.no_cache.extend(arguments.no_cache_filter.iter().cloned());
     if arguments.no_cache {
@@ -85,7 +90,24 @@ pub(crate) fn select(
     request.shm_bytes = limits::shm_bytes(arguments.limits.shm_size.as_deref())?;
     request.jobs = arguments.jobs.or(jobs).unwrap_or(0);
     request.project = found.project;
-    Ok(Selected { request, dockerfile })
+    Ok(Selected { request, dockerfile, platforms })
+}
+
+/// The platforms that were asked for, or this machine's.
+pub(crate) fn platforms(
+    text: Option<&str>,
+    environment: &Environment,
+) -> Result<Vec<Platform>, Failure> {
+    let default = environment.text("DOCKER_DEFAULT_PLATFORM");
+    let Some(text) = text.or(default.as_deref()) else { return Ok(vec![Platform::native()]) };
+    let mut platforms: Vec<Platform> = Vec::new();
+    for text in text.split(',') {
+        let platform = platform(Some(text.trim()), environment)?;
+        if !platforms.contains(&platform) {
+            platforms.push(platform);
+        }
+    }
+    Ok(platforms)
 }
 
 /// What tells the project of this context and Dockerfile from others.
@@ -98,8 +120,7 @@ pub(crate) fn platform(text: Option<&str>, environment: &Environment) -> Result<
     let default = environment.text("DOCKER_DEFAULT_PLATFORM");
     let Some(text) = text.or(default.as_deref()) else { return Ok(Platform::native()) };
     if text.contains(',') {
-        return Err(Failure::usage("more than one platform in one build is not supported yet")
-            .hint("build for one platform after the other"));
+        return Err(Failure::usage("only one platform can be named here"));
     }
     text.parse().map_err(|error| Failure::usage(format!("{error}")))
 }

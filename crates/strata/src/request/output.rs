@@ -1,39 +1,126 @@
 //! `-o`: Docker's little language of `key=value,…`, and its two short forms: a directory, and
-//! `-` for a tar on standard output.
+//! `-` for a tar on standard output. `--push` and `--load` are short for outputs, too.
 
 use std::io::IsTerminal;
 use std::path::PathBuf;
 
-use strata_build::{Export, ExportDest, ExportKind};
+use strata_build::{Annotations, Export, ExportDest, ExportKind, Packing};
+use strata_image::ManifestFlavour;
 use strata_oci::{Compression, Reference};
 
+use super::annotation;
 use super::options::unknown;
 use crate::failure::Failure;
 
 /// What Docker's exporters are called.
-const TYPES: [&str; 4] = ["oci", "docker", "local", "tar"];
-/// Those of them that strata has no equal of.
-const NOT_YET: [&str; 3] = ["image", "registry", "cacheonly"];
-const KEYS: [&str; 6] = ["type", "dest", "name", "compression", "compression-level", "tar"];
+const TYPES: [&str; 7] = ["oci", "docker", "local", "tar", "image", "registry", "cacheonly"];
+const KEYS: [&str; 16] = [
+    "type",
+    "dest",
+    "name",
+    "push",
+    "push-by-digest",
+    "registry.insecure",
+    "store",
+    "compression",
+    "compression-level",
+    "force-compression",
+    "oci-mediatypes",
+    "rewrite-timestamp",
+    "tar",
+    "mode",
+    "platform-split",
+    "annotation.NAME",
+];
 
 /// One output.
 #[derive(Debug, Clone)]
 pub(crate) struct Output {
-    pub(crate) export: Export,
-    /// The name in an archive, beside those of `-t`.
-    pub(crate) name: Option<Reference>,
+    pub(crate) target: Target,
+    /// Names beside those of `-t`.
+    pub(crate) names: Vec<Reference>,
+    /// Whether files younger than the epoch get its time.
+    pub(crate) rewrite: bool,
+}
+
+/// Where an image goes.
+#[derive(Debug, Clone)]
+pub(crate) enum Target {
+    /// Files.
+    Export(Export),
+    /// The store, under its names, and a registry if it is pushed.
+    Image(ImageTarget),
+    /// A Docker or Podman that runs here.
+    Engine(Packing),
+    /// Nowhere: it is built for the cache alone.
+    Nothing,
+}
+
+/// What `type=image` and `type=registry` say.
+#[derive(Debug, Clone)]
+pub(crate) struct ImageTarget {
+    pub(crate) packing: Packing,
+    pub(crate) push: bool,
+    /// Whether it gets no tag in the registry.
+    pub(crate) by_digest: bool,
+    /// Whether plain http will do.
+    pub(crate) insecure: bool,
+    /// Whether it gets its names in the store.
+    pub(crate) store: bool,
 }
 
 impl Output {
     /// Whether it takes standard output for itself.
     pub(crate) fn is_stdout(&self) -> bool {
-        self.export.dest == ExportDest::Stdout
+        matches!(&self.target, Target::Export(export) if export.dest == ExportDest::Stdout)
+    }
+
+    /// Whether it gives the image its names in the store.
+    pub(crate) fn is_named(&self) -> bool {
+        match &self.target {
+            Target::Image(image) => image.store,
+            Target::Nothing => false,
+            Target::Export(_) | Target::Engine(_) => true,
+        }
+    }
+
+    fn packing(&mut self) -> Option<&mut Packing> {
+        match &mut self.target {
+            Target::Export(export) => Some(&mut export.packing),
+            Target::Image(image) => Some(&mut image.packing),
+            Target::Engine(packing) => Some(packing),
+            Target::Nothing => None,
+        }
     }
 }
 
+/// What the command line asks for, beside `-o`.
+pub(crate) struct OutputFlags<'a> {
+    pub(crate) outputs: &'a [String],
+    pub(crate) push: bool,
+    pub(crate) load: bool,
+    pub(crate) annotations: Annotations,
+}
+
 /// All outputs that were asked for; only one of them may be standard output.
-pub(crate) fn outputs(texts: &[String]) -> Result<Vec<Output>, Failure> {
-    let outputs: Vec<Output> = texts.iter().map(|text| output(text)).collect::<Result<_, _>>()?;
+pub(crate) fn outputs(asked: &OutputFlags<'_>) -> Result<Vec<Output>, Failure> {
+    let parsed = asked.outputs.iter().map(|text| output(text));
+    let mut outputs: Vec<Output> = parsed.collect::<Result<_, _>>()?;
+    if asked.push && !push_them(&mut outputs) {
+        outputs.push(output("type=registry")?);
+    }
+    if asked.load {
+        outputs.push(Output {
+            target: Target::Engine(Packing::default()),
+            names: Vec::new(),
+            rewrite: false,
+        });
+    }
+    for output in &mut outputs {
+        if let Some(packing) = output.packing() {
+            packing.annotations.0.extend(asked.annotations.0.iter().cloned());
+        }
+    }
     match outputs.iter().filter(|output| output.is_stdout()).count() {
         0 => Ok(outputs),
         1 if std::io::stdout().is_terminal() => {
@@ -45,15 +132,36 @@ pub(crate) fn outputs(texts: &[String]) -> Result<Vec<Output>, Failure> {
     }
 }
 
+/// `--push` beside `-o type=image` means that output. Whether there is one.
+fn push_them(outputs: &mut [Output]) -> bool {
+    let mut found = false;
+    for output in outputs {
+        if let Target::Image(image) = &mut output.target {
+            (image.push, found) = (true, true);
+        }
+    }
+    found
+}
+
 /// The values as they are written.
 #[derive(Default)]
 struct Fields {
     kind: Option<String>,
     dest: Option<String>,
     name: Option<String>,
+    push: Option<String>,
+    by_digest: Option<String>,
+    insecure: Option<String>,
+    store: Option<String>,
     compression: Option<String>,
     level: Option<String>,
+    force: Option<String>,
+    oci_types: Option<String>,
+    rewrite: Option<String>,
     tar: Option<String>,
+    mode: Option<String>,
+    split: Option<String>,
+    annotations: Annotations,
 }
 
 fn output(text: &str) -> Result<Output, Failure> {
@@ -63,21 +171,16 @@ fn output(text: &str) -> Result<Output, Failure> {
         (fields.kind, fields.dest) = (Some(kind.to_owned()), Some(text.to_owned()));
         return fields.understand(text);
     }
-    for field in text.split(',') {
+    for field in pieces(text).map_err(|why| Failure::usage(format!("`-o {text}`: {why}")))? {
         let Some((key, value)) = field.split_once('=') else {
             return Err(Failure::usage(format!("`-o {text}`: `{field}` has no `=`")));
         };
-        let place = match key.trim().to_ascii_lowercase().as_str() {
-            "type" => &mut fields.kind,
-            "dest" => &mut fields.dest,
-            "name" => &mut fields.name,
-            "compression" => &mut fields.compression,
-            "compression-level" => &mut fields.level,
-            "tar" => &mut fields.tar,
-            // They change nothing about what is written here.
-            "oci-mediatypes" | "force-compression" => continue,
-            other => return Err(unknown("key of `-o`", other, &KEYS)),
-        };
+        let key = key.trim();
+        if let Some(annotation) = annotation::of_output(key, value)? {
+            fields.annotations.0.push(annotation);
+            continue;
+        }
+        let Some(place) = fields.place(&key.to_ascii_lowercase())? else { continue };
         if place.replace(value.to_owned()).is_some() {
             return Err(Failure::usage(format!("`-o {text}`: `{key}` is there twice")));
         }
@@ -85,20 +188,102 @@ fn output(text: &str) -> Result<Output, Failure> {
     fields.understand(text)
 }
 
+/// The fields of a line of CSV, as Docker reads it: a field in double quotes may have commas.
+pub(crate) fn pieces(text: &str) -> Result<Vec<String>, &'static str> {
+    let (mut fields, mut field, mut quoted) = (Vec::new(), String::new(), false);
+    let mut letters = text.chars().peekable();
+    while let Some(letter) = letters.next() {
+        match letter {
+            '"' if quoted && letters.peek() == Some(&'"') => {
+                field.push('"');
+                letters.next();
+            }
+            '"' if quoted => quoted = false,
+            '"' if field.is_empty() => quoted = true,
+            ',' if !quoted => fields.push(std::mem::take(&mut field)),
+            letter => field.push(letter),
+        }
+    }
+    if quoted {
+        return Err("a double quote is not closed");
+    }
+    fields.push(field);
+    Ok(fields)
+}
+
 impl Fields {
+    /// Where a key's value goes; nowhere for what changes nothing here.
+    fn place(&mut self, key: &str) -> Result<Option<&mut Option<String>>, Failure> {
+        Ok(Some(match key {
+            "type" => &mut self.kind,
+            "dest" => &mut self.dest,
+            "name" => &mut self.name,
+            "push" => &mut self.push,
+            "push-by-digest" => &mut self.by_digest,
+            "registry.insecure" => &mut self.insecure,
+            "store" => &mut self.store,
+            "compression" => &mut self.compression,
+            "compression-level" => &mut self.level,
+            "force-compression" => &mut self.force,
+            "oci-mediatypes" => &mut self.oci_types,
+            "rewrite-timestamp" => &mut self.rewrite,
+            "tar" => &mut self.tar,
+            "mode" => &mut self.mode,
+            "platform-split" => &mut self.split,
+            // What they are about is always so here, or is nobody's matter but BuildKit's.
+            "unpack" | "name-canonical" | "dangling-name-prefix" | "oci-artifact" => {
+                return Ok(None);
+            }
+            other => return Err(unknown("key of `-o`", other, &KEYS)),
+        }))
+    }
+
     fn understand(self, text: &str) -> Result<Output, Failure> {
         let invalid = |why: &str| Failure::usage(format!("`-o {text}`: {why}"));
-        let kind = match self.kind.as_deref() {
-            Some("oci") => ExportKind::Oci,
-            Some("docker") => ExportKind::Docker,
-            Some("local") => ExportKind::Local,
-            Some("tar") => ExportKind::Tar,
-            Some(kind) if NOT_YET.contains(&kind) => {
-                return Err(invalid(&format!("`type={kind}` is not supported yet"))
-                    .hint("every image is in the store after its build; see `strata images`"));
-            }
-            Some(kind) => return Err(unknown("type of `-o`", kind, &TYPES)),
-            None => return Err(invalid("`type=` is missing")),
+        let kind = self.kind.as_deref().ok_or_else(|| invalid("`type=` is missing"))?;
+        if !TYPES.contains(&kind) {
+            return Err(unknown("type of `-o`", kind, &TYPES));
+        }
+        let rewrite = flag(&self.rewrite, false).map_err(|why| invalid(&why))?;
+        let names = match &self.name {
+            Some(names) => names.split(',').map(super::name).collect::<Result<_, _>>()?,
+            None => Vec::new(),
+        };
+        let target = match kind {
+            "cacheonly" => Target::Nothing,
+            "image" | "registry" => Target::Image(self.image(kind, &invalid)?),
+            _ => Target::Export(self.export(kind, &invalid)?),
+        };
+        Ok(Output { target, names, rewrite })
+    }
+
+    fn image(&self, kind: &str, invalid: &dyn Fn(&str) -> Failure) -> Result<ImageTarget, Failure> {
+        let wrong = |why: String| invalid(&why);
+        if self.dest.is_some() {
+            return Err(invalid(&format!("`type={kind}` writes no file: `dest` has no meaning")));
+        }
+        let push = flag(&self.push, kind == "registry").map_err(wrong)?;
+        if kind == "registry" && !push {
+            return Err(invalid("`type=registry` and `push=false` contradict each other"));
+        }
+        Ok(ImageTarget {
+            packing: self.packing(invalid)?,
+            push,
+            by_digest: flag(&self.by_digest, false).map_err(wrong)?,
+            insecure: flag(&self.insecure, false).map_err(wrong)?,
+            store: flag(&self.store, true).map_err(wrong)?,
+        })
+    }
+
+    fn export(&self, kind: &str, invalid: &dyn Fn(&str) -> Failure) -> Result<Export, Failure> {
+        if self.push.is_some() {
+            return Err(invalid("`push` is only for `type=image`"));
+        }
+        let kind = match kind {
+            "oci" => ExportKind::Oci,
+            "docker" => ExportKind::Docker,
+            "local" => ExportKind::Local,
+            _ => ExportKind::Tar,
         };
         let dest = self.dest.clone().filter(|dest| !dest.is_empty());
         let as_directory = match self.tar.as_deref() {
@@ -121,11 +306,28 @@ impl Fields {
         {
             return Err(invalid(&format!("there is no directory `{}`", folder.display())));
         }
+        let mirror = match self.mode.as_deref() {
+            None | Some("copy") => false,
+            Some("delete") if kind == ExportKind::Local => true,
+            Some("delete") => return Err(invalid("`mode=delete` is only for `type=local`")),
+            Some(other) => return Err(unknown("mode", other, &["copy", "delete"])),
+        };
+        if !flag(&self.split, true).map_err(|why| invalid(&why))? {
+            return Err(invalid("`platform-split=false` is not supported"));
+        }
+        Ok(Export { kind, dest, packing: self.packing(invalid)?, epoch: None, mirror })
+    }
+
+    fn packing(&self, invalid: &dyn Fn(&str) -> Failure) -> Result<Packing, Failure> {
         let compression = self.compression()?;
-        let compression_level = self.level(compression).map_err(|why| invalid(&why))?;
-        let name = self.name.as_deref().map(super::name).transpose()?;
-        let export = Export { kind, dest, compression, compression_level };
-        Ok(Output { export, name })
+        let oci = flag(&self.oci_types, true).map_err(|why| invalid(&why))?;
+        Ok(Packing {
+            compression,
+            level: self.level(compression).map_err(|why| invalid(&why))?,
+            force: flag(&self.force, false).map_err(|why| invalid(&why))?,
+            flavour: if oci { ManifestFlavour::Oci } else { ManifestFlavour::Docker },
+            annotations: self.annotations.clone(),
+        })
     }
 
     fn compression(&self) -> Result<Compression, Failure> {
@@ -133,6 +335,8 @@ impl Fields {
             None | Some("gzip") => Ok(Compression::Gzip),
             Some("zstd") => Ok(Compression::Zstd),
             Some("uncompressed") => Ok(Compression::None),
+            Some("estargz") => Err(Failure::usage("`compression=estargz` is not supported yet")
+                .hint("`zstd` is the fastest, `gzip` is read everywhere")),
             Some(other) => Err(unknown("compression", other, &["gzip", "zstd", "uncompressed"])),
         }
     }
@@ -151,14 +355,31 @@ impl Fields {
     }
 }
 
+/// `true` or `false`, in the forms that Go reads.
+pub(crate) fn flag(text: &Option<String>, default: bool) -> Result<bool, String> {
+    match text.as_deref() {
+        None => Ok(default),
+        Some("true" | "1" | "t" | "T" | "TRUE" | "True" | "") => Ok(true),
+        Some("false" | "0" | "f" | "F" | "FALSE" | "False") => Ok(false),
+        Some(other) => Err(format!("`{other}` is neither `true` nor `false`")),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn export(text: &str) -> Export {
+        match output(text).expect(text).target {
+            Target::Export(export) => export,
+            other => unreachable!("{other:?}"),
+        }
+    }
+
     #[test]
     fn dockers_forms() {
         let check = |text: &str, kind, dest: ExportDest| {
-            let export = output(text).expect(text).export;
+            let export = export(text);
             assert_eq!((export.kind, export.dest), (kind, dest), "{text}");
         };
         let file = || ExportDest::File(PathBuf::from("f"));
@@ -171,15 +392,37 @@ mod tests {
         check("d/e", ExportKind::Local, directory("d/e"));
         check("-", ExportKind::Tar, ExportDest::Stdout);
         check("type=tar,dest=-", ExportKind::Tar, ExportDest::Stdout);
+        assert!(export("type=local,dest=d,mode=delete").mirror);
+    }
+
+    #[test]
+    fn images_and_registries() {
+        let image = |text: &str| match output(text).expect(text) {
+            Output { target: Target::Image(image), names, .. } => (image, names),
+            other => unreachable!("{other:?}"),
+        };
+        let (pushed, names) = image("type=registry,\"name=a,b:1\",push-by-digest=true");
+        let names: Vec<String> = names.iter().map(Reference::familiar).collect();
+        assert_eq!(names, ["a:latest", "b:1"]);
+        assert!(pushed.push && pushed.by_digest && pushed.store);
+        let (kept, _) = image("type=image,store=false,oci-mediatypes=false");
+        assert!(!kept.push && !kept.store);
+        assert_eq!(kept.packing.flavour, ManifestFlavour::Docker);
+        assert!(matches!(output("type=cacheonly").expect("it").target, Target::Nothing));
+        let asked = |texts: &[String], push| {
+            let annotations = Annotations::default();
+            outputs(&OutputFlags { outputs: texts, push, load: false, annotations })
+                .expect("outputs")
+        };
+        assert_eq!(asked(&["type=image".to_owned()], true).len(), 1);
+        assert_eq!(asked(&["type=oci,dest=f".to_owned()], true).len(), 2);
     }
 
     #[test]
     fn compressions() {
-        let export = output("type=oci,dest=f,compression=zstd,compression-level=22,name=a");
-        let export = export.expect("an output");
-        assert_eq!(export.export.compression, Compression::Zstd);
-        assert_eq!(export.export.compression_level, Some(22));
-        assert_eq!(export.name.expect("a name").familiar(), "a:latest");
+        let export = export("type=oci,dest=f,compression=zstd,compression-level=22,name=a");
+        assert_eq!(export.packing.compression, Compression::Zstd);
+        assert_eq!(export.packing.level, Some(22));
     }
 
     #[test]
@@ -197,5 +440,9 @@ mod tests {
         check("dest=f", "`type=` is missing", None);
         check("type=oci,type=tar", "`type` is there twice", None);
         check("type=oci,compression=gzip,compression-level=10", "from 0 to 9", None);
+        check("type=image,push=maybe", "neither `true` nor `false`", None);
+        check("type=registry,push=false", "contradict each other", None);
+        check("type=oci,dest=f,push=true", "only for `type=image`", None);
+        check("type=oci,\"name=a", "a double quote is not closed", None);
     }
 }

@@ -90,6 +90,10 @@ pub(crate) fn plain(error: &BuildError) -> Failure {
         }
         BuildError::Unsupported { .. } => build(chain(error)),
         BuildError::Cancelled => Failure::new(Kind::Signal(2), "cancelled"),
+        BuildError::Push { source, .. } | BuildError::Far(source) => {
+            let hint = strata_remote::hint(source).map(str::to_owned);
+            Failure::new(lower_errors::registry_kind(source), chain(error)).hint_if(hint)
+        }
         BuildError::Exec(error) => lower_errors::exec(error),
         BuildError::Image(error) => lower_errors::image(error),
         BuildError::Tree(error) => lower_errors::tree(error),

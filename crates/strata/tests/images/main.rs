@@ -6,6 +6,7 @@ mod cases;
 mod control;
 mod independent;
 mod mounts;
+mod registry;
 mod rootless;
 mod sandbox;
 mod secrets;

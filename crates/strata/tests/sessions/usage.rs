@@ -67,10 +67,15 @@ fn values() {
         "error: `-q` and another `--progress` contradict each other",
     );
     check(
-        "build --platform linux/amd64,linux/arm64 .",
-        "error: more than one platform in one build is not supported yet\n\
-        hint: build for one platform after the other",
+        "check --platform linux/amd64,linux/arm64 .",
+        "error: only one platform can be named here",
     );
+    check(
+        "build --push .",
+        "error: an image that is pushed needs a name\n\
+        hint: `-t REGISTRY/NAME:TAG`, or `name=` in `-o`",
+    );
+    check("build --cache-to type=local .", "error: `--cache-to type=local`: `dest=` is missing");
     check(
         "build --oci-runtime crun .",
         "error: `crun` is not an OCI runtime that strata knows\n\

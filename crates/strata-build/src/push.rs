@@ -1,0 +1,259 @@
+//! Images to a registry: what is there already is neither read nor sent, the rest goes several
+//! blobs at a time, and the name comes last, so that it never stands for a part of an image.
+
+use std::io;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use strata_cas::NameStore;
+use strata_exec::Cancel;
+use strata_oci::{Descriptor, Digest, ManifestBytes, PushRegistry, Pushed, Reference};
+
+use crate::BuildError;
+use crate::images::Images;
+use crate::packing::{Packed, PackedLayer};
+
+/// How many blobs are on their way at a time.
+const UPLOADS: usize = 4;
+/// How many repositories are remembered for a blob.
+const SOURCES: usize = 5;
+
+/// What happens during a push.
+#[derive(Debug)]
+pub enum PushEvent<'a> {
+    /// A blob is sent: bytes so far.
+    Sending {
+        /// Which.
+        blob: &'a Descriptor,
+        /// Bytes so far.
+        done: u64,
+    },
+    /// The repository has a blob now.
+    Blob {
+        /// Which.
+        blob: &'a Descriptor,
+        /// What it took.
+        pushed: Pushed,
+    },
+    /// The name stands for this image; whether it did before.
+    Named {
+        /// The name.
+        name: &'a Reference,
+        /// The digest of its manifest or index.
+        digest: Digest,
+        /// Whether nothing had to be done.
+        was_there: bool,
+    },
+}
+
+/// Takes events, from several threads.
+pub type PushObserver<'a> = &'a (dyn Fn(PushEvent<'_>) + Sync);
+
+/// A blob to push.
+enum Parcel<'p, 'a> {
+    Layer(&'p PackedLayer<'a>),
+    Document(&'p Descriptor, &'p [u8]),
+}
+
+impl Parcel<'_, '_> {
+    fn descriptor(&self) -> &Descriptor {
+        match self {
+            Self::Layer(layer) => &layer.descriptor,
+            Self::Document(descriptor, _) => descriptor,
+        }
+    }
+}
+
+impl Images<'_> {
+    /// Pushes a packed image under a name; without a tag, under its digest alone.
+    ///
+    /// # Errors
+    ///
+    /// [`BuildError::Push`] when the registry refuses or can not be reached, others when the
+    /// store lacks a layer. The name still stands for what it stood for before then.
+    pub fn push(
+        &self,
+        packed: &Packed<'_>,
+        name: &Reference,
+        registry: &dyn PushRegistry,
+        cancel: &Cancel,
+        observe: PushObserver<'_>,
+    ) -> Result<(), BuildError> {
+        let failed = |source| BuildError::Push { name: name.familiar(), source };
+        let digest = packed.root.digest;
+        let under = match &name.tag {
+            Some(_) => Reference { digest: None, ..name.clone() },
+            None => name.with_digest(digest),
+        };
+        if registry.manifest_digest(&under).map_err(failed)? == Some(digest) {
+            observe(PushEvent::Named { name, digest, was_there: true });
+            return Ok(());
+        }
+        self.push_blobs(packed, name, registry, cancel, observe)?;
+        let put = |name: &Reference, manifest: &ManifestBytes| {
+            if cancel.is_cancelled() {
+                return Err(BuildError::Cancelled);
+            }
+            registry.push_manifest(name, manifest).map_err(failed)
+        };
+        for manifest in &packed.manifests {
+            put(&Reference { tag: None, ..name.with_digest(manifest.digest) }, manifest)?;
+        }
+        put(&under, &packed.root)?;
+        observe(PushEvent::Named { name, digest, was_there: false });
+        Ok(())
+    }
+
+    fn push_blobs(
+        &self,
+        packed: &Packed<'_>,
+        name: &Reference,
+        registry: &dyn PushRegistry,
+        cancel: &Cancel,
+        observe: PushObserver<'_>,
+    ) -> Result<(), BuildError> {
+        let documents = packed.documents.iter();
+        let documents = documents.map(|(descriptor, bytes)| Parcel::Document(descriptor, bytes));
+        let mut parcels: Vec<Parcel<'_, '_>> =
+            packed.layers.iter().map(Parcel::Layer).chain(documents).collect();
+        // The largest first: nobody waits for it at the end.
+        parcels.sort_by_key(|parcel| std::cmp::Reverse(parcel.descriptor().size));
+        let next = AtomicUsize::new(0);
+        let broken: Mutex<Option<BuildError>> = Mutex::new(None);
+        std::thread::scope(|scope| {
+            for _ in 0..UPLOADS.min(parcels.len()) {
+                scope.spawn(|| {
+                    while let Some(parcel) = parcels.get(next.fetch_add(1, Ordering::Relaxed)) {
+                        let pushed = match cancel.is_cancelled() {
+                            true => Err(BuildError::Cancelled),
+                            false => self.push_one(parcel, name, registry, cancel, observe),
+                        };
+                        if let Err(error) = pushed {
+                            next.store(parcels.len(), Ordering::Relaxed);
+                            let mut broken = broken.lock().unwrap_or_else(PoisonError::into_inner);
+                            broken.get_or_insert(error);
+                        }
+                    }
+                });
+            }
+        });
+        match broken.into_inner().unwrap_or_else(PoisonError::into_inner) {
+            Some(error) => Err(error),
+            None => Ok(()),
+        }
+    }
+
+    fn push_one(
+        &self,
+        parcel: &Parcel<'_, '_>,
+        name: &Reference,
+        registry: &dyn PushRegistry,
+        cancel: &Cancel,
+        observe: PushObserver<'_>,
+    ) -> Result<(), BuildError> {
+        let blob = parcel.descriptor();
+        let mut near = sources(self.store(), blob, name)?;
+        if let Parcel::Layer(PackedLayer { place: Some(place), .. }) = parcel
+            && let Some(Ok(source)) = place.strip_prefix("registry:").map(str::parse)
+        {
+            near.insert(0, source);
+        }
+        let lost: Mutex<Option<strata_image::ImageError>> = Mutex::new(None);
+        let bytes = |out: &mut dyn io::Write| match parcel {
+            Parcel::Document(_, bytes) => out.write_all(bytes),
+            Parcel::Layer(layer) => {
+                let mut out = Passing { out, broken: None, cancel };
+                layer.write(&mut out).map_err(|error| match out.broken.take() {
+                    Some(broken) => broken,
+                    None => {
+                        let text = error.to_string();
+                        *lost.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+                        io::Error::other(text)
+                    }
+                })
+            }
+        };
+        let progress = &mut |done| observe(PushEvent::Sending { blob, done });
+        let pushed = registry.push_blob(name, blob, &near, &bytes, progress);
+        let pushed = pushed.map_err(|source| {
+            if cancel.is_cancelled() {
+                return BuildError::Cancelled;
+            }
+            match lost.lock().unwrap_or_else(PoisonError::into_inner).take() {
+                Some(error) => error.into(),
+                None => BuildError::Push { name: name.familiar(), source },
+            }
+        })?;
+        if matches!(parcel, Parcel::Layer(_)) {
+            remember_source(self.store(), &blob.digest, name)?;
+        }
+        observe(PushEvent::Blob { blob, pushed });
+        Ok(())
+    }
+}
+
+/// Passes bytes on, and keeps the error of the sink apart from those of the source.
+struct Passing<'a> {
+    out: &'a mut dyn io::Write,
+    broken: Option<io::Error>,
+    cancel: &'a Cancel,
+}
+
+impl io::Write for Passing<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.cancel.is_cancelled() {
+            self.broken = Some(io::Error::other("cancelled"));
+            return Err(io::Error::other("cancelled"));
+        }
+        self.out.write(bytes).inspect_err(|error| {
+            let again = match error.get_ref() {
+                Some(inner) => io::Error::new(error.kind(), inner.to_string()),
+                None => error.kind().into(),
+            };
+            self.broken = Some(again);
+        })
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
+}
+
+/// Repositories that have a blob, by its digest and their registry.
+pub(crate) const TABLE: &str = "blob-sources-1";
+
+fn key(digest: &Digest, name: &Reference) -> String {
+    format!("{digest} {}", name.registry)
+}
+
+/// Repositories of the name's registry that have a blob.
+fn sources(
+    store: &dyn NameStore,
+    blob: &Descriptor,
+    name: &Reference,
+) -> Result<Vec<Reference>, BuildError> {
+    let Some(value) = store.name(TABLE, &key(&blob.digest, name))? else { return Ok(Vec::new()) };
+    let repositories: Vec<String> = serde_json::from_slice(&value).unwrap_or_default();
+    let reference = |repository| Reference { repository, tag: None, digest: None, ..name.clone() };
+    Ok(repositories.into_iter().map(reference).collect())
+}
+
+/// Remembers that a repository has a blob.
+pub(crate) fn remember_source(
+    store: &dyn NameStore,
+    digest: &Digest,
+    name: &Reference,
+) -> Result<(), BuildError> {
+    let key = key(digest, name);
+    let kept = store.name(TABLE, &key)?;
+    let mut repositories: Vec<String> =
+        kept.and_then(|value| serde_json::from_slice(&value).ok()).unwrap_or_default();
+    if repositories.first() == Some(&name.repository) {
+        return Ok(());
+    }
+    repositories.retain(|repository| *repository != name.repository);
+    repositories.insert(0, name.repository.clone());
+    repositories.truncate(SOURCES);
+    let value = serde_json::to_vec(&repositories).map_err(BuildError::damaged("blob's sources"))?;
+    Ok(store.set_name(TABLE, &key, Some(&value))?)
+}

@@ -1,0 +1,370 @@
+//! A shared cache in an object store: S3 and what speaks its protocol, or a directory. Records lie
+//! under `records/KEY`, blobs under `blobs/sha256/DIGEST`, as in an OCI layout.
+
+use std::io::{self, Write};
+use std::path::Path as FilePath;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use object_store::aws::AmazonS3Builder;
+use object_store::local::LocalFileSystem;
+use object_store::path::Path;
+use object_store::{
+    BackoffConfig, ClientOptions, Error, ObjectStore, ObjectStoreExt, PutPayload, RetryConfig,
+};
+use strata_oci::{BlobBytes, Descriptor, DigestHasher, RegistryError, SharedCache};
+use tokio::sync::mpsc::Receiver;
+
+use crate::door::Door;
+use crate::failure::printable;
+use crate::settings::{Secret, Timeouts};
+
+/// S3 takes parts of 5 MiB and more, and 10,000 of them.
+const PART_BYTES: usize = 16 << 20;
+/// Bytes of one request of a download.
+const RANGE_BYTES: u64 = 8 << 20;
+/// A record is not larger than this.
+const LARGEST_RECORD_BYTES: u64 = 16 << 20;
+
+/// Where a bucket is and who we are to it.
+#[derive(Clone)]
+pub struct S3Settings {
+    /// The bucket's name.
+    pub bucket: String,
+    /// Before each object's name; empty for none.
+    pub prefix: String,
+    /// `us-east-1` and the like.
+    pub region: Option<String>,
+    /// Another service than Amazon's.
+    pub endpoint: Option<String>,
+    /// The access key's id and secret; without one, requests are not signed.
+    pub key: Option<(String, Secret)>,
+    /// The token of a session.
+    pub session_token: Option<Secret>,
+    /// Whether the bucket is part of the path and not of the host's name.
+    pub path_style: bool,
+    /// How long to wait.
+    pub timeouts: Timeouts,
+}
+
+/// A bucket or directory that is a cache.
+pub struct ObjectCache {
+    name: String,
+    store: Arc<dyn ObjectStore>,
+    prefix: String,
+    door: Door,
+}
+
+impl ObjectCache {
+    /// A directory; it is made if `make`, and must be there else.
+    ///
+    /// # Errors
+    ///
+    /// [`RegistryError::Failed`] when it is not there or can not be made.
+    pub fn directory(path: &FilePath, make: bool) -> Result<Self, RegistryError> {
+        let name = path.display().to_string();
+        let failed = |reason: String| RegistryError::Failed { registry: name.clone(), reason };
+        if make {
+            std::fs::create_dir_all(path).map_err(|error| failed(error.to_string()))?;
+        }
+        let store = LocalFileSystem::new_with_prefix(path);
+        let store = store.map_err(|_| failed("there is no such directory".to_owned()))?;
+        Self::new(name.clone(), Arc::new(store), String::new())
+    }
+
+    /// A bucket.
+    ///
+    /// # Errors
+    ///
+    /// [`RegistryError::Failed`] when the settings make no sense.
+    pub fn s3(settings: &S3Settings) -> Result<Self, RegistryError> {
+        // Another part of the process may have chosen a provider already; that one is as good.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let name = format!("s3://{}", settings.bucket);
+        let Timeouts { connect, idle } = settings.timeouts;
+        let options = ClientOptions::new()
+            .with_connect_timeout(connect)
+            .with_timeout(idle * 10)
+            .with_allow_http(true);
+        let retry = RetryConfig {
+            max_retries: 2,
+            retry_timeout: idle,
+            backoff: BackoffConfig {
+                init_backoff: Duration::from_millis(100),
+                max_backoff: Duration::from_secs(2),
+                base: 2.0,
+            },
+        };
+        let mut builder = AmazonS3Builder::new()
+            .with_bucket_name(&settings.bucket)
+            .with_region(settings.region.as_deref().unwrap_or("us-east-1"))
+            .with_virtual_hosted_style_request(!settings.path_style)
+            .with_client_options(options)
+            .with_retry(retry);
+        if let Some(endpoint) = &settings.endpoint {
+            builder = builder.with_endpoint(endpoint);
+        }
+        builder = match &settings.key {
+            Some((id, secret)) => {
+                builder.with_access_key_id(id).with_secret_access_key(secret.reveal())
+            }
+            None => builder.with_skip_signature(true),
+        };
+        if let Some(token) = &settings.session_token {
+            builder = builder.with_token(token.reveal());
+        }
+        let store = builder.build().map_err(|error| RegistryError::Failed {
+            registry: name.clone(),
+            reason: printable(&error.to_string()),
+        })?;
+        Self::new(name, Arc::new(store), settings.prefix.trim_matches('/').to_owned())
+    }
+
+    fn new(
+        name: String,
+        store: Arc<dyn ObjectStore>,
+        prefix: String,
+    ) -> Result<Self, RegistryError> {
+        let door = Door::open().map_err(|error| RegistryError::Failed {
+            registry: name.clone(),
+            reason: format!("no thread can be started for it: {error}"),
+        })?;
+        Ok(Self { name, store, prefix, door })
+    }
+
+    fn path(&self, rest: &str) -> Path {
+        match self.prefix.as_str() {
+            "" => Path::from(rest),
+            prefix => Path::from(format!("{prefix}/{rest}")),
+        }
+    }
+
+    fn blob_path(&self, blob: &Descriptor) -> Path {
+        self.path(&format!("blobs/sha256/{}", blob.digest.hex()))
+    }
+
+    fn failure(&self, error: &Error, what: &str) -> RegistryError {
+        let registry = self.name.clone();
+        match error {
+            Error::NotFound { .. } => {
+                RegistryError::NotFound { reference: what.to_owned(), registry }
+            }
+            Error::PermissionDenied { .. } | Error::Unauthenticated { .. } => {
+                RegistryError::Denied { reference: what.to_owned(), registry }
+            }
+            other => RegistryError::Failed { registry, reason: printable(&other.to_string()) },
+        }
+    }
+
+    fn panicked(&self) -> RegistryError {
+        let reason = "its answer makes no sense".to_owned();
+        RegistryError::Failed { registry: self.name.clone(), reason }
+    }
+
+    /// Runs one request behind the door.
+    fn run<T, F>(
+        &self,
+        what: &str,
+        request: impl FnOnce(Arc<dyn ObjectStore>) -> F,
+    ) -> Result<T, RegistryError>
+    where
+        T: Send + 'static,
+        F: Future<Output = object_store::Result<T>> + Send + 'static,
+    {
+        let answer = self.door.run(request(Arc::clone(&self.store)));
+        answer.ok_or_else(|| self.panicked())?.map_err(|error| self.failure(&error, what))
+    }
+
+    /// The object's size, if it is there.
+    fn size(&self, path: &Path) -> Result<Option<u64>, RegistryError> {
+        let at = path.clone();
+        let found = self.run(path.as_ref(), |store| async move { store.head(&at).await });
+        match found {
+            Ok(meta) => Ok(Some(meta.size)),
+            Err(RegistryError::NotFound { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn wrong(&self, blob: &Descriptor, reason: String) -> RegistryError {
+        let what = format!("the blob {}", blob.digest);
+        RegistryError::Wrong { registry: self.name.clone(), what, reason }
+    }
+}
+
+impl SharedCache for ObjectCache {
+    fn record(&self, key: &str) -> Result<Option<Vec<u8>>, RegistryError> {
+        let path = self.path(&format!("records/{key}"));
+        let found = self.run(path.as_ref(), |store| {
+            let path = path.clone();
+            async move {
+                let found = store.get(&path).await?;
+                match found.meta.size > LARGEST_RECORD_BYTES {
+                    true => Ok(None),
+                    false => found.bytes().await.map(Some),
+                }
+            }
+        });
+        match found {
+            Ok(bytes) => Ok(bytes.map(|bytes| bytes.to_vec())),
+            Err(RegistryError::NotFound { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn keep_record(
+        &self,
+        keys: &[String],
+        record: &str,
+        _: &[Descriptor],
+    ) -> Result<(), RegistryError> {
+        for key in keys {
+            let path = self.path(&format!("records/{key}"));
+            let payload = PutPayload::from(record.as_bytes().to_vec());
+            self.run(path.as_ref(), |store| {
+                let path = path.clone();
+                async move { store.put(&path, payload).await }
+            })?;
+        }
+        Ok(())
+    }
+
+    fn blob(&self, blob: &Descriptor, sink: &mut dyn Write) -> Result<(), RegistryError> {
+        let path = self.blob_path(blob);
+        let what = blob.digest.to_string();
+        match self.size(&path)? {
+            Some(size) if size == blob.size => {}
+            Some(size) => {
+                return Err(self.wrong(blob, format!("it has {size} bytes and not {}", blob.size)));
+            }
+            None => {
+                let registry = self.name.clone();
+                return Err(RegistryError::NotFound { reference: what, registry });
+            }
+        }
+        let (mut hasher, mut start) = (DigestHasher::default(), 0);
+        while start < blob.size {
+            let end = (start + RANGE_BYTES).min(blob.size);
+            let piece = self.run(&what, |store| {
+                let path = path.clone();
+                async move { store.get_range(&path, start..end).await }
+            })?;
+            let kept = sink.write_all(&piece).and_then(|()| hasher.write_all(&piece));
+            kept.map_err(|error| RegistryError::Failed {
+                registry: self.name.clone(),
+                reason: format!("its bytes can not be kept: {error}"),
+            })?;
+            start = end;
+        }
+        let (digest, size) = hasher.finish();
+        if digest != blob.digest || size != blob.size {
+            return Err(self.wrong(blob, format!("they hash to {digest}")));
+        }
+        sink.flush().map_err(|error| RegistryError::Failed {
+            registry: self.name.clone(),
+            reason: format!("its bytes can not be kept: {error}"),
+        })
+    }
+
+    fn keep_blob(&self, blob: &Descriptor, bytes: &BlobBytes<'_>) -> Result<(), RegistryError> {
+        let path = self.blob_path(blob);
+        if self.size(&path)? == Some(blob.size) {
+            return Ok(());
+        }
+        let store = Arc::clone(&self.store);
+        let (size, digest) = (blob.size, blob.digest);
+        let to = path.clone();
+        let (outcome, given) = self.door.feed(
+            |pieces| async move { upload(&*store, &to, size, pieces).await },
+            |out| {
+                let mut checked = Checked { out, hasher: DigestHasher::default() };
+                bytes(&mut checked)?;
+                checked.out.flush()?;
+                match checked.hasher.finish() {
+                    (found, length) if found == digest && length == size => Ok(()),
+                    _ => Err(io::Error::other("the bytes are not what their digest says")),
+                }
+            },
+        );
+        let spoilt = matches!(&given, Err(error) if error.kind() != io::ErrorKind::BrokenPipe);
+        if spoilt {
+            // Nobody may find what is not what its name says.
+            let at = path.clone();
+            let removed = self.run(path.as_ref(), |store| async move { store.delete(&at).await });
+            drop(removed);
+        }
+        match (outcome, given) {
+            (_, Err(error)) if spoilt => Err(RegistryError::Failed {
+                registry: self.name.clone(),
+                reason: format!("a blob can not be read here: {error}"),
+            }),
+            (Some(Ok(())), _) => Ok(()),
+            (Some(Err(error)), _) => Err(self.failure(&error, &blob.digest.to_string())),
+            (None, _) => Err(self.panicked()),
+        }
+    }
+}
+
+/// Hashes what it passes on.
+struct Checked<'a> {
+    out: &'a mut dyn Write,
+    hasher: DigestHasher,
+}
+
+impl Write for Checked<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let count = self.out.write(bytes)?;
+        self.hasher.write_all(&bytes[..count])?;
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
+}
+
+/// Writes an object, in parts if it is large. It is there only when all of it has come.
+async fn upload(
+    store: &dyn ObjectStore,
+    path: &Path,
+    size: u64,
+    mut pieces: Receiver<Bytes>,
+) -> object_store::Result<()> {
+    let early = || Error::Generic { store: "cache", source: "the source ended too early".into() };
+    let mut waiting = Vec::new();
+    let mut count = 0;
+    if size <= PART_BYTES as u64 {
+        while let Some(piece) = pieces.recv().await {
+            waiting.extend_from_slice(&piece);
+        }
+        if waiting.len() as u64 != size {
+            return Err(early());
+        }
+        return store.put(path, PutPayload::from(waiting)).await.map(drop);
+    }
+    let mut parts = store.put_multipart(path).await?;
+    let sent = async {
+        while let Some(piece) = pieces.recv().await {
+            count += piece.len() as u64;
+            waiting.extend_from_slice(&piece);
+            if waiting.len() >= PART_BYTES {
+                parts.put_part(PutPayload::from(std::mem::take(&mut waiting))).await?;
+            }
+        }
+        if count != size {
+            return Err(early());
+        }
+        if !waiting.is_empty() {
+            parts.put_part(PutPayload::from(waiting)).await?;
+        }
+        Ok(())
+    };
+    match sent.await {
+        Ok(()) => parts.complete().await.map(drop),
+        Err(error) => {
+            drop(parts.abort().await);
+            Err(error)
+        }
+    }
+}

@@ -1,0 +1,96 @@
+//! Caches that machines share: one suite for all that can be one, and what each does with bytes
+//! that are not what their names say.
+
+use std::io::Write;
+use std::sync::{Arc, Mutex};
+
+use strata_oci::{Descriptor, RegistryError, SharedCache};
+use strata_remote::{ObjectCache, RegistryCache, RemoteRegistry, S3Settings, Timeouts};
+
+use crate::fake::{Fake, registry, settings, some_blob};
+use crate::pushes::{Kept, answer};
+
+/// What every shared cache promises.
+fn suite(cache: &dyn SharedCache) {
+    let key = |letter: &str| format!("d-1-{}", letter.repeat(64));
+    assert_eq!(cache.record(&key("a")).expect("asked"), None);
+    let (bytes, blob) = some_blob(3_000_000);
+    assert!(matches!(fetch(cache, &blob), Err(RegistryError::NotFound { .. })));
+    let send = |out: &mut dyn Write| out.write_all(&bytes);
+    cache.keep_blob(&blob, &send).expect("kept");
+    assert!(fetch(cache, &blob).expect("there") == bytes);
+    let unread = |_: &mut dyn Write| -> std::io::Result<()> { panic!("it is read") };
+    cache.keep_blob(&blob, &unread).expect("there already");
+    let record = r#"{"a":"ä \"quoted\""}"#;
+    cache.keep_record(&[key("a"), key("b")], record, std::slice::from_ref(&blob)).expect("kept");
+    for letter in ["a", "b"] {
+        let found = cache.record(&key(letter)).expect("asked").expect("there");
+        assert_eq!(found, record.as_bytes());
+    }
+    assert_eq!(cache.record(&key("c")).expect("asked"), None);
+    let (wrong, described) = some_blob(1000);
+    let liar = |out: &mut dyn Write| out.write_all(&wrong[..500]);
+    assert!(cache.keep_blob(&described, &liar).is_err());
+    assert!(fetch(cache, &described).is_err(), "what is not as described is not kept");
+}
+
+fn fetch(cache: &dyn SharedCache, blob: &Descriptor) -> Result<Vec<u8>, RegistryError> {
+    let mut bytes = Vec::new();
+    cache.blob(blob, &mut bytes).map(|()| bytes)
+}
+
+#[test]
+fn a_registry_is_a_cache() {
+    let kept = Arc::new(Mutex::new(Kept::default()));
+    let inside = Arc::clone(&kept);
+    let fake = Fake::start(move |request, _| answer(&inside, request));
+    let client: RemoteRegistry = registry(settings());
+    suite(&RegistryCache::new(&client, &fake.reference("team/cache:ignored")));
+    let kept = kept.lock().expect("no panic");
+    let tags: Vec<_> = kept.manifests.keys().filter(|(_, name)| name.starts_with("d-1-")).collect();
+    assert_eq!(tags.len(), 2, "a tag for each key");
+}
+
+#[test]
+fn a_directory_is_a_cache() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("made");
+    assert!(ObjectCache::directory(&path, false).is_err(), "a cache to read must be there");
+    suite(&ObjectCache::directory(&path, true).expect("a cache"));
+}
+
+#[test]
+fn damaged_bytes_are_never_an_answer() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let cache = ObjectCache::directory(directory.path(), true).expect("a cache");
+    let (bytes, blob) = some_blob(10_000);
+    cache.keep_blob(&blob, &|out| out.write_all(&bytes)).expect("kept");
+    let path = directory.path().join("blobs/sha256").join(blob.digest.hex());
+    let mut damaged = bytes.clone();
+    damaged[5000] ^= 1;
+    std::fs::write(&path, &damaged).expect("damaged");
+    assert!(matches!(fetch(&cache, &blob), Err(RegistryError::Wrong { .. })));
+    std::fs::write(&path, &bytes[..100]).expect("damaged");
+    assert!(matches!(fetch(&cache, &blob), Err(RegistryError::Wrong { .. })));
+    cache.keep_blob(&blob, &|out| out.write_all(&bytes)).expect("healed");
+    assert!(fetch(&cache, &blob).expect("there") == bytes);
+}
+
+#[test]
+fn a_bucket_that_does_not_answer_costs_bounded_time() {
+    let milliseconds = std::time::Duration::from_millis;
+    let cache = ObjectCache::s3(&S3Settings {
+        bucket: "b".to_owned(),
+        prefix: "p".to_owned(),
+        region: None,
+        // Nobody listens there.
+        endpoint: Some("http://127.0.0.1:9".to_owned()),
+        key: None,
+        session_token: None,
+        path_style: true,
+        timeouts: Timeouts { connect: milliseconds(200), idle: milliseconds(300) },
+    });
+    let cache = cache.expect("a cache");
+    let error = cache.record("d-1-x").expect_err("nobody answers");
+    assert!(matches!(error, RegistryError::Failed { .. }), "{error}");
+}
