@@ -111,12 +111,36 @@ fn real_builds_hit_what_was_predicted() {
     let both = |count| (Some(count), Some(count));
     assert_eq!(hits, [both(0), both(1), both(0), both(1)]);
     assert!(builds.iter().all(|build| build["strata"]["built"] == true));
+    // Now all is there, and what is there gives the same when it is made again.
+    let report = json(&session, "replay --execute --audit 100% --format json");
+    assert_eq!(report["execution"]["audited"], 8);
+    assert_eq!(report["execution"]["differing"].as_array().expect("a list").len(), 0);
     // Another builder's command gets the same Dockerfile and context.
     let mut command = session.command("replay --execute=2 --format json --with");
     let output = command.arg("echo STEP 1/1: COPY").output().expect("it runs");
     let report: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
     let peer = &report["execution"]["builds"][1]["peer"];
     assert_eq!((peer["built"].as_bool(), peer["steps"].as_u64()), (Some(true), Some(1)));
+}
+
+#[test]
+fn stats_are_of_real_builds_and_their_costs_can_be_replayed() {
+    let session = project();
+    assert_eq!(session.stdout_text("stats"), "no build is remembered");
+    session.stdout("build .");
+    session.write("app.js", "3");
+    session.stdout("build .");
+    let stats = json(&session, "stats --format json");
+    let all = &stats["projects"][0]["all"];
+    // COPY lib is there the second time.
+    assert_eq!((all["hits"].as_u64(), all["steps"].as_u64()), (Some(1), Some(4)));
+    assert_eq!((all["builds"].as_u64(), all["no_run_percent"].as_f64()), (Some(2), Some(100.0)));
+    let text = session.stdout_text("stats --last 1");
+    assert!(text.contains("1 builds, 0 failed") && text.contains("50.0% of steps"), "{text}");
+    let report = json(&session, "replay --measured --format json");
+    assert_eq!(report["model"]["time"], "measured");
+    let report = json(&session, "replay --format json");
+    assert_eq!(report["model"]["time"], "class model");
 }
 
 #[test]
