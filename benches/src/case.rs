@@ -8,7 +8,6 @@ use crate::context::{Scratch, seed};
 use crate::options::Options;
 use crate::tool::Tool;
 
-const MANY_FILES: usize = 20_000;
 const COPY_FILES: usize = 64;
 const COPY_FILE_BYTES: usize = 16 << 20;
 const RUNS: usize = 50;
@@ -18,8 +17,8 @@ const RUNS: usize = 50;
 pub(crate) enum Case {
     /// The application again, with nothing changed.
     Noop,
-    /// A context of many files again, with nothing changed.
-    Context,
+    /// A context of so many files again, with nothing changed; `git status` of it beside.
+    Context(usize),
     /// One COPY of new bytes.
     Copy,
     /// Many RUNs that nobody has run before.
@@ -35,7 +34,14 @@ pub(crate) struct Outcome {
 }
 
 impl Case {
-    pub(crate) const ALL: [Self; 4] = [Self::Noop, Self::Context, Self::Copy, Self::Run];
+    pub(crate) const ALL: [Self; 6] = [
+        Self::Noop,
+        Self::Context(1_000),
+        Self::Context(20_000),
+        Self::Context(100_000),
+        Self::Copy,
+        Self::Run,
+    ];
 
     pub(crate) fn named(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|case| case.name() == name)
@@ -44,7 +50,9 @@ impl Case {
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Noop => "noop",
-            Self::Context => "context",
+            Self::Context(1_000) => "context-1000",
+            Self::Context(100_000) => "context-100000",
+            Self::Context(_) => "context",
             Self::Copy => "copy",
             Self::Run => "run",
         }
@@ -53,10 +61,15 @@ impl Case {
     pub(crate) fn title(self) -> String {
         match self {
             Self::Noop => "The application again, nothing changed".to_owned(),
-            Self::Context => format!("A context of {MANY_FILES} files again, nothing changed"),
+            Self::Context(files) => format!("A context of {files} files again, nothing changed"),
             Self::Copy => "`COPY` of 1 GiB of new bytes (64 files)".to_owned(),
             Self::Run => format!("{RUNS} × `RUN true`, none of them cached"),
         }
+    }
+
+    /// Whether `git status` does a part of the same: it looks at every file.
+    pub(crate) fn has_git(self) -> bool {
+        matches!(self, Self::Context(_))
     }
 
     /// Whether every round needs a context that no builder has seen.
@@ -82,6 +95,7 @@ pub(crate) fn run(case: Case, tools: &[Tool], options: &Options) -> Result<Outco
     renew()?;
     if !case.is_cold() {
         for tool in tools {
+            tool.prepare(&context)?;
             tool.build(&case.image(), &context)?;
         }
         settle(tools, case, &context)?;
@@ -116,9 +130,9 @@ fn write(case: Case, scratch: &Scratch, base: &str) -> std::io::Result<()> {
     let seed = seed();
     match case {
         Case::Noop => Ok(()),
-        Case::Context => {
+        Case::Context(files) => {
             scratch.dockerfile(&format!("FROM {base}\nCOPY data /data\n"))?;
-            scratch.files(MANY_FILES, 1024, seed)
+            scratch.files(files, 1024, seed)
         }
         Case::Copy => {
             scratch.dockerfile(&format!("FROM {base}\nCOPY data /data\n"))?;

@@ -39,6 +39,10 @@ fn run(options: &Options) -> Result<(), String> {
     print(&report::head(&tools, options));
     for case in &options.cases {
         say(&format!("{}: {} rounds", case.name(), options.rounds));
+        let mut tools = tools.clone();
+        if case.has_git() {
+            tools.push(Tool::git());
+        }
         let outcome = case::run(*case, &tools, options)?;
         print(&report::table(*case, &tools, &outcome));
     }

@@ -23,7 +23,8 @@ const PEERS: [&str; 2] = ["docker", "buildah"];
 const USAGE: &str = "\
 usage: strata-benches [--rounds N] [--base IMAGE] [--app DIR] [--strata-args ARGS] [CASE...]
 
-cases: noop (the application), context (20,000 files), copy (1 GB), run (50 x RUN); default: all
+cases: noop (the application), context-1000, context (20,000 files) and context-100000 (each with
+`git status` beside), copy (1 GB), run (50 x RUN); default: all
 
 STRATA_BENCH_STRATA    strata, with its global options [default: target/release/strata]
 STRATA_BENCH_DOCKER    docker with buildx, such as `/usr/bin/docker`

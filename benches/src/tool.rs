@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 const TIME: &str = "/usr/bin/time";
 
 /// One builder.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Tool {
     pub(crate) name: String,
     command: Vec<String>,
@@ -34,6 +34,29 @@ impl Tool {
         Self::new(name, command, build, remove, version)
     }
 
+    /// No builder: what looks at every file of a work tree, too.
+    pub(crate) fn git() -> Self {
+        Self::new("git status", "git", "status --porcelain", "--version", "--version")
+    }
+
+    fn is_git(&self) -> bool {
+        self.command == ["git"]
+    }
+
+    /// Makes the context what the tool needs: a repository with everything committed.
+    pub(crate) fn prepare(&self, context: &Path) -> Result<(), String> {
+        if !self.is_git() {
+            return Ok(());
+        }
+        let identity = ["-c", "user.name=bench", "-c", "user.email=bench@localhost"];
+        for step in ["init -q", "add -A", "commit -q -m all"] {
+            let mut command = Command::new("git");
+            command.arg("-C").arg(context).args(identity).args(step.split(' '));
+            self.time(command)?;
+        }
+        Ok(())
+    }
+
     fn new(name: &str, command: &str, build: &str, remove: &str, version: &str) -> Self {
         let words = |text: &str| text.split_whitespace().map(str::to_owned).collect();
         Self {
@@ -56,7 +79,11 @@ impl Tool {
     /// Builds the context once.
     pub(crate) fn build(&self, image: &str, context: &Path) -> Result<Duration, String> {
         let mut command = self.call(&self.build);
-        command.arg("-t").arg(image).arg(context);
+        if self.is_git() {
+            command.current_dir(context);
+        } else {
+            command.arg("-t").arg(image).arg(context);
+        }
         self.time(command)
     }
 

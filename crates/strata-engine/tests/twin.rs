@@ -180,9 +180,15 @@ impl World {
     }
 }
 
+/// So many programs, unless `PROPTEST_CASES` says otherwise; `PROPTEST_RNG_SEED` replays.
+fn programs() -> ProptestConfig {
+    let default = ProptestConfig::default();
+    let cases = if default.cases == 256 { 10_000 } else { default.cases };
+    ProptestConfig { cases, failure_persistence: None, ..default }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 10_000, failure_persistence: None,
-        ..ProptestConfig::default() })]
+    #![proptest_config(programs())]
 
     #[test]
     fn the_engine_answers_as_the_naive_evaluator(

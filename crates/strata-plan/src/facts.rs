@@ -111,11 +111,18 @@ impl CopyOp {
         facts.extend(
             unpacked.map(|(number, _)| Fact::text(format!("unpack download {number}"), "yes")),
         );
-        if let Some(chmod) = chmod {
-            // The files' modes are in the selection; directories that are made on the way are not.
-            facts.push(Fact::text("directory mode", format!("{:o}", chmod.apply(0o755, true))));
+        // What is copied as it is has modes and owners in the selection, the directories that are
+        // made on the way have not. Flags that give these what they would have anyway do not count.
+        let is_plain = !*unpack && sources.iter().all(|source| source.remote.is_none());
+        let directory_mode = chmod.as_ref().map(|chmod| match chmod {
+            Chmod::Octal(mode) if is_plain => mode & 0o755,
+            Chmod::Symbolic(_) if is_plain => 0o755,
+            chmod => chmod.apply(0o755, true),
+        });
+        if let Some(mode) = directory_mode.filter(|mode| !is_plain || *mode != 0o755) {
+            facts.push(Fact::text("directory mode", format!("{mode:o}")));
         }
-        if let Some(owner) = self.numeric_owner() {
+        if let Some(owner) = self.numeric_owner().filter(|owner| !is_plain || *owner != (0, 0)) {
             facts.push(Fact::text("directory owner", format!("{}:{}", owner.0, owner.1)));
         }
         if let Some(chown) = chown.as_ref().filter(|chown| !is_numeric(chown)) {

@@ -239,3 +239,65 @@ fn many_stages_on_top_of_each_other_take_no_stack() {
     let both = small.spawn(move || (steps(&based), steps(&copied))).expect("a thread");
     assert_eq!(both.join().expect("no overflow"), (0, 2_999));
 }
+
+/// The plan's part of the table in docs/cache-keys.md.
+#[test]
+fn a_copys_flags_count_where_the_layer_would_be_another_one() {
+    let facts = |line: &str| match &planned(&format!("FROM a\n{line}\n")).steps[1].op {
+        Op::Copy(copy) => copy.facts(),
+        other => panic!("{other:?}"),
+    };
+    let plain = facts("COPY a /x/");
+    // Which files, and what the flags make of them, is in the selection.
+    for same in [
+        "COPY b /x/",
+        "ADD a.txt /x/",
+        "COPY --exclude=c a /x/",
+        "COPY --chmod=755 a /x/",
+        "COPY --chmod=0775 a /x/",
+        "COPY --chmod=u+x a /x/",
+        "COPY --chown=0:0 a /x/",
+        "COPY --chown=0 a /x/",
+    ] {
+        let but_unpacking: Vec<_> =
+            facts(same).into_iter().filter(|fact| fact.name != "unpack").collect();
+        if same.starts_with("ADD") {
+            assert_eq!(but_unpacking, plain, "{same}");
+        } else {
+            assert_eq!(facts(same), plain, "{same}");
+        }
+    }
+    for other in [
+        "COPY a /y/",
+        "COPY a /x",
+        "COPY --chmod=700 a /x/",
+        "COPY --chmod=644 a /x/",
+        "COPY --chown=1 a /x/",
+        "COPY --chown=0:1 a /x/",
+        "COPY --chown=root a /x/",
+        "COPY --link a /x/",
+    ] {
+        assert_ne!(facts(other), plain, "{other}");
+    }
+}
+
+#[test]
+fn the_order_of_args_and_envs_and_what_they_do_not_change_costs_nothing() {
+    let facts = |file: &str| match &planned(file).steps.last().expect("a step").op {
+        Op::Run(run) => {
+            let mut facts = run.facts();
+            facts.sort_by(|a, b| a.name.cmp(&b.name));
+            facts
+        }
+        other => panic!("{other:?}"),
+    };
+    let one = facts("FROM a\nARG A=1\nARG B=2\nENV C=3\nENV D=4\nRUN x\n");
+    for same in [
+        "FROM a\nARG B=2\nARG A=1\nENV D=4 C=3\nRUN x\n",
+        "FROM a\nENV C=3\nARG A=1\nENV D=4\nARG B=2\nRUN x\n",
+        "FROM a AS other\nARG B=2\nARG A=1\nENV C=3\nENV C=3 D=4\nrun x\n",
+    ] {
+        assert_eq!(facts(same), one, "{same}");
+    }
+    assert_ne!(facts("FROM a\nARG A=2\nARG B=2\nENV C=3\nENV D=4\nRUN x\n"), one);
+}

@@ -1,5 +1,5 @@
 //! Measures a scan by hand: `measure make DIRECTORY FILES`, `measure scan DIRECTORY [RULES]`,
-//! `measure warm DIRECTORY`, `measure cold DIRECTORY`.
+//! `measure warm DIRECTORY`, `measure cold DIRECTORY`, `measure hash DIRECTORY`.
 //! Prints CPU milliseconds of cold and warm scans and of one bare `statx` for each file.
 #![expect(clippy::print_stdout, reason = "it is a program to look at")]
 
@@ -22,6 +22,7 @@ fn main() -> Result<(), Failure> {
         [_, "make", directory, files] => make(Path::new(directory), files.parse()?),
         [_, "warm", directory] => repeat(Path::new(directory), true, 50),
         [_, "cold", directory] => repeat(Path::new(directory), false, 5),
+        [_, "hash", directory] => hash(Path::new(directory)),
         [_, "scan", directory] => measure(Path::new(directory), ""),
         [_, "scan", directory, rules] => measure(Path::new(directory), rules),
         _ => Err("measure make DIRECTORY FILES | measure scan DIRECTORY [RULES]".into()),
@@ -98,6 +99,39 @@ fn measure(root: &Path, rules: &str) -> Result<(), Failure> {
     for (name, (cpu, wall)) in [("cold", cold), ("warm", warm), ("statx", statx)] {
         println!("{name:6} {cpu:8.1} ms CPU {wall:8.1} ms wall {:6.2} x", cpu / statx.0);
     }
+    Ok(())
+}
+
+/// A cold scan beside BLAKE3 over the same files by as many threads, as `b3sum` would do it.
+fn hash(root: &Path) -> Result<(), Failure> {
+    let (rules, wanted) = (IgnoreRules::default(), [Glob::new(b".")?]);
+    let request =
+        ScanRequest { root, rules: &rules, wanted: &wanted, stamps: None, threads: THREADS };
+    let answer = scan(&request)?;
+    let is_file = |found: &Found| matches!(found.kind, FoundKind::File { .. });
+    let files: Vec<_> = answer
+        .entries()
+        .filter(|(_, found)| is_file(found))
+        .map(|(path, _)| root.join(path.to_string()))
+        .collect();
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(THREADS).build()?;
+    let plain = || {
+        let hash = |path: &std::path::PathBuf| {
+            blake3::Hasher::new().update_reader(std::fs::File::open(path)?).map(|it| it.finalize())
+        };
+        let hashes: Result<Vec<_>, _> = pool.install(|| files.par_iter().map(hash).collect());
+        hashes.map(drop).map_err(Failure::from)
+    };
+    let (mut scanned, mut hashed) = (f64::MAX, f64::MAX);
+    for _ in 0..5 {
+        scanned = scanned.min(least(1, || scan(&request).map(drop).map_err(Failure::from))?.1);
+        hashed = hashed.min(least(1, plain)?.1);
+    }
+    let megabytes = answer.stats().bytes as f64 / 1e6;
+    for (name, milliseconds) in [("scan", scanned), ("blake3", hashed)] {
+        println!("{name:6} {milliseconds:8.1} ms {:8.0} MB/s", megabytes / milliseconds * 1e3);
+    }
+    println!("scan / blake3 {:.2}", hashed / scanned);
     Ok(())
 }
 

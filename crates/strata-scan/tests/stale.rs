@@ -189,6 +189,167 @@ fn many_entries_are_many_threads_work() {
     assert_eq!((warm.stats().hashed_files, answer(&warm)), (0, answer(&cold)));
 }
 
+/// Changes the first byte of a file as a program does that has mapped it: by memory alone.
+#[cfg(target_arch = "x86_64")]
+fn write_through_a_mapping(path: &std::path::Path, byte: &str) {
+    // mmap(0, 4096, READ|WRITE, SHARED, fd, 0); read(pipe, mapping, 1); munmap(mapping, 4096)
+    let script = "open F, '+<', $ARGV[0] or die; pipe R, W; syswrite W, $ARGV[1]; \
+        my $at = syscall(9, 0, 4096, 3, 1, fileno(F), 0); die if $at == -1; \
+        syscall(0, fileno(R), $at, 1) == 1 or die; syscall(11, $at, 4096)";
+    let status =
+        std::process::Command::new("perl").args(["-e", script]).arg(path).arg(byte).status();
+    assert!(status.expect("perl, which every Debian has").success());
+}
+
+#[test]
+#[cfg(target_arch = "x86_64")]
+fn a_write_through_a_mapping_is_noticed() {
+    let context = Context::with(&["a"]);
+    write(&context, "a", &"x".repeat(4096));
+    settle();
+    context.scan("", &["."]);
+    assert_eq!(context.scan("", &["."]).stats().hashed_files, 0);
+    write_through_a_mapping(&context.path("a"), "y");
+    let changed = format!("y{}", "x".repeat(4095));
+    assert_eq!(content(&context.scan("", &["."]), "a"), Some(BlobId::of(changed.as_bytes())));
+}
+
+/// `rsync -t` and `cp -p` bring another content with an old time, by a new file under the name.
+#[test]
+fn what_is_copied_over_with_its_old_time_is_noticed() {
+    let context = Context::with(&["a", "b/c"]);
+    let time = SystemTime::UNIX_EPOCH + Duration::new(1_500_000_000, 7);
+    for name in ["a", "b/c"] {
+        set_modified(&context.path(name), time);
+    }
+    settle();
+    let before = context.scan("", &["."]).tree(&TreePath::ROOT, 0o755);
+    for name in ["a", "b/c"] {
+        let new = context.path(".new");
+        std::fs::write(&new, name.to_uppercase()).expect("write a file");
+        set_modified(&new, time);
+        std::fs::rename(&new, context.path(name)).expect("rename");
+    }
+    let answer = context.scan("", &["."]);
+    assert_eq!(content(&answer, "a"), Some(BlobId::of(b"A")));
+    assert_eq!(content(&answer, "b/c"), Some(BlobId::of(b"B/C")));
+    assert_ne!(answer.tree(&TreePath::ROOT, 0o755), before);
+}
+
+#[test]
+fn a_link_that_points_elsewhere_is_noticed_whatever_its_length() {
+    let context = Context::with(&["a", "b", "d/link -> x"]);
+    settle();
+    let before = context.scan("", &["."]).tree(&path("d"), 0o755);
+    settle();
+    assert_eq!(context.scan("", &["."]).tree(&path("d"), 0o755), before);
+    std::fs::remove_file(context.path("d/link")).expect("remove");
+    context.add("d/link -> y");
+    let answer = context.scan("", &["."]);
+    assert_ne!(answer.tree(&path("d"), 0o755), before);
+    check_trees(&answer);
+}
+
+/// Network file systems may give a file another inode at each mount: all is read again, and the
+/// answer is the same.
+#[test]
+fn inodes_that_are_not_stable_cost_time_only() {
+    let context = Context::with(&["a", "b/c", "b/d"]);
+    settle();
+    let before = answer(&context.scan("", &["."]));
+    let copy = context.root().with_extension("copy");
+    let status = std::process::Command::new("cp").arg("-a").arg(context.root()).arg(&copy).status();
+    assert!(status.expect("cp").success());
+    std::fs::remove_dir_all(context.root()).expect("remove");
+    std::fs::rename(&copy, context.root()).expect("rename");
+    settle();
+    let again = context.scan("", &["."]);
+    assert_eq!((answer(&again), again.stats().hashed_files), (before, 3));
+    assert_eq!(context.scan("", &["."]).stats().hashed_files, 0);
+}
+
+#[test]
+fn a_context_that_moved_to_another_device_is_read_again() {
+    let elsewhere = std::path::Path::new("/dev/shm");
+    if !elsewhere.is_dir() {
+        return;
+    }
+    let context = Context::with(&["a", "b/c"]);
+    settle();
+    let before = answer(&context.scan("", &["."]));
+    let there = tempfile::tempdir_in(elsewhere).expect("a directory");
+    let root = there.path().join("context");
+    let status = std::process::Command::new("cp").arg("-a").arg(context.root()).arg(&root).status();
+    assert!(status.expect("cp").success());
+    settle();
+    let scan = || {
+        let wanted = [strata_scan::Glob::new(b".").expect("good")];
+        let (rules, stamps) = (IgnoreRules::default(), context.stamps());
+        let request = strata_scan::ScanRequest {
+            root: &root,
+            rules: &rules,
+            wanted: &wanted,
+            stamps: Some(&stamps),
+            threads: 2,
+        };
+        strata_scan::scan(&request).expect("it can be scanned")
+    };
+    let moved = scan();
+    assert_eq!((answer(&moved), moved.stats().hashed_files), (before, 2));
+    assert_eq!(scan().stats().hashed_files, 0);
+}
+
+/// Whatever a scan saw of a file that was being written, it is not believed later.
+#[test]
+fn what_changes_during_scans_is_right_when_it_has_settled() {
+    use std::sync::atomic::{AtomicBool, Ordering};
+    let context = Context::with(&["a/b", "c"]);
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for number in 0u32.. {
+                if stop.load(Ordering::Relaxed) {
+                    break;
+                }
+                let bytes = number.to_le_bytes().repeat(20_000);
+                std::fs::write(context.path("a/b"), &bytes).expect("write a file");
+            }
+        });
+        for _ in 0..30 {
+            let scan = context.try_scan("", &["."], Some(&context.stamps()));
+            assert!(matches!(scan, Ok(_) | Err(ScanError::Changing(_))), "{scan:?}");
+        }
+        stop.store(true, Ordering::Relaxed);
+    });
+    check(&context, "", &["."]);
+    settle();
+    check(&context, "", &["."]);
+    let bytes = std::fs::read(context.path("a/b")).expect("read");
+    assert_eq!(content(&context.scan("", &["."]), "a/b"), Some(BlobId::of(&bytes)));
+}
+
+/// Other rules give other trees of the same files; back to the first ones, so do the trees.
+#[test]
+fn other_rules_do_not_get_these_rules_trees() {
+    let context = Context::with(&["a/b", "a/c.log", "d.log", "e"]);
+    settle();
+    let tree = |rules: &str| {
+        let warm = context.scan(rules, &["."]);
+        check_trees(&warm);
+        assert_eq!(answer(&warm), answer(&context.scan_cold(rules, &["."])), "{rules}");
+        warm.tree(&TreePath::ROOT, 0o755)
+    };
+    let all = tree("");
+    let few = tree("**/*.log");
+    assert_ne!(all, few);
+    for _ in 0..2 {
+        assert_eq!(tree(""), all);
+        assert_eq!(tree("**/*.log"), few);
+        assert_eq!(tree("**/*.log"), few);
+        assert_eq!(tree("*.log\n!d.log\n**/c.log"), tree("a/c.log"));
+    }
+}
+
 /// One thing that may happen to a context between two scans.
 #[derive(Debug, Clone)]
 enum Edit {

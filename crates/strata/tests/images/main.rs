@@ -13,4 +13,5 @@ mod secrets;
 mod sharing;
 mod shell;
 mod store;
+mod why;
 mod world;
