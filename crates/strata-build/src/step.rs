@@ -61,7 +61,10 @@ impl BuildStep<'_> {
             past.is_some_and(|past| past.text != text && texts.contains(&past.text))
         };
         let mut records = recent;
-        records.retain(|record| !has_moved(record));
+        if records.iter().any(has_moved) {
+            // What is remembered of this place is of the instruction that has moved.
+            records.clear();
+        }
         for past in earlier.steps.iter().filter(|past| past.text == text) {
             let Some(key) = past.definition else { continue };
             if records.iter().any(|record| record.definition == key) {

@@ -1,6 +1,8 @@
 //! Why a step was not in the cache, as data: what was compared with what, and what differs.
 
-use strata_cas::{BlobStore, DefinitionKey, Diff, Fact, FactValue, Record, TreeId, diff};
+use strata_cas::{
+    BlobStore, DefinitionKey, Diff, Directory, Fact, FactValue, Record, TreeId, diff,
+};
 
 /// How many changed paths a reason lists; the rest is counted.
 const LISTED_PATHS: usize = 50;
@@ -85,26 +87,33 @@ impl Missed<'_> {
         if !changes.is_empty() {
             return MissReason::Changed(changes);
         }
-        let trees = nearest.inputs.iter().zip(self.inputs);
-        match trees.enumerate().find(|(_, (old, new))| old != new) {
-            Some((input, (old, new))) => {
-                MissReason::Input { input, paths: between(store, old, new) }
-            }
-            None => MissReason::Evicted,
-        }
+        self.input_change(store, nearest).unwrap_or(MissReason::Evicted)
     }
 
-    /// Of those that share most facts and inputs, the one whose trees differ in the fewest paths;
+    /// The first input that differs. One that an earlier record has not is compared with an empty
+    /// tree; that is the first one, what a step builds on.
+    fn input_change(&self, store: &dyn BlobStore, nearest: &Record) -> Option<MissReason> {
+        let more = self.inputs.len().saturating_sub(nearest.inputs.len());
+        let empty = Directory::empty_root().keep(store).ok();
+        let old = std::iter::repeat_n(empty, more).chain(nearest.inputs.iter().copied().map(Some));
+        let trees = old.zip(self.inputs).enumerate();
+        let (input, (old, new)) = trees.into_iter().find(|(_, (old, new))| *old != Some(**new))?;
+        let paths = old.map(|old| between(store, &old, new)).unwrap_or_default();
+        Some(MissReason::Input { input, paths })
+    }
+
+    /// Of those whose facts and inputs differ least, the one whose trees differ in the fewest paths;
     /// of several, the first one. So a build after a change of branch is compared with the last
     /// one on that branch, not with the last one.
     fn nearest<'a>(&self, store: &dyn BlobStore, earlier: &'a [Record]) -> Option<&'a Record> {
-        let shared = |record: &Record| {
-            let facts = record.facts.iter().filter(|fact| self.facts.contains(fact)).count();
+        let differing = |record: &Record| {
+            let gone = record.facts.iter().filter(|fact| !self.facts.contains(fact)).count();
+            let new = self.facts.iter().filter(|fact| !record.facts.contains(fact)).count();
             let trees = record.inputs.iter().zip(self.inputs);
-            facts + trees.filter(|(old, new)| old == new).count()
+            gone + new + trees.filter(|(old, new)| old != new).count()
         };
-        let most = earlier.iter().map(shared).max()?;
-        let mut candidates = earlier.iter().filter(|record| shared(record) == most).peekable();
+        let least = earlier.iter().map(differing).min()?;
+        let mut candidates = earlier.iter().filter(|record| differing(record) == least).peekable();
         let mut best = candidates.next()?;
         if candidates.peek().is_none() {
             return Some(best);

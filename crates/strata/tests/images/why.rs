@@ -42,7 +42,8 @@ fn a_base_that_moved() {
     let new = world.id("case-base");
     let found = reasons(&world, file, &[]);
     let short = |id: &str| id[..19].to_owned();
-    let moved = format!("base image `case-base` moved from {} to {}", short(&old), short(&new));
+    let moved =
+        format!("base image `case-base:latest` moved from {} to {}", short(&old), short(&new));
     assert_eq!(found[0], moved);
     assert_eq!(found[1], "an earlier step gave another tree: 1 file changed: y (added)");
 }
