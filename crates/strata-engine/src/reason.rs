@@ -113,7 +113,8 @@ impl Missed<'_> {
             gone + new + trees.filter(|(old, new)| old != new).count()
         };
         let least = earlier.iter().map(differing).min()?;
-        let mut candidates = earlier.iter().filter(|record| differing(record) == least).peekable();
+        let nearest = earlier.iter().filter(|record| differing(record) == least);
+        let mut candidates = nearest.peekable();
         let mut best = candidates.next()?;
         if candidates.peek().is_none() {
             return Some(best);

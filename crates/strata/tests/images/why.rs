@@ -37,7 +37,8 @@ fn a_base_that_moved() {
     let file = "FROM case-base\nRUN echo x > /x\n";
     build(&world, file, &[]).ok();
     let old = world.id("case-base");
-    world.write("other/Dockerfile", "FROM case-base\nRUN echo y > /y\n");
+    world.write("other/y", "y");
+    world.write("other/Dockerfile", "FROM case-base\nCOPY y /\n");
     world.run(&["build", "-q", "-t", "case-base", "other"]).ok();
     let new = world.id("case-base");
     let found = reasons(&world, file, &[]);
