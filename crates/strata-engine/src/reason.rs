@@ -102,8 +102,8 @@ impl Missed<'_> {
         Some(MissReason::Input { input, paths })
     }
 
-    /// Of those whose facts and inputs differ least, the one whose trees differ in the fewest paths;
-    /// of several, the first one. So a build after a change of branch is compared with the last
+    /// Of those whose facts and inputs differ least, the one whose trees differ in the fewest
+    /// paths; of several, the first one. So a build after a change of branch is compared with the last
     /// one on that branch, not with the last one.
     fn nearest<'a>(&self, store: &dyn BlobStore, earlier: &'a [Record]) -> Option<&'a Record> {
         let differing = |record: &Record| {
