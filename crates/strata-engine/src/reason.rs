@@ -103,8 +103,8 @@ impl Missed<'_> {
     }
 
     /// Of those whose facts and inputs differ least, the one whose trees differ in the fewest
-    /// paths; of several, the first one. So a build after a change of branch is compared with the last
-    /// one on that branch, not with the last one.
+    /// paths; of several, the first one. So a build after a change of branch is compared with the
+    /// last one on that branch, not with the last one.
     fn nearest<'a>(&self, store: &dyn BlobStore, earlier: &'a [Record]) -> Option<&'a Record> {
         let differing = |record: &Record| {
             let gone = record.facts.iter().filter(|fact| !self.facts.contains(fact)).count();
