@@ -16,7 +16,7 @@ export RUSTFLAGS="--cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-sanitizer-co
 -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
 -Cllvm-args=-sanitizer-coverage-trace-compares -Ccodegen-units=1"
 host=$(rustc -vV | sed -n 's/^host: //p')
-cargo build --manifest-path fuzz/Cargo.toml --release --locked --target "$host" --bins
+cargo build --manifest-path fuzz/Cargo.toml --release --target "$host" --bins
 
 seed() { # TARGET FILE...: copies files into the target's corpus, by their places
   local target=$1 file
