@@ -9,6 +9,7 @@ use strata_cas::{Action, Change, Item, Layer, Metadata, Staging, Time, TreePath}
 use strata_dockerfile::{Network, Security};
 use strata_engine::Produced;
 use strata_exec::{ExecError, Job, Root, Stdio, Stream, View as Users, passwd};
+use strata_oci::Platform;
 use strata_plan::{RunMount, RunOp};
 
 use crate::layers::StackedRoot;
@@ -17,6 +18,9 @@ use crate::redact::Redactor;
 use crate::step::BuildStep;
 use crate::view::View;
 use crate::{BuildError, Event};
+
+/// What the sandbox ends with when the program is there and does not start.
+const NOT_RUNNABLE: i32 = 126;
 
 impl BuildStep<'_> {
     pub(crate) fn command(&self, op: &RunOp) -> Result<Produced, BuildError> {
@@ -147,12 +151,38 @@ impl BuildStep<'_> {
         if finished.status == strata_exec::Status::Exited(0) {
             return Ok(());
         }
+        if finished.status == strata_exec::Status::Exited(NOT_RUNNABLE)
+            && let Some(error) = self.foreign(op)
+        {
+            return Err(error);
+        }
         Err(BuildError::Command {
             step: self.index,
             span: self.planned().span,
             command: op.command(),
             status: finished.status,
             log: log.exists().then_some(log),
+        })
+    }
+
+    /// Why a program that could not be started is most likely none for this machine.
+    fn foreign(&self, op: &RunOp) -> Option<BuildError> {
+        let (wanted, own) = (&op.platform, Platform::native());
+        // Linux runs its older sisters' programs by itself.
+        let sisters = [("amd64", "386"), ("arm64", "arm")];
+        let runs = |one: &str| {
+            one == own.architecture || sisters.contains(&(own.architecture.as_str(), one))
+        };
+        if runs(&wanted.architecture) {
+            return None;
+        }
+        let hint = "install an emulator, such as `apt-get install qemu-user-static binfmt-support` \
+                    on Debian and Ubuntu, or `docker run --privileged --rm tonistiigi/binfmt \
+                    --install all`, and build again";
+        Some(BuildError::Copy {
+            span: self.planned().span,
+            message: format!("this machine ({own}) does not run programs for {wanted}"),
+            hint: Some(hint.to_owned()),
         })
     }
 
