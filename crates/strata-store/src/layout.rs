@@ -4,7 +4,7 @@
 use std::fs::{self, DirBuilder, File, Metadata};
 use std::io;
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use strata_cas::{BlobId, LayerId};
@@ -120,6 +120,12 @@ impl Layout {
         let metadata = fs::metadata(&root).map_err(OpenError::io("look at the store", &root))?;
         check_owner(&root, &metadata)?;
         check_entries(&root)?;
+        // Before anything else is in it: a store whose maker was killed is known by its lock.
+        let lock = root.join(LOCK);
+        if !lock.exists() {
+            let made = File::options().create(true).append(true).mode(0o600).open(&lock);
+            made.map_err(OpenError::io("create the lock", &lock))?;
+        }
         if metadata.permissions().mode() & 0o777 != PRIVATE {
             fs::set_permissions(&root, fs::Permissions::from_mode(PRIVATE))
                 .map_err(OpenError::io("make private", &root))?;

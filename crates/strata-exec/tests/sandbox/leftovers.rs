@@ -23,7 +23,8 @@ pub(crate) const TESTS: &[super::Test] = &[
     ("a_panicking_sink_leaves_nothing", a_panicking_sink_leaves_nothing),
 ];
 
-/// What of a run under `directory` is still there: processes and mounts, and cgroups of anybody's.
+/// What of a run under `directory` is still there: processes and mounts, and cgroups that nobody
+/// alive has made.
 fn leftovers(directory: &Path) -> Vec<String> {
     let name = directory.to_str().expect("UTF-8");
     let mut found = Vec::new();
@@ -41,8 +42,16 @@ fn leftovers(directory: &Path) -> Vec<String> {
     let mut find = Command::new("find");
     find.args(["/sys/fs/cgroup", "-name", "*strata*", "-o", "-name", "*youki*"]);
     let cgroups = find.output().expect("find");
-    found.extend(String::from_utf8_lossy(&cgroups.stdout).lines().map(str::to_owned));
+    let cgroups = String::from_utf8_lossy(&cgroups.stdout).into_owned();
+    found.extend(cgroups.lines().filter(|path| !is_of_another(path)).map(str::to_owned));
     found
+}
+
+/// Whether a cgroup, `strata-PID-NUMBER`, is of a test that runs at the same time.
+fn is_of_another(cgroup: &str) -> bool {
+    let maker = cgroup.rsplit('/').next().and_then(|name| name.split('-').nth(1));
+    let Some(maker) = maker.and_then(|maker| maker.parse::<u32>().ok()) else { return false };
+    maker != std::process::id() && Path::new(&format!("/proc/{maker}")).exists()
 }
 
 fn assert_clean(directory: &Path) {

@@ -24,10 +24,12 @@ fn cases() -> Vec<PathBuf> {
     cases.retain(|case| name(case).contains(&only));
     cases.sort();
     if !crate::world::is_root() {
-        // A user makes no device nodes, not even in a user namespace.
+        // A user makes no device nodes, not even in a user namespace, and gives no file away
+        // when a context is put together outside of one. Root has run these.
         let text = |case: &Path, name| std::fs::read_to_string(case.join(name)).unwrap_or_default();
         let makes = |case: &PathBuf| {
             ["setup.sh", "Dockerfile"].iter().any(|name| text(case, name).contains("mknod"))
+                || text(case, "setup.sh").contains("chown")
         };
         cases.retain(|case| !makes(case));
     }

@@ -64,7 +64,7 @@ fn a_url_is_a_file_with_the_servers_time() {
         server.url("d/a.txt?x=/y#z"),
         server.url("moved"),
     );
-    let session = Session::with(&[("Dockerfile", &dockerfile)]);
+    let session = Session::with(&[("Dockerfile", &dockerfile)]).without_epoch();
     server.put("d/a.txt?x=/y", Answer::File(b"one".to_vec(), DATED));
     let expected = [
         format!("b 600 0 {AT} one"),
@@ -152,7 +152,7 @@ fn a_repositorys_commit_is_checked_out_once() {
         "FROM scratch\nADD {url} /all/\nADD {url}#v1:d /part/\nADD {url}?ref=main&subdir=d /q/\n\
          ADD {url}#{first} /id/\n"
     );
-    let session = Session::with(&[("Dockerfile", &dockerfile)]);
+    let session = Session::with(&[("Dockerfile", &dockerfile)]).without_epoch();
     let expected = ["all/d/y", "all/x", "id/d/y", "id/x", "part/y", "q/y"];
     let tar = session.stdout("build -o - .");
     assert_eq!(paths(&tar), expected);
@@ -212,7 +212,7 @@ fn what_is_wrong_with_a_repository_is_told() {
 
 #[test]
 fn an_archive_on_standard_input_is_a_context() {
-    let session = Session::new();
+    let session = Session::new().without_epoch();
     let tar = tar_of(&[
         ("Dockerfile", "FROM scratch\nCOPY a /\n"),
         ("d/other", "FROM scratch\nCOPY a /b\n"),

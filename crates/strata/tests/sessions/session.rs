@@ -32,6 +32,12 @@ impl Session {
         self
     }
 
+    /// The same, with the files' own times in what it writes.
+    pub(crate) fn without_epoch(mut self) -> Self {
+        self.variables.retain(|(name, _)| name != "SOURCE_DATE_EPOCH");
+        self
+    }
+
     /// A path in the project.
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join("work").join(name)

@@ -86,10 +86,10 @@ fn values() {
 #[test]
 fn flags_that_docker_has() {
     let session = Session::new();
-    let output = session.command("build --secret id=x .").output().expect("it runs");
+    let output = session.command("build --sbom=true .").output().expect("it runs");
     let talk = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(2));
-    assert!(talk.ends_with("hint: Docker's `--secret` is not supported yet\n"), "{talk}");
+    assert!(talk.ends_with("hint: Docker's `--sbom` is not supported yet\n"), "{talk}");
 }
 
 #[test]
@@ -98,8 +98,8 @@ fn the_configuration_file() {
     let expected = "\
 exit code 2
 --- stderr
-error: config.toml:2: unknown field `max`, expected `jobs` or `oci-runtime`
-hint: the keys here are `jobs`, `oci-runtime`
+error: config.toml:2: unknown field `max`, expected one of `jobs`, `oci-runtime`, `log-limit`
+hint: the keys here are `jobs`, `oci-runtime`, `log-limit`
 ";
     session.check("images --config config.toml", expected);
     let session = session.variable("STRATA_CONFIG", "gone.toml");
