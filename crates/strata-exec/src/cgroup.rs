@@ -144,7 +144,15 @@ pub(crate) fn remove(container: &str) {
     };
     for hierarchy in hierarchies(&mounts, &own) {
         let own = hierarchy.mount.join(hierarchy.own.trim_start_matches('/'));
-        drop(std::fs::remove_dir(own.join(container)));
+        // Processes that were killed are in it until the kernel is done with them.
+        for _ in 0..100 {
+            match std::fs::remove_dir(own.join(container)) {
+                Err(error) if error.kind() == io::ErrorKind::ResourceBusy => {
+                    std::thread::sleep(std::time::Duration::from_millis(10));
+                }
+                _ => break,
+            }
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Command, ExitCode};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use strata_exec::{Cancel, ExecError, Status, Stdio};
@@ -39,12 +39,21 @@ fn leftovers(directory: &Path) -> Vec<String> {
             }
         }
     }
+    let before = CGROUPS_BEFORE.get_or_init(Vec::new);
+    let mut cgroups = cgroups();
+    cgroups.retain(|path| !before.contains(path) && !is_of_another(path));
+    found.extend(cgroups);
+    found
+}
+
+/// The cgroups that were there before this test's first run: whoever left them, it was not that.
+static CGROUPS_BEFORE: OnceLock<Vec<String>> = OnceLock::new();
+
+fn cgroups() -> Vec<String> {
     let mut find = Command::new("find");
     find.args(["/sys/fs/cgroup", "-name", "*strata*", "-o", "-name", "*youki*"]);
-    let cgroups = find.output().expect("find");
-    let cgroups = String::from_utf8_lossy(&cgroups.stdout).into_owned();
-    found.extend(cgroups.lines().filter(|path| !is_of_another(path)).map(str::to_owned));
-    found
+    let output = find.output().expect("find");
+    String::from_utf8_lossy(&output.stdout).lines().map(str::to_owned).collect()
 }
 
 /// Whether a cgroup, `strata-PID-NUMBER`, is of a test that runs at the same time.
@@ -60,6 +69,7 @@ fn assert_clean(directory: &Path) {
 
 /// Marks the job's processes so that `leftovers` finds them, wherever they are.
 fn marked() -> Place {
+    CGROUPS_BEFORE.get_or_init(cgroups);
     let mut place = Place::new();
     let mark = place.directory.path().to_str().expect("UTF-8").to_owned();
     place.job.env.push(("MARK".to_owned(), mark));
@@ -162,6 +172,7 @@ pub(crate) fn sleep_in(directory: &Path) -> ExitCode {
 
 fn kill_after(delay: Option<Duration>) {
     use std::io::BufRead;
+    CGROUPS_BEFORE.get_or_init(cgroups);
     let directory = tempfile::tempdir().expect("temporary directory");
     let mut caller = Command::new("/proc/self/exe")
         .args(["--sleep-in".as_ref(), directory.path().as_os_str()])
