@@ -69,7 +69,7 @@ for line in "${wanted[@]}"; do
     # One home for each, which is empty at the beginning.
     home=$(mktemp -d "/home/$user/test.XXXXXX")
     chown "$user:" "$home"
-    runuser -u "$user" -- env -i HOME="$home" TMPDIR="$home" PATH="$PATH" RUST_BACKTRACE=1 \
+    timeout --kill-after 10 900 runuser -u "$user" -- env -i HOME="$home" TMPDIR="$home" PATH="$PATH" RUST_BACKTRACE=1 \
       bash -c 'cd "$1" && shift && exec "$@"' - "$PWD/crates/${name%/*}" "${line#* }" "${filters[@]}" ||
       failed=1
     rm -rf "$home"

@@ -24,7 +24,8 @@ fn main() -> ExitCode {
     if arguments.first().is_some_and(|first| first == strata_exec::CHILD) {
         return strata_exec::child_main(&arguments[1..]);
     }
-    if arguments.first().is_some_and(|first| first == strata_exec::INSIDE) {
+    let in_namespace = arguments.first().is_some_and(|first| first == strata_exec::INSIDE);
+    if in_namespace {
         assert_eq!(arguments.drain(..2).nth(1), Some("".into()), "the user has many ids");
     } else if !arguments.iter().any(|argument| argument == "--list") {
         strata_exec::enter(&all).expect("a user namespace");
@@ -55,6 +56,11 @@ fn main() -> ExitCode {
     let wanted: Vec<&str> =
         arguments.into_iter().filter(|argument| !argument.starts_with("--")).collect();
     for (name, test) in tests {
+        if in_namespace && name == "a_shell_in_a_terminal" {
+            // `script` does not get through making its terminal there, and waits for ever.
+            println!("test {name} ... left to root");
+            continue;
+        }
         if wanted.is_empty() || wanted.contains(&name) {
             println!("test {name} ...");
             test();
