@@ -1,0 +1,1 @@
+//! The cache behind other builders: one store, many protocols.
