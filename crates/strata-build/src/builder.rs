@@ -28,7 +28,7 @@ use crate::session::Session;
 use crate::shared::{Sending, SharedCaches, steps_of_image};
 use crate::step::BuildStep;
 use crate::time::rfc3339;
-use crate::{BuildError, Credentials, Event, History, Observer, why};
+use crate::{BuildError, Credentials, Event, History, Observer, material, why};
 
 /// Builds images.
 #[derive(Clone, Copy)]
@@ -186,7 +186,9 @@ impl Builder<'_> {
         for name in &request.tags {
             Images::new(self.store).tag(&image, name)?;
         }
-        Ok(report(plan, &outcomes, &image, remembering.id()))
+        let materials = material::of(&session)?;
+        let report = report(plan, &outcomes, &image, remembering.id());
+        Ok(BuildReport { materials, ..report })
     }
 
     /// Tells the store what this build has used: what it did not use is the first to go. That it
@@ -470,6 +472,7 @@ fn report(plan: &Plan, outcomes: &[Outcome], image: &StoredImage, build: String)
                 cost: outcome.record.cost,
             })
             .collect(),
+        materials: Vec::new(),
         layers: image.layers.len(),
         bytes: image.layers.iter().map(|layer| layer.bytes).sum(),
     }

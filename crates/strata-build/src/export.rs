@@ -137,7 +137,8 @@ impl Images<'_> {
                 Ok(strata_image::write_oci_archive(&[packed.parcel(names)], out)?)
             }
             ExportKind::Docker => {
-                let packed = self.pack(images, &export.packing, attest)?;
+                // An index with attestations in it is not what every `docker load` takes.
+                let packed = self.pack(images, &export.packing, &|_, _| Ok(None))?;
                 Ok(strata_image::write_docker_archive(&[packed.parcel(names)], out)?)
             }
             ExportKind::Tar | ExportKind::Local => {

@@ -25,7 +25,7 @@ use crate::copy::bring_files;
 use crate::lay::{LayError, Laying};
 use crate::selection::{SelectError, select_path};
 use crate::view::{ContextView, RootView, View};
-use crate::{BuildError, Event, Observer, layers};
+use crate::{BuildError, Event, Material, Observer, layers};
 
 /// Downloads by the names of their URLs. A URL may hold a password, so it is no name itself.
 const DOWNLOADS: &str = "downloads-1";
@@ -145,12 +145,14 @@ pub struct FetchedTree {
     /// Knows the files' times.
     pub(crate) layer: Arc<Layer>,
     is_lone: bool,
+    /// What it is, if it came from elsewhere.
+    pub(crate) origin: Option<Material>,
 }
 
 impl FetchedTree {
     /// A context without a file.
     pub fn empty() -> Self {
-        Self { tree: None, layer: Arc::default(), is_lone: false }
+        Self { tree: None, layer: Arc::default(), is_lone: false, origin: None }
     }
 
     /// Whether it is a single file that is no archive, and no directory.
@@ -207,17 +209,25 @@ impl Fetching<'_> {
 
     /// What stands behind a URL or in a repository, as a context.
     pub(crate) fn context(&self, source: &RemoteSource) -> Result<FetchedTree, BuildOrFetch> {
-        match source {
-            RemoteSource::Git(source) => {
-                (self.observe)(Event::Fetching { what: &shown(source) });
-                let commit = self.commit(source)?;
-                self.check_out(source, &commit)
+        let (tree, origin) = match source {
+            RemoteSource::Git(git) => {
+                (self.observe)(Event::Fetching { what: &shown(git) });
+                let commit = self.commit(git)?;
+                (self.check_out(git, &commit)?, Material::commit(source, &commit))
             }
-            RemoteSource::Http(source) => {
-                let download = self.download(source)?;
-                self.archive_or_file(&download)
+            RemoteSource::Http(http) => {
+                let download = self.download(http)?;
+                let origin = Material::download(source, &download.sha256);
+                (self.archive_or_file(&download)?, origin)
             }
-        }
+        };
+        Ok(FetchedTree { origin: Some(origin), ..tree })
+    }
+
+    /// What a download is that was fetched before.
+    pub(crate) fn digest(&self, source: &HttpSource) -> Result<Option<Digest>, BuildError> {
+        let name = BlobId::of(source.url.as_bytes()).to_string();
+        Ok(self.known_download(&name)?.map(|download| download.sha256))
     }
 
     fn archive_or_file(&self, download: &Download) -> Result<FetchedTree, BuildOrFetch> {
@@ -373,7 +383,7 @@ impl Fetching<'_> {
 
     fn tree(&self, layer: Layer) -> Result<FetchedTree, BuildError> {
         let tree = Some(strata_cas::apply(self.store, None, &layer)?);
-        Ok(FetchedTree { tree, layer: Arc::new(layer), is_lone: false })
+        Ok(FetchedTree { tree, layer: Arc::new(layer), is_lone: false, origin: None })
     }
 
     fn known(&self, name: &str) -> Result<Option<FetchedTree>, BuildError> {
@@ -385,7 +395,7 @@ impl Fetching<'_> {
         }
         let layer = layers::load(self.store, &id)?;
         let tree = Some(strata_cas::apply(self.store, None, &layer)?);
-        Ok(Some(FetchedTree { tree, layer, is_lone: false }))
+        Ok(Some(FetchedTree { tree, layer, is_lone: false, origin: None }))
     }
 
     fn remember(&self, name: &str, tree: &FetchedTree) -> Result<(), BuildError> {
@@ -415,7 +425,7 @@ fn lone_file(
     let action = Action::Set { item, metadata, modified };
     let layer = Layer::new(vec![Change { path, action }]);
     let tree = Some(strata_cas::apply(nodes, None, &layer)?);
-    Ok(FetchedTree { tree, layer: Arc::new(layer), is_lone: false })
+    Ok(FetchedTree { tree, layer: Arc::new(layer), is_lone: false, origin: None })
 }
 
 /// Reads a file of a tree; none if it is not there or no file.

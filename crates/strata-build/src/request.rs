@@ -10,7 +10,7 @@ use strata_exec::Limits;
 use strata_oci::{Digest, Platform, Reference};
 use strata_plan::{RemoteSource, StepIndex};
 
-use crate::FetchedTree;
+use crate::{FetchedTree, Material};
 
 /// One build.
 #[derive(Debug, Clone)]
@@ -120,6 +120,8 @@ pub struct BuildReport {
     pub history: Vec<Option<StepIndex>>,
     /// The steps in the plan's order.
     pub steps: Vec<StepReport>,
+    /// What the build took from elsewhere.
+    pub materials: Vec<Material>,
     /// Layers in the image, the base's included.
     pub layers: usize,
     /// Bytes of all layers, uncompressed.

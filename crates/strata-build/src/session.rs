@@ -145,6 +145,11 @@ impl<'a> Session<'a> {
         self.builder.fetching(self.observe)
     }
 
+    /// What contexts that were fetched are.
+    pub(crate) fn origins(&self) -> impl Iterator<Item = &crate::Material> {
+        self.fetched.values().filter_map(|tree| tree.origin.as_ref())
+    }
+
     /// The commit that a repository's reference names.
     pub(crate) fn commit(&self, source: &GitSource) -> Option<&str> {
         self.commits.get(source).map(String::as_str)

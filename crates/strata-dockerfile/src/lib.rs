@@ -51,7 +51,8 @@ mod word;
 
 pub use check::{
     BaseImage, CHECK_ARGUMENT, CheckReport, CheckRequest, INVALID_CHECK_OPTION, Origin, Outline,
-    OutlineArgument, OutlineMount, Rule, Shipped, ShippedKind, Target, check, outline, targets,
+    OutlineArgument, OutlineMount, Rule, Shipped, ShippedKind, Target, check, outline,
+    sounds_secret, targets,
 };
 pub use diagnostic::{Diagnostic, Edit, Severity};
 pub use duration::read as parse_duration;

@@ -81,6 +81,11 @@ impl Failure {
         Self::new(kind, format!("cannot {action} `{}`: {}", path.display(), plain(error)))
     }
 
+    /// The same, with the flag that it is about.
+    pub(crate) fn about(self, flag: &str) -> Self {
+        Self { message: format!("`{flag}`: {}", self.message), ..self }
+    }
+
     pub(crate) fn hint(self, hint: impl Into<String>) -> Self {
         Self { hint: Some(hint.into()), ..self }
     }

@@ -13,7 +13,7 @@ mod subject;
 use std::collections::BTreeMap;
 
 pub use outline::{Outline, OutlineArgument, OutlineMount, Target, outline, targets};
-pub use rules::{Origin, Rule};
+pub use rules::{Origin, Rule, sounds_secret};
 pub use subject::BaseImage;
 
 use crate::diagnostic::Diagnostic;

@@ -170,6 +170,15 @@ pub(crate) struct BuildArguments {
     /// A note in the image's manifest: [manifest|index|...[PLATFORM]:]NAME=VALUE
     #[arg(long = "annotation", value_name = "NAME=VALUE")]
     pub(crate) annotations: Vec<String>,
+    /// Say how the image was built, beside it in the registry: true, or mode=min|max,...
+    #[arg(long, value_name = "BOOL|KEY=VALUE,...")]
+    pub(crate) provenance: Option<String>,
+    /// Say which packages are in the image, beside it in the registry
+    #[arg(long, value_name = "BOOL")]
+    pub(crate) sbom: Option<String>,
+    /// Either of the two: type=provenance[,mode=min|max] or type=sbom
+    #[arg(long = "attest", value_name = "type=TYPE,...")]
+    pub(crate) attests: Vec<String>,
     /// Check the Dockerfile and build nothing, as `strata check` does
     #[arg(long, value_name = "BOOL", value_parser = BoolishValueParser::new(),
         action = ArgAction::Set, num_args = 0..=1, require_equals = true,

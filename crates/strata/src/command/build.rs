@@ -10,6 +10,7 @@ use strata_dockerfile::{Diagnostic, INVALID_CHECK_OPTION};
 use strata_image::ImageError;
 use strata_oci::{Descriptor, Platform, Reference};
 
+use super::attest::Subject;
 use super::deliver::{self, Built, Delivery, NotDelivered};
 use super::history;
 use super::shared;
@@ -19,6 +20,7 @@ use crate::environment::Environment;
 use crate::failure::{Failure, Kind};
 use crate::printer::{Label, Printer};
 use crate::progress::{self, Kept, Progress, Summary};
+use crate::request::attest::Attestations;
 use crate::request::cache::Cache;
 use crate::request::{self, Dockerfile, ImageTarget, Output, OutputFlags, Target};
 use crate::session::{Opening, Session};
@@ -62,12 +64,14 @@ pub(super) fn run(
     // From here on; while we wait for the store, a signal just ends the process.
     let watch = Watch::for_build(timeout)?;
     let kept = Kept::default();
+    flags.warn_of_attestations(printer);
     let work = Work {
         session,
+        dockerfile: &dockerfile.shown,
+        flags: &flags,
         watch: &watch,
         platforms: &selected.platforms,
         caches: &registries.caches(),
-        outputs,
         kept: &kept,
         timeout,
         delivery: Delivery {
@@ -82,9 +86,9 @@ pub(super) fn run(
     };
     let (made, progress) = work.make_or_again(&mut request, mode);
     tell_damage(session, printer);
-    let written = made.map_err(|error| failed(error, &dockerfile, &*progress)).and_then(|made| {
-        write_files(arguments, &made.built, names, made.described.as_ref()).map(|()| made.built)
-    });
+    let written = made
+        .map_err(|error| failed(error, &dockerfile, &*progress))
+        .and_then(|made| write_files(arguments, &made, names).map(|()| made.built));
     let built = written.map_err(|failure| {
         progress.finish(None);
         watch.blame(failure, kept.notes())
@@ -112,6 +116,7 @@ struct Flags {
     names: Vec<Reference>,
     cache_from: Vec<Cache>,
     cache_to: Vec<Cache>,
+    attestations: Attestations,
 }
 
 impl Flags {
@@ -136,7 +141,23 @@ impl Flags {
         let caches = |flag, texts| request::cache::caches(flag, texts, environment);
         let cache_from = caches("--cache-from", &arguments.cache_from)?;
         let cache_to = caches("--cache-to", &arguments.cache_to)?;
-        Ok(Self { outputs, names, cache_from, cache_to })
+        let (provenance, sbom) = (arguments.provenance.as_deref(), arguments.sbom.as_deref());
+        let attestations = Attestations::of_flags(&arguments.attests, provenance, sbom)?;
+        Ok(Self { outputs, names, cache_from, cache_to, attestations })
+    }
+
+    /// All names that the image gets anywhere.
+    fn all_names(&self) -> Vec<Reference> {
+        let of_outputs = self.outputs.iter().flat_map(|output| &output.names);
+        self.names.iter().chain(of_outputs).cloned().collect()
+    }
+
+    /// What is said about an image goes with it in an index, which not every output has.
+    fn warn_of_attestations(&self, printer: &Printer) {
+        if !self.attestations.are_none() && !self.outputs.iter().any(Output::is_attested) {
+            let text = "attestations go with `--push` and `-o type=oci`: this build keeps none";
+            printer.labelled(Label::Warning, text);
+        }
     }
 
     /// The settings, where outputs and caches say of registries that plain http will do.
@@ -157,10 +178,12 @@ impl Flags {
 #[derive(Clone, Copy)]
 struct Work<'a> {
     session: &'a Session,
+    /// What the Dockerfile is called.
+    dockerfile: &'a str,
+    flags: &'a Flags,
     watch: &'a Watch,
     platforms: &'a [Platform],
     caches: &'a SharedCaches<'a>,
-    outputs: &'a [Output],
     kept: &'a Kept,
     timeout: Option<std::time::Duration>,
     delivery: Delivery<'a>,
@@ -171,6 +194,8 @@ struct Made {
     built: Vec<Built>,
     /// What the image is by its manifest or index, where one was made.
     described: Option<Descriptor>,
+    /// How it was built, for each platform, where that is to be told.
+    provenance: Vec<serde_json::Value>,
 }
 
 impl<'a> Work<'a> {
@@ -187,7 +212,7 @@ impl<'a> Work<'a> {
             Err(NotDelivered::Build(error))
                 if is_loss(&error)
                     && !self.watch.is_ended()
-                    && !self.outputs.iter().any(Output::is_stdout)
+                    && !self.flags.outputs.iter().any(Output::is_stdout)
                     && request.no_cache.insert(String::new()) =>
             {
                 error
@@ -211,7 +236,9 @@ impl<'a> Work<'a> {
 
     /// Builds the image for each platform and delivers it where it was asked for.
     fn make(&self, request: &BuildRequest, progress: &dyn Progress) -> Result<Made, NotDelivered> {
-        let builder = Builder { caches: self.caches, ..self.session.builder(&self.watch.cancel) };
+        let session = self.session;
+        let began = now();
+        let builder = Builder { caches: self.caches, ..session.builder(&self.watch.cancel) };
         let mut built = Vec::new();
         for platform in self.platforms {
             let request = BuildRequest { platform: platform.clone(), ..request.clone() };
@@ -220,16 +247,34 @@ impl<'a> Work<'a> {
                 progress.observe(event);
             };
             let report = builder.build(&request, &observe)?;
-            let (images, id) = (self.session.images(), report.image.to_string());
+            let (images, id) = (session.images(), report.image.to_string());
             let image = images.find(&id, platform)?.ok_or_else(|| BuildError::Damaged {
                 what: "image",
                 reason: format!("{id} is gone"),
             })?;
             built.push(Built { image, report });
         }
-        let described = self.delivery.deliver(self.outputs, &built)?;
-        Ok(Made { built, described })
+        let subject = Subject {
+            asked: &self.flags.attestations,
+            names: &self.flags.all_names(),
+            request,
+            dockerfile: self.dockerfile,
+            built: &built,
+            times: [began, now()],
+        };
+        let attest = |image: &_, manifest: &_| subject.attest(session, image, manifest);
+        let delivery = Delivery { attest: &attest, ..self.delivery };
+        let described = delivery.deliver(&self.flags.outputs, &built)?;
+        let platforms = built.iter().map(|built| built.image.config.platform());
+        let provenance = platforms.filter_map(|platform| subject.provenance(&platform)).collect();
+        Ok(Made { built, described, provenance })
     }
+}
+
+/// The time in seconds since 1970.
+fn now() -> i64 {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    i64::try_from(now.unwrap_or_default().as_secs()).unwrap_or(i64::MAX)
 }
 
 /// The reports of all platforms as one.
@@ -327,10 +372,10 @@ fn failed(error: NotDelivered, dockerfile: &Dockerfile, progress: &dyn Progress)
 /// `--iidfile` and `--metadata-file`, as Docker writes them.
 fn write_files(
     arguments: &BuildArguments,
-    built: &[Built],
+    made: &Made,
     names: &[Reference],
-    described: Option<&Descriptor>,
 ) -> Result<(), Failure> {
+    let (built, described) = (&made.built, made.described.as_ref());
     let id = deliver::id_of(built, described).map(|id| id.to_string()).unwrap_or_default();
     let write = |path: &Path, text: &str| {
         std::fs::write(path, text).map_err(|error| Failure::file("write", path, &error))
@@ -340,7 +385,7 @@ fn write_files(
     }
     if let Some(path) = &arguments.metadata_file {
         let mut metadata = json!({});
-        if let [only] = built {
+        if let [only] = &built[..] {
             metadata["containerimage.config.digest"] = only.report.image.to_string().into();
         }
         if let Some(described) = described {
@@ -350,6 +395,16 @@ fn write_files(
         if !names.is_empty() {
             let names: Vec<String> = names.iter().map(Reference::to_string).collect();
             metadata["image.name"] = names.join(",").into();
+        }
+        match &made.provenance[..] {
+            [] => {}
+            [only] => metadata["buildx.build.provenance"] = only.clone(),
+            several => {
+                for (built, provenance) in built.iter().zip(several) {
+                    let platform = built.image.config.platform();
+                    metadata[format!("buildx.build.provenance/{platform}")] = provenance.clone();
+                }
+            }
         }
         write(path, &format!("{metadata:#}\n"))?;
     }

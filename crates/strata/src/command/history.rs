@@ -32,18 +32,22 @@ pub(super) struct Note {
 pub(super) fn note(session: &Session, report: &BuildReport) -> Result<(), Failure> {
     let of = |step: &Option<usize>| {
         let step = report.steps.get((*step)?)?;
-        let verdict = match &step.verdict {
-            Verdict::Hit(Found::ByDefinition) => "cached".to_owned(),
-            Verdict::Hit(_) => "cached by content".to_owned(),
-            Verdict::Miss(why) => format!("ran: {}", kind(why)),
-        };
-        Some(Note { verdict, millis: step.cost.millis })
+        Some(Note { verdict: verdict(&step.verdict), millis: step.cost.millis })
     };
     let notes: Vec<Option<Note>> = report.history.iter().map(of).collect();
     let text = serde_json::to_vec(&notes)
         .map_err(|error| Failure::environment(format!("notes of the build: {error}")))?;
     let kept = session.images().set_notes(&report.image, &text);
     kept.map_err(|error| build_error::plain(&error))
+}
+
+/// What became of a step, in few words.
+pub(super) fn verdict(verdict: &Verdict) -> String {
+    match verdict {
+        Verdict::Hit(Found::ByDefinition) => "cached".to_owned(),
+        Verdict::Hit(_) => "cached by content".to_owned(),
+        Verdict::Miss(why) => format!("ran: {}", kind(why)),
+    }
 }
 
 /// One word for why a step ran.

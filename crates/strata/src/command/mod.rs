@@ -1,5 +1,6 @@
 //! The commands, one file each.
 
+mod attest;
 mod build;
 mod builds;
 mod cache;

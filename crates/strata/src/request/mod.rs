@@ -3,6 +3,7 @@
 //! is opened or anything runs.
 
 pub(crate) mod annotation;
+pub(crate) mod attest;
 pub(crate) mod cache;
 mod check;
 mod context;

@@ -84,6 +84,15 @@ impl Output {
         }
     }
 
+    /// Whether what is said about the image goes with it.
+    pub(crate) fn is_attested(&self) -> bool {
+        match &self.target {
+            Target::Export(export) => export.kind == ExportKind::Oci,
+            Target::Image(image) => image.push,
+            Target::Engine(_) | Target::Nothing => false,
+        }
+    }
+
     fn packing(&mut self) -> Option<&mut Packing> {
         match &mut self.target {
             Target::Export(export) => Some(&mut export.packing),

@@ -33,6 +33,8 @@ mod undefined_arg_in_from;
 mod undefined_var;
 mod workdir_relative_path;
 
+pub use secrets_used_in_arg_or_env::sounds_secret;
+
 use super::subject::{Base, Scope, Stage, Subject};
 use crate::Span;
 use crate::diagnostic::Diagnostic;

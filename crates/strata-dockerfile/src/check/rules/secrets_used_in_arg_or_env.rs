@@ -45,7 +45,8 @@ fn check(subject: &Subject<'_>, findings: &mut Vec<Diagnostic>) {
     });
 }
 
-fn sounds_secret(name: &str) -> bool {
+/// Whether a variable of this name may hold a secret, as BuildKit's check has it.
+pub fn sounds_secret(name: &str) -> bool {
     let has = |words: &[&str]| {
         name.split('_').any(|part| words.iter().any(|word| part.eq_ignore_ascii_case(word)))
     };

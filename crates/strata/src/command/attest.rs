@@ -1,0 +1,243 @@
+//! What is said about an image, to go with it: how it was built (SLSA provenance 1.0) and what is
+//! in it (SPDX 2.3), each as an in-toto statement about the image's manifest.
+
+use serde_json::{Map, Value, json};
+use strata_build::{
+    Attestation, BuildError, BuildRequest, Inventory, Package, StoredImage, image_url, rfc3339,
+};
+use strata_dockerfile::sounds_secret;
+use strata_oci::{ManifestBytes, Platform, Reference};
+
+use super::deliver::Built;
+use super::history;
+use crate::request::attest::{Attestations, Provenance};
+use crate::session::Session;
+
+const STATEMENT: &str = "https://in-toto.io/Statement/v1";
+const PROVENANCE: &str = "https://slsa.dev/provenance/v1";
+const SPDX: &str = "https://spdx.dev/Document";
+/// What tells our provenance's parameters from others'.
+const BUILD_TYPE: &str =
+    "https://github.com/strata-build/strata/blob/main/docs/attestations.md#provenance";
+const HOME: &str = "https://github.com/strata-build/strata";
+/// What stands in place of a value that may be a secret.
+const HIDDEN: &str = "***";
+
+/// A build, for what is to be said about it.
+pub(super) struct Subject<'a> {
+    pub(super) asked: &'a Attestations,
+    pub(super) names: &'a [Reference],
+    pub(super) request: &'a BuildRequest,
+    /// What the Dockerfile is called.
+    pub(super) dockerfile: &'a str,
+    pub(super) built: &'a [Built],
+    /// When the build began and ended, in seconds since 1970.
+    pub(super) times: [i64; 2],
+}
+
+impl Subject<'_> {
+    /// The statements about one image.
+    pub(super) fn attest(
+        &self,
+        session: &Session,
+        image: &StoredImage,
+        manifest: &ManifestBytes,
+    ) -> Result<Option<Attestation>, BuildError> {
+        let mut statements = Vec::new();
+        let mut add = |kind: &str, predicate: Value| {
+            let statement = json!({
+                "_type": STATEMENT,
+                "predicateType": kind,
+                "subject": self.subjects(image, manifest),
+                "predicate": predicate,
+            });
+            statements.push((kind.to_owned(), statement.to_string().into_bytes()));
+        };
+        if self.asked.sbom {
+            let name = self.names.first().map_or_else(|| image.id.to_string(), Reference::familiar);
+            add(SPDX, spdx(&session.images().inventory(image)?, &name, image));
+        }
+        if let Some(predicate) = self.provenance(&image.config.platform()) {
+            add(PROVENANCE, predicate);
+        }
+        Ok((!statements.is_empty()).then_some(Attestation { statements }))
+    }
+
+    /// One for each name, as BuildKit has them.
+    fn subjects(&self, image: &StoredImage, manifest: &ManifestBytes) -> Vec<Value> {
+        let platform = image.config.platform();
+        let names = self.names.iter().map(|name| image_url(name, &platform));
+        let mut names: Vec<String> = names.collect();
+        if names.is_empty() {
+            names.push("_".to_owned());
+        }
+        let digest = json!({"sha256": manifest.digest.hex()});
+        names.into_iter().map(|name| json!({"name": name, "digest": digest})).collect()
+    }
+
+    /// How the image for a platform was built, if that is to be said.
+    pub(super) fn provenance(&self, platform: &Platform) -> Option<Value> {
+        let asked = self.asked.provenance.as_ref()?;
+        let built = self.built.iter().find(|built| built.image.config.platform() == *platform)?;
+        let materials = built.report.materials.iter().map(
+            |material| json!({"uri": material.uri, "digest": {material.algorithm: material.digest}}),
+        );
+        let [started, finished] = match self.request.epoch {
+            Some(epoch) => [epoch; 2],
+            None => self.times,
+        };
+        let mut metadata = json!({
+            "invocationId": built.report.build,
+            "startedOn": rfc3339(started),
+            "finishedOn": rfc3339(finished),
+            "strata_steps": steps(built, asked),
+            "strata_reproducible": asked.is_reproducible,
+        });
+        if asked.is_max {
+            metadata["strata_source"] = json!({
+                "filename": self.file_name(),
+                "text": String::from_utf8_lossy(&self.request.dockerfile),
+            });
+        }
+        Some(json!({
+            "buildDefinition": {
+                "buildType": BUILD_TYPE,
+                "externalParameters": self.parameters(asked, platform),
+                "internalParameters": {"builderPlatform": Platform::native().to_string()},
+                "resolvedDependencies": materials.collect::<Vec<_>>(),
+            },
+            "runDetails": {
+                "builder": {
+                    "id": asked.builder.as_deref().unwrap_or(HOME),
+                    "version": {"strata": env!("CARGO_PKG_VERSION")},
+                },
+                "metadata": metadata,
+            },
+        }))
+    }
+
+    /// The Dockerfile's URL, or its name: where it lies on this machine is nobody's business.
+    fn file_name(&self) -> &str {
+        match self.dockerfile.contains("://") {
+            true => self.dockerfile,
+            false => self.dockerfile.rsplit('/').next().unwrap_or_default(),
+        }
+    }
+
+    /// What the user asked for, in the words of BuildKit's frontend.
+    fn parameters(&self, asked: &Provenance, platform: &Platform) -> Value {
+        let request = self.request;
+        let mut arguments = Map::new();
+        if let Some(target) = &request.target {
+            arguments.insert("target".to_owned(), json!(target));
+        }
+        arguments.insert("platform".to_owned(), json!(platform.to_string()));
+        if !request.no_cache.is_empty() {
+            let stages: Vec<&str> = request.no_cache.iter().map(String::as_str).collect();
+            arguments.insert("no-cache".to_owned(), json!(stages.join(",")));
+        }
+        if asked.is_max {
+            for (name, value) in &request.build_args {
+                let value = if sounds_secret(name) { HIDDEN } else { value };
+                arguments.insert(format!("build-arg:{name}"), json!(value));
+            }
+            for (name, value) in &request.labels {
+                arguments.insert(format!("label:{name}"), json!(value));
+            }
+        }
+        json!({
+            "configSource": {"path": self.file_name()},
+            "request": {"frontend": "dockerfile.v0", "args": arguments},
+        })
+    }
+}
+
+/// What became of each step.
+fn steps(built: &Built, asked: &Provenance) -> Vec<Value> {
+    let of = |step: &strata_build::StepReport| {
+        let keyword = step.text.split_whitespace().next().unwrap_or_default();
+        json!({
+            "stage": step.stage,
+            "instruction": if asked.is_max { &step.text } else { keyword },
+            "verdict": history::verdict(&step.verdict),
+            "milliseconds": step.cost.millis,
+        })
+    };
+    built.report.steps.iter().map(of).collect()
+}
+
+/// An SPDX document in which the image contains its packages: a function of the image.
+fn spdx(inventory: &Inventory, name: &str, image: &StoredImage) -> Value {
+    let hex = image.id.hex();
+    let id = |number: usize| format!("SPDXRef-Package-{number}");
+    let root = json!({
+        "SPDXID": "SPDXRef-Image", "name": name, "versionInfo": image.id.to_string(),
+        "downloadLocation": "NOASSERTION", "filesAnalyzed": false,
+        "supplier": "NOASSERTION", "licenseConcluded": "NOASSERTION",
+        "licenseDeclared": "NOASSERTION", "copyrightText": "NOASSERTION",
+        "primaryPackagePurpose": "CONTAINER",
+        "checksums": [{"algorithm": "SHA256", "checksumValue": hex}],
+    });
+    let relation = |from: &str, kind: &str, to: &str| json!({"spdxElementId": from, "relationshipType": kind, "relatedSpdxElement": to});
+    let mut packages = vec![root];
+    let mut relations = vec![relation("SPDXRef-DOCUMENT", "DESCRIBES", "SPDXRef-Image")];
+    for (number, package) in inventory.packages.iter().enumerate() {
+        let url = package.url(inventory.distribution.as_ref());
+        packages.push(spdx_package(&id(number), package, &url));
+        relations.push(relation("SPDXRef-Image", "CONTAINS", &id(number)));
+    }
+    json!({
+        "spdxVersion": "SPDX-2.3", "dataLicense": "CC0-1.0", "SPDXID": "SPDXRef-DOCUMENT",
+        "name": name,
+        "documentNamespace": format!("{HOME}/spdx/{hex}"),
+        "creationInfo": {
+            "created": whole_seconds(image.config.created.as_deref()),
+            "creators": [format!("Tool: strata-{}", env!("CARGO_PKG_VERSION"))],
+        },
+        "packages": packages,
+        "relationships": relations,
+    })
+}
+
+fn spdx_package(id: &str, package: &Package, url: &str) -> Value {
+    let mut described = json!({
+        "SPDXID": id, "name": package.name, "versionInfo": package.version,
+        "downloadLocation": "NOASSERTION", "filesAnalyzed": false,
+        "supplier": "NOASSERTION", "licenseConcluded": "NOASSERTION",
+        "licenseDeclared": "NOASSERTION", "copyrightText": "NOASSERTION",
+        "externalRefs": [{
+            "referenceCategory": "PACKAGE-MANAGER",
+            "referenceType": "purl",
+            "referenceLocator": url,
+        }],
+    });
+    if let Some(license) = &package.license {
+        // Databases have free text here: an SPDX expression it may be, or not.
+        described["licenseComments"] = json!(format!("declared as: {license}"));
+    }
+    if let Some(source) = &package.source {
+        described["sourceInfo"] = json!(format!("built from: {source}"));
+    }
+    described
+}
+
+/// A time as SPDX takes it: in UTC, without fractions of seconds.
+fn whole_seconds(created: Option<&str>) -> String {
+    let time = created.filter(|time| time.ends_with('Z')).and_then(|time| time.get(..19));
+    time.map_or_else(|| rfc3339(0), |time| format!("{time}Z"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_of_other_builders() {
+        let check = |time, expected| assert_eq!(whole_seconds(time), expected);
+        check(Some("2024-01-02T03:04:05.678901Z"), "2024-01-02T03:04:05Z");
+        check(Some("2024-01-02T03:04:05Z"), "2024-01-02T03:04:05Z");
+        check(Some("2024-01-02T03:04:05+02:00"), "1970-01-01T00:00:00Z");
+        check(Some("Z"), "1970-01-01T00:00:00Z");
+        check(None, "1970-01-01T00:00:00Z");
+    }
+}
