@@ -3,7 +3,8 @@
 
 use serde_json::{Map, Value, json};
 use strata_build::{
-    Attestation, BuildError, BuildRequest, Inventory, Package, StoredImage, image_url, rfc3339,
+    Attestation, BuildError, BuildRequest, Inventory, Material, Package, StoredImage, image_url,
+    rfc3339,
 };
 use strata_dockerfile::sounds_secret;
 use strata_oci::{ManifestBytes, Platform, Reference};
@@ -79,9 +80,8 @@ impl Subject<'_> {
     pub(super) fn provenance(&self, platform: &Platform) -> Option<Value> {
         let asked = self.asked.provenance.as_ref()?;
         let built = self.built.iter().find(|built| built.image.config.platform() == *platform)?;
-        let materials = built.report.materials.iter().map(
-            |material| json!({"uri": material.uri, "digest": {material.algorithm: material.digest}}),
-        );
+        let material = |it: &Material| json!({"uri": it.uri, "digest": {it.algorithm: it.digest}});
+        let materials = built.report.materials.iter().map(material);
         let [started, finished] = match self.request.epoch {
             Some(epoch) => [epoch; 2],
             None => self.times,
@@ -178,7 +178,6 @@ fn spdx(inventory: &Inventory, name: &str, image: &StoredImage) -> Value {
         "primaryPackagePurpose": "CONTAINER",
         "checksums": [{"algorithm": "SHA256", "checksumValue": hex}],
     });
-    let relation = |from: &str, kind: &str, to: &str| json!({"spdxElementId": from, "relationshipType": kind, "relatedSpdxElement": to});
     let mut packages = vec![root];
     let mut relations = vec![relation("SPDXRef-DOCUMENT", "DESCRIBES", "SPDXRef-Image")];
     for (number, package) in inventory.packages.iter().enumerate() {
@@ -197,6 +196,10 @@ fn spdx(inventory: &Inventory, name: &str, image: &StoredImage) -> Value {
         "packages": packages,
         "relationships": relations,
     })
+}
+
+fn relation(from: &str, kind: &str, to: &str) -> Value {
+    json!({"spdxElementId": from, "relationshipType": kind, "relatedSpdxElement": to})
 }
 
 fn spdx_package(id: &str, package: &Package, url: &str) -> Value {

@@ -54,6 +54,7 @@ pub(super) fn run(
     let findings = check(&request, &dockerfile)?;
     let mut warnings = 0;
     if mode != ProgressMode::Quiet {
+        flags.warn_of_attestations(printer);
         warnings = warn(arguments, &dockerfile, &findings, printer);
     }
     let lent = request::credentials(&arguments.credentials, environment)?;
@@ -64,7 +65,6 @@ pub(super) fn run(
     // From here on; while we wait for the store, a signal just ends the process.
     let watch = Watch::for_build(timeout)?;
     let kept = Kept::default();
-    flags.warn_of_attestations(printer);
     let work = Work {
         session,
         dockerfile: &dockerfile.shown,
@@ -86,10 +86,8 @@ pub(super) fn run(
     };
     let (made, progress) = work.make_or_again(&mut request, mode);
     tell_damage(session, printer);
-    let written = made
-        .map_err(|error| failed(error, &dockerfile, &*progress))
-        .and_then(|made| write_files(arguments, &made, names).map(|()| made.built));
-    let built = written.map_err(|failure| {
+    let made = made.map_err(|error| failed(error, &dockerfile, &*progress));
+    let built = made.and_then(|made| write_files(arguments, made, names)).map_err(|failure| {
         progress.finish(None);
         watch.blame(failure, kept.notes())
     })?;
@@ -372,9 +370,9 @@ fn failed(error: NotDelivered, dockerfile: &Dockerfile, progress: &dyn Progress)
 /// `--iidfile` and `--metadata-file`, as Docker writes them.
 fn write_files(
     arguments: &BuildArguments,
-    made: &Made,
+    made: Made,
     names: &[Reference],
-) -> Result<(), Failure> {
+) -> Result<Vec<Built>, Failure> {
     let (built, described) = (&made.built, made.described.as_ref());
     let id = deliver::id_of(built, described).map(|id| id.to_string()).unwrap_or_default();
     let write = |path: &Path, text: &str| {
@@ -408,5 +406,5 @@ fn write_files(
         }
         write(path, &format!("{metadata:#}\n"))?;
     }
-    Ok(())
+    Ok(made.built)
 }
