@@ -34,7 +34,11 @@ pub(crate) enum Taken {
 impl HeldFile {
     /// Holds the file at `path`, unless somebody else does. It begins with this process's id.
     pub(crate) fn take(path: &Path) -> io::Result<Taken> {
-        let new = Self::unnamed(path)?;
+        let new = loop {
+            if let Some(new) = Self::unnamed(path)? {
+                break new;
+            }
+        };
         loop {
             match fs::hard_link(&new.path, path) {
                 Ok(()) => {
@@ -67,8 +71,9 @@ impl HeldFile {
         Ok(Some(Self { file, path: path.to_owned(), stays: false }))
     }
 
-    /// A locked file beside `path`.
-    fn unnamed(path: &Path) -> io::Result<Self> {
+    /// A locked file beside `path`; `None` when somebody has taken it for a killed process's and
+    /// removed it before it was locked.
+    fn unnamed(path: &Path) -> io::Result<Option<Self>> {
         static NUMBER: AtomicU64 = AtomicU64::new(0);
         let (pid, number) = (std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
         let path = path.with_file_name(format!("{UNNAMED}{pid}-{number}"));
@@ -77,8 +82,11 @@ impl HeldFile {
         let mut file =
             OpenOptions::new().append(true).read(true).create_new(true).mode(0o600).open(&path)?;
         file.lock()?;
+        if file.metadata()?.nlink() == 0 {
+            return Ok(None);
+        }
         writeln!(file, "{pid}")?;
-        Ok(Self { file, path, stays: false })
+        Ok(Some(Self { file, path, stays: false }))
     }
 
     fn renamed(mut self, path: &Path) -> Self {
@@ -173,6 +181,28 @@ mod tests {
                         }
                     }
                 });
+            }
+        });
+        assert_eq!(fs::read_dir(home.path()).expect("list").count(), 0);
+    }
+
+    #[test]
+    fn who_looks_for_what_the_killed_have_left_disturbs_nobody() {
+        let home = tempfile::tempdir().expect("a directory");
+        let path = home.path().join("a");
+        std::thread::scope(|scope| {
+            let taker = scope.spawn(|| {
+                for _ in 0..2000 {
+                    match HeldFile::take(&path).expect("take") {
+                        Taken::Ours(held) => drop(held),
+                        Taken::Theirs(_) => panic!("nobody else holds it"),
+                    }
+                }
+            });
+            while !taker.is_finished() {
+                for entry in fs::read_dir(home.path()).expect("list").flatten() {
+                    held_by(&entry.path()).expect("look");
+                }
             }
         });
         assert_eq!(fs::read_dir(home.path()).expect("list").count(), 0);

@@ -4,7 +4,7 @@ use std::io;
 
 use strata_oci::{Registry, RegistryError};
 
-use crate::fake::{Fake, Reply, Request, pull, registry, settings, some_blob};
+use crate::fake::{Fake, Reply, Request, impatient, pull, registry, settings, some_blob};
 
 /// Serves one blob with a reply that depends on the request; pulls it.
 fn check(
@@ -16,7 +16,7 @@ fn check(
     let fake = Fake::start(move |request, before| {
         (request.path == path).then(|| reply(request, before, &served))
     });
-    let (sink, outcome) = pull(&registry(settings()), &fake.reference("a"), &blob);
+    let (sink, outcome) = pull(&registry(impatient()), &fake.reference("a"), &blob);
     (fake.requests(), sink == bytes, outcome)
 }
 

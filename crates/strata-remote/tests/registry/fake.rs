@@ -67,6 +67,9 @@ impl Request {
     }
 }
 
+/// How long a server is silent that is to be given up.
+const STALL: Duration = Duration::from_millis(2000);
+
 /// An answer, byte for byte, and a pause before the connection closes.
 #[derive(Clone, Default)]
 pub(crate) struct Reply {
@@ -120,9 +123,14 @@ impl Reply {
         Self { bytes: bytes.to_vec(), stall: Duration::ZERO }
     }
 
+    /// Whether a client has to give it up.
+    pub(crate) fn stalls(&self) -> bool {
+        !self.stall.is_zero()
+    }
+
     /// The same, but the connection stays open and silent for a while.
     pub(crate) fn then_stall(self) -> Self {
-        Self { stall: Duration::from_millis(800), ..self }
+        Self { stall: STALL, ..self }
     }
 }
 
@@ -209,11 +217,11 @@ pub(crate) fn json(status: u16, text: &str) -> Reply {
     Reply::new(status, &[("content-type", "application/json")], text.as_bytes())
 }
 
-/// Settings that lose no time.
+/// Settings that lose no time between tries, and give a busy machine all it needs for an answer.
 pub(crate) fn settings() -> RegistrySettings {
     let milliseconds = Duration::from_millis;
     RegistrySettings {
-        timeouts: Timeouts { connect: milliseconds(2000), idle: milliseconds(400) },
+        timeouts: Timeouts { connect: milliseconds(20_000), idle: milliseconds(20_000) },
         retries: Retries {
             count: 3,
             pause: milliseconds(2),
@@ -222,6 +230,13 @@ pub(crate) fn settings() -> RegistrySettings {
         },
         ..RegistrySettings::default()
     }
+}
+
+/// Settings that give a silent server up, for tests with one: half as long as
+/// [`Reply::then_stall`] is silent.
+pub(crate) fn impatient() -> RegistrySettings {
+    let idle = STALL / 2;
+    RegistrySettings { timeouts: Timeouts { idle, ..settings().timeouts }, ..settings() }
 }
 
 pub(crate) fn registry(settings: RegistrySettings) -> RemoteRegistry {

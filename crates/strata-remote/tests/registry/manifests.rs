@@ -5,7 +5,7 @@ use std::time::Instant;
 use strata_oci::{Digest, Registry, media_type};
 use strata_remote::hint;
 
-use crate::fake::{Fake, MANIFEST, Reply, json, manifest_reply, registry, settings};
+use crate::fake::{Fake, MANIFEST, Reply, impatient, json, manifest_reply, registry, settings};
 
 #[test]
 fn bytes_come_as_they_are() {
@@ -43,9 +43,10 @@ fn a_pinned_name_asks_for_the_digest() {
 
 /// One reply for every manifest; what the error says.
 fn refused(reply: Reply) -> (String, usize) {
+    let settings = if reply.stalls() { impatient() } else { settings() };
     let fake =
         Fake::start(move |request, _| request.path.contains("manifests").then(|| reply.clone()));
-    let error = registry(settings()).manifest(&fake.reference("a:v1")).expect_err("no manifest");
+    let error = registry(settings).manifest(&fake.reference("a:v1")).expect_err("no manifest");
     let text = error.to_string();
     assert!(text.contains(&fake.host), "names the host: {text}");
     (text, fake.requests().len())
@@ -139,7 +140,7 @@ fn nobody_there() {
 fn a_silent_host_is_given_up() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     let name = format!("{}/a", listener.local_addr().expect("an address"));
-    let mut settings = settings();
+    let mut settings = impatient();
     settings.retries.count = 0;
     let error = registry(settings).manifest(&name.parse().expect("a name")).expect_err("silence");
     assert!(error.to_string().contains("in time"), "{error}");

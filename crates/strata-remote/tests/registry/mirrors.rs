@@ -5,13 +5,13 @@ use std::io;
 use strata_oci::{Registry, RegistryError};
 use strata_remote::{Mirror, RegistrySettings, RemoteRegistry};
 
-use crate::fake::{Fake, Reply, manifest_reply, pull, registry, settings, some_blob};
+use crate::fake::{Fake, Reply, impatient, manifest_reply, pull, registry, settings, some_blob};
 
 fn mirrored(origin: &Fake, mirrors: &[&Fake]) -> RegistrySettings {
     let mirrors = mirrors
         .iter()
         .map(|fake| Mirror { endpoint: format!("http://{}/hub", fake.host), plain_http: false });
-    let mut settings = settings();
+    let mut settings = impatient();
     settings.mirrors.insert(origin.host.clone(), mirrors.collect());
     settings
 }

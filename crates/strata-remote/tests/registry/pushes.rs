@@ -11,7 +11,9 @@ use strata_oci::{
 };
 use strata_remote::{Credentials, RegistrySettings, Secret};
 
-use crate::fake::{Fake, MANIFEST, Reply, Request, json, registry, settings, some_blob};
+use crate::fake::{
+    Fake, MANIFEST, Reply, Request, impatient, json, registry, settings, some_blob,
+};
 
 /// What a registry keeps.
 #[derive(Default)]
@@ -203,7 +205,8 @@ fn every_request_may_fail_once_in_every_way() {
                 let first = request.method == method && failed.fetch_add(1, Ordering::SeqCst) == 0;
                 first.then(reply)
             });
-            let pushed = push(settings(), &fake.reference("a"), &blob, &[], &bytes);
+            let settings = if reply().stalls() { impatient() } else { settings() };
+            let pushed = push(settings, &fake.reference("a"), &blob, &[], &bytes);
             assert_eq!(pushed.expect("pushed"), Pushed::Sent, "{method}, reply {number}");
             let there = kept_blob(&kept, "a", &blob);
             assert!(there.as_deref() == Some(&bytes[..]), "{method}, reply {number}");
@@ -310,7 +313,8 @@ fn what_does_not_pass_is_an_error_in_bounded_time() {
     let (bytes, blob) = some_blob(200_000);
     let check = |method: &'static str, reply: fn() -> Reply, expected: &str| {
         let (fake, _) = spoilt(move |request, _| (request.method == method).then(reply));
-        let error = push(settings(), &fake.reference("a"), &blob, &[], &bytes);
+        let settings = if reply().stalls() { impatient() } else { settings() };
+        let error = push(settings, &fake.reference("a"), &blob, &[], &bytes);
         let error = error.expect_err(expected).to_string();
         assert!(error.contains(expected), "{method}: {error}");
         assert!(fake.requests().len() < 40, "{method}: {} requests", fake.requests().len());
