@@ -11,9 +11,7 @@ use strata_oci::{
 };
 use strata_remote::{Credentials, RegistrySettings, Secret};
 
-use crate::fake::{
-    Fake, MANIFEST, Reply, Request, impatient, json, registry, settings, some_blob,
-};
+use crate::fake::{Fake, MANIFEST, Reply, Request, impatient, json, registry, settings, some_blob};
 
 /// What a registry keeps.
 #[derive(Default)]
