@@ -12,8 +12,6 @@ use crate::context::{Change, Directory, Node, diff};
 use crate::history::History;
 use crate::model::Reads;
 
-/// As the kernel: more links than this in one path are a loop.
-const LINKS_MAX: usize = 40;
 /// Names of filtered directories that are kept for the next commit.
 const MEMO_MAX: usize = 1 << 17;
 
@@ -124,33 +122,10 @@ impl<'a> Selector<'a> {
         {
             return Some((path.clone(), node));
         }
-        let mut at = TreePath::ROOT;
-        let mut rest: Vec<Vec<u8>> = path.components().rev().map(<[u8]>::to_vec).collect();
-        let mut links = 0;
-        while let Some(name) = rest.pop() {
-            match &name[..] {
-                b"" | b"." => continue,
-                b".." => {
-                    at = at.parent().unwrap_or_default();
-                    continue;
-                }
-                _ => {}
-            }
-            let next = at.child(&name).ok()?;
-            if let Node::Link { blob } = root.at(&next)? {
-                links += 1;
-                if links > LINKS_MAX {
-                    return None;
-                }
-                let target = self.history.bytes(blob).ok()??;
-                if target.starts_with(b"/") {
-                    at = TreePath::ROOT;
-                }
-                rest.extend(target.rsplit(|byte| *byte == b'/').map(<[u8]>::to_vec));
-                continue;
-            }
-            at = next;
-        }
+        let at = strata_scan::resolve(path, |path| match root.at(path)? {
+            Node::Link { blob } => Some(self.history.bytes(blob).ok()??.to_vec()),
+            _ => None,
+        })?;
         root.at(&at).map(|node| (at, node))
     }
 

@@ -5,7 +5,7 @@
 use strata_cas::{BlobId, Device, TreeId, TreePath};
 
 use crate::Glob;
-use crate::follow::LINKS;
+use crate::links;
 use crate::name::tree_of;
 use crate::scan::Note;
 use crate::stamp::{Stamp, Timestamp};
@@ -196,33 +196,10 @@ impl Scan {
     /// The path that this one leads to when all links are followed, the last component's too:
     /// none if nothing wanted is there. Targets are resolved within the context.
     pub fn resolve(&self, path: &TreePath) -> Option<TreePath> {
-        let mut at = TreePath::ROOT;
-        let mut rest: Vec<Vec<u8>> = path.components().rev().map(<[u8]>::to_vec).collect();
-        let mut links = 0;
-        while let Some(name) = rest.pop() {
-            match &name[..] {
-                b"" | b"." => continue,
-                b".." => {
-                    at = at.parent().unwrap_or_default();
-                    continue;
-                }
-                _ => {}
-            }
-            let next = at.child(&name).ok()?;
-            match self.get(&next).map(|found| found.kind) {
-                Some(FoundKind::Symlink { target }) => {
-                    links += 1;
-                    if links > LINKS {
-                        return None;
-                    }
-                    if target.starts_with(b"/") {
-                        at = TreePath::ROOT;
-                    }
-                    rest.extend(target.rsplit(|byte| *byte == b'/').map(<[u8]>::to_vec));
-                }
-                _ => at = next,
-            }
-        }
+        let at = links::resolve(path, |path| match self.get(path)?.kind {
+            FoundKind::Symlink { target } => Some(target),
+            _ => None,
+        })?;
         self.find(&at).map(|_| at)
     }
 

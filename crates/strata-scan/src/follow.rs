@@ -12,10 +12,8 @@ use rustix::fs::{Dir, FileType, Mode, OFlags};
 use strata_cas::TreePath;
 
 use crate::glob::Component;
+use crate::links::LINKS;
 use crate::{Glob, IgnoreRules, ScanError};
-
-/// How many links one path may lead through, as in Linux.
-pub(crate) const LINKS: u32 = 40;
 
 /// A path on its way.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
