@@ -10,6 +10,7 @@ use gix::objs::tree::EntryKind;
 use strata_cas::TreePath;
 
 use crate::history::{Commit, History, HistoryError};
+use crate::replay::Request;
 
 /// Why a commit can not be checked out.
 #[derive(Debug, thiserror::Error)]
@@ -44,6 +45,38 @@ pub enum CheckoutError {
 pub fn check_out(history: &History, commit: &Commit, to: &Path) -> Result<(), CheckoutError> {
     std::fs::create_dir(to).map_err(io(to))?;
     directory(history, commit.tree, to, &TreePath::ROOT)
+}
+
+/// Makes a counterfactual true in a commit's checkout: writes the Dockerfile and the ignore file
+/// that the replay took in place of the commit's own. `dockerfile` is the commit's, below `root`.
+pub fn apply(request: &Request, root: &Path, dockerfile: &Path) -> Result<(), CheckoutError> {
+    let what_if = &request.what_if;
+    let file = root.join(dockerfile);
+    let own = std::fs::read(&file).map_err(io(&file))?;
+    replace(&file, &own, &what_if.text(&own, &request.asked))?;
+    let mut ignore = file.into_os_string();
+    ignore.push(".dockerignore");
+    let mut ignore = PathBuf::from(ignore);
+    if !ignore.exists() {
+        ignore = root.join(&request.context).join(".dockerignore");
+    }
+    let own = match std::fs::read(&ignore) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
+        read => read.map_err(io(&ignore))?,
+    };
+    replace(&ignore, &own, &what_if.ignore_text(&own))
+}
+
+/// A link is replaced and not followed: a checkout may have one that leads anywhere.
+fn replace(file: &Path, old: &[u8], new: &[u8]) -> Result<(), CheckoutError> {
+    if old == new {
+        return Ok(());
+    }
+    match std::fs::remove_file(file) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+        removed => removed.map_err(io(file))?,
+    }
+    write(file, EntryKind::Blob, new)
 }
 
 fn io(path: &Path) -> impl FnOnce(std::io::Error) -> CheckoutError {

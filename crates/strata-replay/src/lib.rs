@@ -53,5 +53,5 @@ mod plots;
 pub use html::html;
 mod checkout;
 mod execution;
-pub use checkout::{CheckoutError, check_out};
+pub use checkout::{CheckoutError, apply, check_out};
 pub use execution::{Execution, Measured, RealBuild, count_plain, sample};

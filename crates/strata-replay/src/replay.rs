@@ -195,8 +195,8 @@ impl<'a> Replay<'a> {
         if !self.prepared.contains_key(id) {
             let what_if = &self.request.what_if;
             let prepared = match (&what_if.dockerfile, self.history.bytes(*id)?) {
-                (Some(text), _) => what_if.prepare(text, &self.request.asked),
-                (None, Some(text)) => what_if.prepare(&text, &self.request.asked),
+                (Some(_), own) => what_if.prepare(&own.unwrap_or_default(), &self.request.asked),
+                (None, Some(own)) => what_if.prepare(&own, &self.request.asked),
                 (None, None) => Err("its Dockerfile is not in the repository".to_owned()),
             };
             if let Ok(prepared) = &prepared {

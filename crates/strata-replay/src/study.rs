@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use crate::context::{Directory, Node};
 use crate::history::{Commit, History, HistoryError, Range};
 use crate::keys::Scheme;
+use crate::locate::locate;
 use crate::model::is_manifest;
 use crate::replay::{Progress, Request, replay};
 use crate::report::{Report, Subject, WhatIfReport, seconds};
@@ -101,6 +102,12 @@ impl Study<'_> {
             Some((id, _)) => self.history.bytes(id),
             None => Ok(None),
         }
+    }
+
+    /// Where each commit has its Dockerfile, which may have moved.
+    pub fn dockerfiles(&self) -> Result<Vec<Option<PathBuf>>, HistoryError> {
+        let located = locate(self.history, self.commits, &self.request.dockerfile)?;
+        Ok(located.dockerfiles.into_iter().map(|found| found.map(|(path, _)| path)).collect())
     }
 
     /// Which ignore file holds, as a path in the repository.

@@ -37,18 +37,28 @@ impl WhatIf {
         words
     }
 
-    pub(crate) fn prepare(&self, text: &[u8], asked: &Asked) -> Result<Prepared, String> {
-        let mut text = text.to_vec();
+    /// The Dockerfile of a commit that has this one.
+    pub(crate) fn text(&self, own: &[u8], asked: &Asked) -> Vec<u8> {
+        let mut text = self.dockerfile.clone().unwrap_or_else(|| own.to_vec());
         for edit in &self.edits {
             if let Some(edited) = edit::apply(edit, &text, asked) {
                 text = edited;
             }
         }
-        prepare(&text, asked)
+        text
     }
 
-    pub(crate) fn rules(&self, text: &[u8]) -> Result<IgnoreRules, IgnoreError> {
-        let mut text = self.ignore_file.clone().unwrap_or_else(|| text.to_vec());
+    pub(crate) fn prepare(&self, own: &[u8], asked: &Asked) -> Result<Prepared, String> {
+        prepare(&self.text(own, asked), asked)
+    }
+
+    pub(crate) fn rules(&self, own: &[u8]) -> Result<IgnoreRules, IgnoreError> {
+        IgnoreRules::parse(&self.ignore_text(own))
+    }
+
+    /// The ignore file of a commit that has this one; an empty one is as good as none.
+    pub(crate) fn ignore_text(&self, own: &[u8]) -> Vec<u8> {
+        let mut text = self.ignore_file.clone().unwrap_or_else(|| own.to_vec());
         for line in &self.ignore {
             if !text.is_empty() && !text.ends_with(b"\n") {
                 text.push(b'\n');
@@ -56,6 +66,6 @@ impl WhatIf {
             text.extend_from_slice(line.as_bytes());
             text.push(b'\n');
         }
-        IgnoreRules::parse(&text)
+        text
     }
 }

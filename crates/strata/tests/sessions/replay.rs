@@ -104,10 +104,10 @@ fn real_builds_hit_what_was_predicted() {
     let session = project();
     let report = json(&session, "replay --execute --format json");
     let builds = report["execution"]["builds"].as_array().expect("builds");
-    let hits = |build: &serde_json::Value| {
+    let hits_of = |build: &serde_json::Value| {
         (build["predicted_hits"].as_u64(), build["strata"]["hits"].as_u64())
     };
-    let hits: Vec<_> = builds.iter().map(hits).collect();
+    let hits: Vec<_> = builds.iter().map(hits_of).collect();
     let both = |count| (Some(count), Some(count));
     assert_eq!(hits, [both(0), both(1), both(0), both(1)]);
     assert!(builds.iter().all(|build| build["strata"]["built"] == true));
@@ -115,6 +115,12 @@ fn real_builds_hit_what_was_predicted() {
     let report = json(&session, "replay --execute --audit 100% --format json");
     assert_eq!(report["execution"]["audited"], 8);
     assert_eq!(report["execution"]["differing"].as_array().expect("a list").len(), 0);
+    // A counterfactual is built, too: nothing below `docs` breaks anything any more.
+    let line = "replay --execute --ignore docs --store other --format json";
+    let report = json(&session, line);
+    let builds = report["execution"]["builds"].as_array().expect("builds");
+    let hits: Vec<_> = builds.iter().map(hits_of).collect();
+    assert_eq!(hits, [both(0), both(1), both(0), both(2)]);
     // Another builder's command gets the same Dockerfile and context.
     let mut command = session.command("replay --execute=2 --format json --with");
     let output = command.arg("echo STEP 1/1: COPY").output().expect("it runs");

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use serde_json::Value;
 use strata_replay::{
-    Execution, Measured, RealBuild, Study, WhatIf, check_out, count_plain, sample,
+    Execution, Measured, RealBuild, Request, Study, WhatIf, apply, check_out, count_plain, sample,
 };
 
 use super::progress::Watcher;
@@ -19,13 +19,16 @@ pub(super) fn execute(
     arguments: &ReplayArguments,
     global: &GlobalArguments,
     subject: &Subject,
+    what_if: &WhatIf,
     count: usize,
     watcher: &mut Watcher<'_>,
 ) -> Result<Execution, Failure> {
     let commits = sample(&subject.commits, count);
-    let study = Study { commits: &commits, ..subject.study() };
-    let predicted = study.with(WhatIf::default(), &mut |_| true);
+    let request = Request { what_if: what_if.clone(), ..subject.request.clone() };
+    let study = Study { commits: &commits, request: &request, ..subject.study() };
+    let predicted = study.with(what_if.clone(), &mut |_| true);
     let predicted = predicted.map_err(|error| unreadable(&error))?;
+    let dockerfiles = study.dockerfiles().map_err(|error| unreadable(&error))?;
     let report = study.report(&predicted, &subject.range, &subject.name);
     let place = tempfile::Builder::new().prefix("strata-replay-").tempdir();
     let place = place.map_err(|error| {
@@ -33,7 +36,8 @@ pub(super) fn execute(
     })?;
     let mut execution =
         Execution { peer: arguments.execution.with.clone(), ..Execution::default() };
-    for (number, commit) in commits.iter().enumerate() {
+    for (number, (commit, dockerfile)) in commits.iter().zip(&dockerfiles).enumerate() {
+        let Some(dockerfile) = dockerfile else { continue };
         let id = commit.id.to_string();
         // What the replay does not build, no builder can.
         let Some(row) = report.commits.iter().find(|row| row.commit == id) else { continue };
@@ -41,12 +45,13 @@ pub(super) fn execute(
             break;
         }
         let checkout = place.path().join("checkout");
-        let written = check_out(&subject.history, commit, &checkout);
+        let written = check_out(&subject.history, commit, &checkout)
+            .and_then(|()| apply(&request, &checkout, dockerfile));
         written.map_err(|error| {
             Failure::environment(format!("check out {}: {error}", &id[..10]))
                 .hint("`--execute` needs the files, too: is the clone complete?")
         })?;
-        let build = Build { arguments, global, subject, checkout: &checkout };
+        let build = Build { arguments, global, request: &request, dockerfile, checkout: &checkout };
         let strata = build.strata(&mut execution)?;
         let peer = arguments.execution.with.as_deref().map(|line| build.peer(line)).transpose()?;
         let predicted_hits = row.hits.hits;
@@ -62,15 +67,17 @@ pub(super) fn execute(
 struct Build<'a> {
     arguments: &'a ReplayArguments,
     global: &'a GlobalArguments,
-    subject: &'a Subject,
+    request: &'a Request,
+    /// Below the checkout, as the context.
+    dockerfile: &'a Path,
     checkout: &'a Path,
 }
 
 impl Build<'_> {
     /// What both builders are given.
     fn selection(&self, command: &mut Command) {
-        let request = &self.subject.request;
-        command.arg("-f").arg(self.checkout.join(&request.dockerfile));
+        let request = self.request;
+        command.arg("-f").arg(self.checkout.join(self.dockerfile));
         for (name, value) in &request.asked.build_args {
             command.arg("--build-arg").arg(format!("{name}={value}"));
         }

@@ -38,7 +38,7 @@ pub(super) fn run(
         false => {
             let with = study.with(what_if.clone(), &mut |at| watcher.tell("replayed", at));
             let with = with.map_err(|error| subject::unreadable(&error))?;
-            compared(&subject, what_if, &first, &with)
+            compared(&subject, what_if.clone(), &first, &with)
         }
     };
     if arguments.policies.policies && !watcher.is_cancelled() {
@@ -51,7 +51,8 @@ pub(super) fn run(
     if let Some(count) = arguments.execution.execute
         && !watcher.is_cancelled()
     {
-        let executed = execute::execute(arguments, global, &subject, count, &mut watcher)?;
+        let executed =
+            execute::execute(arguments, global, &subject, &what_if, count, &mut watcher)?;
         report.execution = Some(executed);
     }
     watcher.end();
