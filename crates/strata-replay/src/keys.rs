@@ -218,6 +218,12 @@ impl Keyed<'_> {
         for (wanted, id) in prep.uses.iter().zip(&self.files.all[index]) {
             facts.push(Fact::tree(&wanted.fact, *id));
         }
+        if self.scheme == Scheme::Definition {
+            // A slice says what was selected; a whole stage does not.
+            let paths = prep.slices.iter().flat_map(|slice| &slice.paths);
+            let paths = paths.enumerate().map(|(n, path)| Fact::text(format!("from {n}"), path));
+            facts.extend(paths);
+        }
         let parent =
             prep.parent.map(|parent| (Input::Whole(StepId(parent)), self.done[parent].chain));
         let slices = prep.slices.iter().map(|slice| {

@@ -145,7 +145,8 @@ fn another_stage_is_known_by_what_can_have_touched_its_files() {
         COPY --from=build /etc/ssl/certs /etc/ssl/certs\n\
         COPY --from=build /out/app /app\n";
     let mut repo = Repo::new();
-    repo.commit(&[("Dockerfile", Some(dockerfile)), ("a.go", Some("1"))]);
+    let ignored = (".dockerignore", Some("Dockerfile"));
+    repo.commit(&[("Dockerfile", Some(dockerfile)), ("a.go", Some("1")), ignored]);
     repo.commit(&[("a.go", Some("2"))]);
     let tally = repo.replay(&Request::new("Dockerfile"));
     // apk; then the certificates, which no build touches, but not what was built.
@@ -154,6 +155,14 @@ fn another_stage_is_known_by_what_can_have_touched_its_files() {
     // By how the stage came about, nothing of it can be told apart.
     assert_eq!(tally.steps(Scheme::Definition), (1, 5));
     assert_eq!(tally.steps(Scheme::Classic), (1, 5));
+    // Another file of an unchanged stage is another step under all of them.
+    let other = dockerfile.replace("/out/app /app", "/out/tool /app");
+    repo.commit(&[("Dockerfile", Some(&other))]);
+    let tally = repo.replay(&Request::new("Dockerfile"));
+    assert_eq!(tally.steps(Scheme::Strata), (2 + 4, 5 + 5));
+    assert_eq!(tally.steps(Scheme::BuildKit), (2 + 4, 5 + 5));
+    assert_eq!(tally.steps(Scheme::Definition), (1 + 4, 5 + 5));
+    assert_eq!(tally.steps(Scheme::Classic), (1 + 4, 5 + 5));
 }
 
 #[test]
