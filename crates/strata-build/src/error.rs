@@ -146,6 +146,9 @@ pub enum BuildError {
         /// The system's answer.
         source: std::io::Error,
     },
+    /// An image from elsewhere is not what it says.
+    #[error("the image is not sound: {0}")]
+    Unsound(String),
     /// A record or table of the store has something that strata did not write.
     #[error("the store's {what} can not be read: {reason}")]
     Damaged {
@@ -185,6 +188,13 @@ impl BuildError {
     }
 }
 
+fn only_for(platforms: &[String]) -> String {
+    match platforms.is_empty() {
+        true => String::new(),
+        false => format!(", only for {}", platforms.join(", ")),
+    }
+}
+
 fn ended(status: Status) -> String {
     match status {
         Status::Exited(code) => format!("exit code: {code}"),
@@ -206,7 +216,7 @@ pub enum BaseImageError {
     #[error(transparent)]
     Image(#[from] ImageError),
     /// It has no image for the platform.
-    #[error("there is none for {wanted}, only for {}", there.join(", "))]
+    #[error("there is none for {wanted}{}", only_for(there))]
     Platform {
         /// What was asked for.
         wanted: String,

@@ -15,7 +15,7 @@ use strata_plan::{ImageName, ImageNeed};
 
 use crate::images::{Images, StoredImage};
 use crate::push::{PushEvent, PushObserver};
-use crate::resolve::{Incoming, Resolver};
+use crate::resolve::{Incoming, Resolver, check_layers};
 use crate::{BaseImageError, BuildError, Builder};
 
 /// Indexes lie in indexes at most this deep.
@@ -119,16 +119,10 @@ impl Builder<'_> {
         names: &[String],
     ) -> Result<Loaded, BuildError> {
         let config: strata_oci::ImageConfig = serde_json::from_slice(image.config())
-            .map_err(BuildError::damaged("archive's image config"))?;
+            .map_err(|error| BuildError::Unsound(format!("its config: {error}")))?;
         let diff_ids = &config.rootfs.diff_ids;
         let layers = image.layers();
-        if diff_ids.len() != layers.len() {
-            let (ids, count) = (diff_ids.len(), layers.len());
-            return Err(BuildError::Damaged {
-                what: "archive's image config",
-                reason: format!("it names {ids} layers, the manifest {count}"),
-            });
-        }
+        check_layers(&config, layers).map_err(|error| BuildError::Unsound(error.to_string()))?;
         let mut incoming = Incoming::new(self.store, self.cancel)?;
         for (number, descriptor) in layers.iter().enumerate() {
             let open = || Ok(Box::new(image.open_layer(number)?) as Box<dyn Read + Send>);

@@ -26,6 +26,8 @@ use crate::{BaseImageError, BuildError, Context};
 
 /// How many layers come in at a time.
 const DOWNLOADS: usize = 3;
+/// So many layers an image from elsewhere may have; Docker itself makes at most 127.
+const MAX_LAYERS: usize = 2000;
 
 /// A base image that was looked up.
 #[derive(Debug)]
@@ -141,12 +143,19 @@ fn document<T: serde::de::DeserializeOwned>(
         .map_err(|error| BaseImageError::Malformed { what, reason: error.to_string() })
 }
 
-fn check_layers(config: &ImageConfig, layers: &[Descriptor]) -> Result<(), BaseImageError> {
+/// Config and manifest must name as many layers, and not too many.
+pub(crate) fn check_layers(
+    config: &ImageConfig,
+    layers: &[Descriptor],
+) -> Result<(), BaseImageError> {
     let (names, blobs) = (config.rootfs.diff_ids.len(), layers.len());
-    if names == blobs {
+    let reason = if names != blobs {
+        format!("it names {names} layers, the manifest {blobs}")
+    } else if names > MAX_LAYERS {
+        format!("it names {names} layers, and {MAX_LAYERS} are the most that are taken")
+    } else {
         return Ok(());
-    }
-    let reason = format!("it names {names} layers, the manifest {blobs}");
+    };
     Err(BaseImageError::Malformed { what: "config", reason })
 }
 
@@ -190,6 +199,7 @@ fn archive(
 ) -> Result<Base, BaseImageError> {
     let read = |image: &dyn ImageSource, digest| {
         let config_bytes = image.config().to_vec();
+        let layers = image.layers().to_vec();
         let from = From::Archive {
             path: path.to_owned(),
             name: name.map(str::to_owned),
@@ -197,13 +207,13 @@ fn archive(
         };
         let config = serde_json::from_slice(&config_bytes).unwrap_or_default();
         let resolved = ResolvedImage { digest, config };
-        Ok(Base { resolved, config_bytes, manifest: None, from })
+        Ok((layers, Base { resolved, config_bytes, manifest: None, from }))
     };
-    let base = with_archive(path, name, platform, read).map_err(|error| match error {
+    let (layers, base) = with_archive(path, name, platform, read).map_err(|error| match error {
         BuildError::Image(error) => BaseImageError::Image(error),
         other => BaseImageError::Malformed { what: "layout", reason: other.to_string() },
     })?;
-    let _: ImageConfig = document("config", &base.config_bytes)?;
+    check_layers(&document("config", &base.config_bytes)?, &layers)?;
     check_platform(&base.resolved.config, platform)?;
     Ok(base)
 }
@@ -440,10 +450,9 @@ impl<'a> Incoming<'a> {
         let options = UnpackOptions { lower: Some(&lower), ..UnpackOptions::new(overlay_form()) };
         let unpacked = strata_image::unpack(&mut decoder, &staging.fs(), &options)?;
         if unpacked.diff_id != diff_id {
-            return Err(BuildError::Damaged {
-                what: "pulled layer",
-                reason: format!("its tar is {}, the config says {diff_id}", unpacked.diff_id),
-            });
+            let there = unpacked.diff_id;
+            let reason = format!("the tar of a layer is {there}, the config says {diff_id}");
+            return Err(BuildError::Unsound(reason));
         }
         // The blob is kept as it came: an export gives base layers their original bytes.
         let blob = store.put_from(&mut open()?)?;

@@ -74,6 +74,12 @@ impl Destination {
         Self { root: Arc::clone(&self.root), way: Vec::new(), form, is_superuser }
     }
 
+    /// Bytes that may still be written; all there are, where that can not be told.
+    pub(crate) fn free(&self) -> u64 {
+        let stat = rustix::fs::fstatvfs(&self.root);
+        stat.map_or(u64::MAX, |stat| stat.f_bavail.saturating_mul(stat.f_frsize))
+    }
+
     pub(crate) fn form(&self) -> OverlayForm {
         self.form
     }

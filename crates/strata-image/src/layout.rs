@@ -20,6 +20,8 @@ pub(crate) const IMAGE_NAME: &str = "io.containerd.image.name";
 
 /// Indexes lie in indexes at most this deep.
 const MAX_DEPTH: usize = 8;
+/// So many indexes are read to find one image.
+const MAX_INDEXES: usize = 1000;
 
 /// Which image of a layout or archive.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -136,7 +138,7 @@ impl OciLayout {
     ) -> Result<LayoutImage<'_>, ImageError> {
         let missing = || self.missing(format!("{selector} for {platform}"));
         let found = self.find(selector)?;
-        let descriptor = self.resolve(found, platform, 0)?.ok_or_else(missing)?;
+        let descriptor = self.resolve(found, platform, 0, &mut 0)?.ok_or_else(missing)?;
         let bytes = self.small_blob(&descriptor, "a manifest")?;
         let manifest: Manifest = parse(&bytes, &format!("manifest {}", descriptor.digest))?;
         let config = self.small_blob(&manifest.config, "an image config")?;
@@ -208,9 +210,11 @@ impl OciLayout {
         descriptor: Descriptor,
         platform: &Platform,
         depth: usize,
+        read: &mut usize,
     ) -> Result<Option<Descriptor>, ImageError> {
-        if depth > MAX_DEPTH {
-            return Err(self.wrong("its indexes are nested too deep".to_owned()));
+        *read += 1;
+        if depth > MAX_DEPTH || *read > MAX_INDEXES {
+            return Err(self.wrong("its indexes are nested too deep, or too many".to_owned()));
         }
         let index = match &*descriptor.media_type {
             WHOLE => self.index.clone(),
@@ -221,14 +225,14 @@ impl OciLayout {
             _ => return Ok(Some(descriptor)),
         };
         if let Some(selected) = index.select(platform) {
-            return self.resolve(selected.clone(), platform, depth + 1);
+            return self.resolve(selected.clone(), platform, depth + 1, read);
         }
         // Indexes in an index usually say no platform.
         let is_index = |descriptor: &&Descriptor| {
             matches!(&*descriptor.media_type, media_type::INDEX | media_type::DOCKER_INDEX)
         };
         for nested in index.manifests.iter().filter(is_index) {
-            if let Some(found) = self.resolve(nested.clone(), platform, depth + 1)? {
+            if let Some(found) = self.resolve(nested.clone(), platform, depth + 1, read)? {
                 return Ok(Some(found));
             }
         }

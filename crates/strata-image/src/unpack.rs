@@ -20,6 +20,9 @@ const CHUNKS_UNDERWAY: usize = 8;
 /// Old aufs kept its own state under such names; engines pass over it.
 const AUFS_PREFIX: &[u8] = b".wh..wh.";
 
+/// For a file larger than this it is asked whether the disk has room, in bytes.
+const LARGE_BYTES: u64 = 16 << 20;
+
 /// How much of a foreign tar is accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
@@ -384,6 +387,10 @@ impl<'a> Extraction<'a> {
     }
 
     fn file(&mut self, entry: &Entry, path: TreePath) -> Result<(), ImageError> {
+        if entry.size > LARGE_BYTES && !entry.is_sparse && entry.size > self.destination.free() {
+            // Better than to fill the disk with some of it.
+            return Err(refuse(entry)("it is larger than what is free on the disk"));
+        }
         self.vacate(&path)?;
         let mut file = self.destination.make_file(&path).map_err(make_error(&path))?;
         let write_error = |error| ImageError::io(format!("write `{path}`"))(error);

@@ -190,6 +190,16 @@ fn damaged_and_strange_tars() {
 }
 
 #[test]
+fn more_than_the_disk_has() {
+    let stat = rustix::fs::statvfs(temporary().path()).expect("a file system");
+    let free = stat.f_bavail * stat.f_frsize;
+    let tar = block(b'0', "x", "", free + (1 << 30));
+    let error = unpack_with(tar.as_bytes(), &options()).expect_err("refused").to_string();
+    // On a very large disk the tar's own limit comes first.
+    assert!(error.contains("free on the disk") || error.contains("more than"), "{error}");
+}
+
+#[test]
 fn more_than_the_limits() {
     let limits = Limits { entries: 3, bytes: 1 << 20, metadata_bytes: 100 };
     let options = UnpackOptions { limits, ..options() };

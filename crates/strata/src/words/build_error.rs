@@ -102,6 +102,7 @@ pub(crate) fn plain(error: &BuildError) -> Failure {
             build(chain(error)).hint("build again when nothing writes to the context")
         }
         BuildError::Io { source, .. } => lower_errors::io(error, source),
+        BuildError::Unsound(_) => build(chain(error)).hint("get it again from where it was made"),
         BuildError::Damaged { .. } => Failure::environment(chain(error))
             .hint("build again with `--no-cache`, or name another store with `--store`"),
     }
@@ -257,6 +258,8 @@ mod tests {
         check(io, 3, "read `a`: permission denied");
         let damaged = BuildError::Damaged { what: "records", reason: "x".to_owned() };
         check(damaged, 3, "the store's records can not be read: x");
+        let unsound = BuildError::Unsound("x".to_owned());
+        check(unsound, 1, "the image is not sound: x");
         let image = ImageError::io::<io::Error>("write `a`")(io_error());
         check(image.into(), 3, "write `a`: permission denied");
         check(BuildError::Cancelled, 130, "cancelled");

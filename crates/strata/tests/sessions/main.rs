@@ -5,6 +5,7 @@ mod attest;
 mod build;
 mod check;
 mod errors;
+mod hostile;
 mod images;
 mod keys;
 mod language;
