@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io::Read;
 
 use serde::{Deserialize, Serialize};
-use strata_cas::{Action, BlobId, Layer, NameStore, Store, StoreError};
+use strata_cas::{Action, BlobId, Layer, Store};
 use strata_image::{Decoder, UnpackOptions};
 use strata_oci::{Digest, History, ImageConfig, Platform, Reference};
 
@@ -12,6 +12,10 @@ use crate::BuildError;
 use crate::far::{Far, Nowhere, Shelf};
 use crate::layers::{self, ImageLayer, overlay_form};
 use crate::time::rfc3339;
+
+pub(crate) use strata_oci::blobs::{
+    TABLE as BLOBS, forget as forget_blob, known as known_blob, remember as remember_blob,
+};
 
 /// Ids by name and platform.
 pub(crate) const NAMES: &str = "image-names-1";
@@ -288,31 +292,4 @@ pub(crate) fn row_of(value: &[u8]) -> Option<Row> {
 
 pub(crate) fn ids(value: &[u8]) -> Result<Ids, BuildError> {
     serde_json::from_slice(value).map_err(BuildError::damaged("image name"))
-}
-
-/// Where a blob lies that is known by its SHA-256.
-pub(crate) const BLOBS: &str = "oci-blobs-1";
-
-/// Remembers under which name the store keeps an OCI blob.
-pub(crate) fn remember_blob(
-    store: &dyn NameStore,
-    digest: &Digest,
-    blob: &BlobId,
-) -> Result<(), BuildError> {
-    Ok(store.set_name(BLOBS, &digest.to_string(), Some(blob.to_string().as_bytes()))?)
-}
-
-/// Forgets where an OCI blob lies, since it is not what it was: it is fetched or made again.
-pub(crate) fn forget_blob(store: &dyn NameStore, digest: &Digest) -> Result<(), StoreError> {
-    store.set_name(BLOBS, &digest.to_string(), None)
-}
-
-/// The blob with this SHA-256, if the store has it.
-pub(crate) fn known_blob(store: &dyn Store, digest: &Digest) -> Result<Option<BlobId>, BuildError> {
-    let Some(value) = store.name(BLOBS, &digest.to_string())? else { return Ok(None) };
-    let id = std::str::from_utf8(&value).ok().and_then(|text| text.parse::<BlobId>().ok());
-    match id {
-        Some(id) if store.has(&id)? => Ok(Some(id)),
-        _ => Ok(None),
-    }
 }

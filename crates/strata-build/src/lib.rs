@@ -44,6 +44,7 @@ mod request;
 mod resolve;
 mod rewrite;
 mod selection;
+mod serving;
 mod session;
 mod shared;
 mod start;
@@ -75,6 +76,7 @@ pub use packing::{Annotation, AnnotationPlace, Annotations, Attest, Attestation,
 pub use pull::{Loaded, copy};
 pub use push::{PushEvent, PushObserver};
 pub use request::{BuildReport, BuildRequest, Context, Forecast, Outlook, StepReport};
+pub use serving::Offered;
 pub use shared::{SharedCacheAt, SharedCaches};
 pub use start::{RunOptions, ShellState};
 pub use states::{BuildStates, CommandState, FailedState, Moment, StepState};

@@ -1,11 +1,12 @@
 //! What leads where among a builder's values, for the store that keeps them.
 
+use strata_cas::entry::Entry;
 use strata_cas::{BlobId, Link, Links, Named, Record};
 use strata_oci::Digest;
 
 use crate::images::{self, BLOBS, IMAGES, NAMES, NOTES};
 use crate::layers::{self, ImageLayer, Payload};
-use crate::{far, packing, push, rewrite};
+use crate::{far, packing, push, rewrite, serving};
 
 /// Knows the payloads of steps, and the tables of images and layers.
 #[derive(Debug, Clone, Copy, Default)]
@@ -40,7 +41,7 @@ impl Links for ImageLinks {
                 Named::Derived(pieces.map(|(_, _, blob)| Link::Blob(blob)).collect())
             }
             BLOBS => {
-                let id = std::str::from_utf8(value).ok().and_then(|text| text.parse().ok());
+                let id = strata_oci::blobs::id_of(value);
                 Named::Derived(id.map(Link::Blob).into_iter().collect())
             }
             far::TABLE => {
@@ -56,8 +57,12 @@ impl Links for ImageLinks {
                 Named::Derived(vec![name(BLOBS, digest)])
             }
             NOTES => Named::Derived(vec![name(IMAGES, key.to_owned())]),
-            // Somebody else's: nothing is known of it.
-            _ => Named::Root(Vec::new()),
+            serving::TABLE => {
+                let row = name(packing::TABLE, String::from_utf8_lossy(value).into_owned());
+                Named::Derived(vec![row])
+            }
+            // Somebody else's: nothing is known of it, unless it is an entry of the server's.
+            _ => Entry::named(table, value).unwrap_or(Named::Root(Vec::new())),
         }
     }
 

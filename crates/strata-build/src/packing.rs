@@ -18,8 +18,9 @@ use strata_oci::{
 
 use crate::BuildError;
 use crate::far::{self, Shelf};
-use crate::images::{Images, StoredImage, forget_blob, known_blob};
+use crate::images::{Images, StoredImage, forget_blob, known_blob, remember_blob};
 use crate::layers::{self, ImageLayer};
+use crate::serving;
 
 /// How images are packed.
 #[derive(Debug, Clone, Default)]
@@ -299,8 +300,8 @@ enum Content {
     Kept(BlobId),
     /// The layer's own tar, made while it is written.
     Packed(Arc<Layer>),
-    /// Pieces in the store, one after the other.
-    Pieces(Vec<BlobId>),
+    /// Pieces in the store, one after the other, and the name of the row that knows them.
+    Pieces(Vec<BlobId>, String),
     /// A blob that is elsewhere.
     Far(far::Whereabouts),
 }
@@ -383,7 +384,8 @@ impl<'a> PackedLayer<'a> {
                 return Ok(None);
             }
         }
-        let content = Content::Pieces(pieces.into_iter().map(|(_, _, blob)| blob).collect());
+        let pieces = pieces.into_iter().map(|(_, _, blob)| blob).collect();
+        let content = Content::Pieces(pieces, name);
         Ok(Some(Self { shelf, descriptor, place: None, content }))
     }
 
@@ -405,8 +407,10 @@ impl<'a> PackedLayer<'a> {
         }
         let row = compress(store, layer, packing)?;
         let bytes = serde_json::to_vec(&row).map_err(BuildError::damaged("compressed layer"))?;
-        store.set_name(TABLE, &compressed_name(layer, packing), Some(&bytes))?;
-        let content = Content::Pieces(row.pieces.into_iter().map(|(_, _, blob)| blob).collect());
+        let name = compressed_name(layer, packing);
+        store.set_name(TABLE, &name, Some(&bytes))?;
+        let pieces = row.pieces.into_iter().map(|(_, _, blob)| blob).collect();
+        let content = Content::Pieces(pieces, name);
         Ok(Self { shelf, descriptor: row.descriptor, place: None, content })
     }
 
@@ -419,7 +423,7 @@ impl<'a> PackedLayer<'a> {
         };
         let id = match &self.content {
             Content::Packed(layer) => return strata_image::pack(layer, store, out),
-            Content::Pieces(pieces) => return self.write_pieces(pieces, out),
+            Content::Pieces(pieces, _) => return self.write_pieces(pieces, out),
             Content::Far(found) => &self.shelf.fetch_blob(found).map_err(fail)?,
             Content::Kept(id) => id,
         };
@@ -441,6 +445,27 @@ impl<'a> PackedLayer<'a> {
 }
 
 impl PackedLayer<'_> {
+    /// Sees to it that the layer's bytes are found by their digest.
+    pub(crate) fn offer(&self) -> Result<(), BuildError> {
+        let (store, digest) = (self.shelf.store, &self.descriptor.digest);
+        match &self.content {
+            Content::Kept(_) => {}
+            Content::Far(found) => drop(self.shelf.fetch_blob(found)?),
+            Content::Pieces(_, row) => {
+                let (table, name) = (serving::TABLE, digest.to_string());
+                if store.name(table, &name)?.as_deref() != Some(row.as_bytes()) {
+                    store.set_name(table, &name, Some(row.as_bytes()))?;
+                }
+            }
+            Content::Packed(layer) => {
+                let mut tar = store.begin()?;
+                strata_image::pack(layer, store, &mut tar)?;
+                remember_blob(store, digest, &store.finish(tar)?)?;
+            }
+        }
+        Ok(())
+    }
+
     fn write_pieces(&self, pieces: &[BlobId], out: &mut dyn Write) -> Result<(), ImageError> {
         let digest = &self.descriptor.digest;
         for piece in pieces {
@@ -480,6 +505,25 @@ fn compress(store: &dyn Store, layer: &ImageLayer, packing: &Packing) -> Result<
         Descriptor { digest: made.digest, size: made.size, ..Descriptor::of(media_type, b"") };
     let pieces = made.pieces.iter().map(|piece| (piece.recipe, piece.content, piece.blob));
     Ok(Row { descriptor, pieces: pieces.collect() })
+}
+
+/// The pieces that a row of the table knows of the layer with this digest, if all are there.
+pub(crate) fn pieces(
+    store: &dyn Store,
+    row: &str,
+    digest: &Digest,
+) -> Result<Option<Vec<BlobId>>, BuildError> {
+    let Some(value) = store.name(TABLE, row)? else { return Ok(None) };
+    let row = serde_json::from_slice::<Row>(&value).ok();
+    let Some(row) = row.filter(|row| row.descriptor.digest == *digest) else { return Ok(None) };
+    let mut pieces = Vec::new();
+    for (_, _, blob) in row.pieces {
+        if !store.has(&blob)? {
+            return Ok(None);
+        }
+        pieces.push(blob);
+    }
+    Ok(Some(pieces))
 }
 
 /// All pieces of all layers that were compressed, however.

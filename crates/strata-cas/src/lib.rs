@@ -27,7 +27,9 @@
 pub mod canonical;
 mod claim;
 pub mod conformance;
+pub mod entry;
 mod id;
+mod incoming;
 mod layer;
 mod links;
 mod memory;
@@ -42,6 +44,7 @@ mod update;
 pub use canonical::{DecodeError, Fingerprint, Writer};
 pub use claim::{Claim, ClaimGuard};
 pub use id::{BlobHasher, BlobId, ContentKey, DefinitionKey, LayerId, ParseIdError, TreeId};
+pub use incoming::{Arrived, Incoming};
 pub use layer::{Action, Change, Item, Layer, Time};
 pub use links::{BuildUse, Link, Links, Named};
 pub use memory::MemoryStore;

@@ -139,6 +139,7 @@ mod tests {
     #[test]
     fn conforms() {
         crate::conformance::blobs(&super::MemoryStore::default());
+        crate::conformance::incoming(&super::MemoryStore::default());
         crate::conformance::records(&super::MemoryStore::default());
         crate::conformance::names(&super::MemoryStore::default());
         crate::conformance::claims(&super::MemoryStore::default());

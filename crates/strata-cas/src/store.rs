@@ -5,7 +5,8 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use crate::{
-    BlobHasher, BlobId, BuildUse, Claim, ClaimGuard, LayerId, Record, RecordKey, Slot, TreePath,
+    Arrived, BlobHasher, BlobId, BuildUse, Claim, ClaimGuard, Incoming, LayerId, Record, RecordKey,
+    Slot, TreePath,
 };
 
 /// Why a store did not do what it was asked.
@@ -142,6 +143,24 @@ pub trait BlobStore: Send + Sync {
     /// Keeps bytes and names them.
     fn put(&self, bytes: &[u8]) -> Result<BlobId, StoreError> {
         self.put_from(&mut { bytes })
+    }
+
+    /// Begins a blob whose bytes come in pieces.
+    fn begin(&self) -> Result<Incoming, StoreError> {
+        Ok(Incoming::in_memory())
+    }
+
+    /// Keeps a blob whose bytes are all there, and names it.
+    fn finish(&self, incoming: Incoming) -> Result<BlobId, StoreError> {
+        match incoming.take() {
+            Arrived::Bytes(bytes) => self.put(&bytes),
+            Arrived::File(path) => {
+                let failed = || StoreError::io(format!("read `{}`", path.display()));
+                let id = self.put_from(&mut File::open(&path).map_err(failed())?)?;
+                std::fs::remove_file(&path).map_err(failed())?;
+                Ok(id)
+            }
+        }
     }
 }
 

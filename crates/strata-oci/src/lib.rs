@@ -16,6 +16,7 @@
 //! # Ok::<(), strata_oci::InvalidReference>(())
 //! ```
 
+pub mod blobs;
 mod cache;
 mod config;
 mod digest;

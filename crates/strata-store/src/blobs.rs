@@ -2,12 +2,12 @@
 
 use std::io::{self, Read};
 
-use strata_cas::{Blob, BlobId, BlobStore, LayerId, StoreError};
+use strata_cas::{Arrived, Blob, BlobId, BlobStore, Incoming, LayerId, StoreError};
 
 use crate::budget::Metered;
 use crate::codec::{self, Inline, Place};
 use crate::database::{Pair, Table};
-use crate::files::INLINE_LIMIT_BYTES;
+use crate::files::{INLINE_LIMIT_BYTES, NewFile};
 use crate::lease::Used;
 use crate::{DiskStore, chunks, snapshots};
 
@@ -79,6 +79,25 @@ impl BlobStore for DiskStore {
             self.files.add(self.files.write(bytes, &mut io::empty())?)?;
         }
         Ok(id)
+    }
+
+    fn begin(&self) -> Result<Incoming, StoreError> {
+        Ok(Incoming::spilling(self.files.place()?, INLINE_LIMIT_BYTES))
+    }
+
+    fn finish(&self, incoming: Incoming) -> Result<BlobId, StoreError> {
+        let (id, size) = (incoming.id(), incoming.size());
+        match incoming.take() {
+            Arrived::Bytes(bytes) => self.put(&bytes),
+            Arrived::File(path) => {
+                let file = NewFile::at(id, path);
+                if !self.has_whole(&id)? {
+                    self.reserve(size)?;
+                    self.files.add(file)?;
+                }
+                Ok(id)
+            }
+        }
     }
 }
 

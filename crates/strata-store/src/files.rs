@@ -81,10 +81,14 @@ impl Files {
 
     /// Writes what `head` and then `source` hold to a new file, and names it.
     pub(crate) fn write(&self, head: &[u8], source: &mut dyn Read) -> Result<NewFile, StoreError> {
-        let number = self.written.fetch_add(1, Ordering::Relaxed);
-        let path = self.lease.staging()?.join(format!("blob-{number}"));
-        let (id, path) = write_new(path, head, source)?;
+        let (id, path) = write_new(self.place()?, head, source)?;
         Ok(NewFile { id, path })
+    }
+
+    /// Where the next new file goes.
+    pub(crate) fn place(&self) -> Result<PathBuf, StoreError> {
+        let number = self.written.fetch_add(1, Ordering::Relaxed);
+        Ok(self.lease.staging()?.join(format!("blob-{number}")))
     }
 
     /// Keeps a new file.
@@ -187,6 +191,13 @@ impl Files {
 pub(crate) struct NewFile {
     pub(crate) id: BlobId,
     path: Temporary,
+}
+
+impl NewFile {
+    /// A file of the staging directory that somebody else has written, and named while he did.
+    pub(crate) fn at(id: BlobId, path: PathBuf) -> Self {
+        Self { id, path: Temporary(Some(path)) }
+    }
 }
 
 struct Temporary(Option<PathBuf>);

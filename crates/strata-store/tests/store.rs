@@ -47,6 +47,7 @@ fn conforms() {
         check(&open(&home.path().join("a/store")));
     };
     check(|store| conformance::blobs(store));
+    check(|store| conformance::incoming(store));
     check(|store| conformance::records(store));
     check(|store| conformance::claims(store));
     check(|store| conformance::names(store));

@@ -32,6 +32,8 @@ pub(crate) struct ConfigFile {
     pub(crate) registry: BTreeMap<String, RegistryTable>,
     pub(crate) store: StoreTable,
     pub(crate) build: BuildTable,
+    /// What `strata serve` does.
+    pub(crate) serve: strata_server::ServeTable,
 }
 
 /// `[store]`.

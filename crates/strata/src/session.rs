@@ -91,22 +91,9 @@ pub(crate) struct Session {
 }
 
 impl Session {
-    /// Opens the store, and says so when another process makes us wait.
+    /// Opens the store.
     pub(crate) fn open(settings: Settings, printer: &Printer) -> Result<Self, Failure> {
-        let said = Cell::new(false);
-        let on_wait = |waited: Duration| {
-            if waited >= SILENT_WAIT && !said.replace(true) {
-                printer.talk(
-                    "waiting for another strata process that is opening or closing this store",
-                );
-            }
-        };
-        let limit = settings.store_size;
-        let limit = limit.map(|bytes| SizeLimit { bytes, links: Arc::new(ImageLinks) });
-        let options = OpenOptions { wait_limit: LONGEST_WAIT, on_wait: &on_wait, limit };
-        let store = DiskStore::open(&settings.store, options);
-        let store = store.map_err(|error| lower_errors::open(&error))?;
-        check_ids(store.root())?;
+        let store = open_store(&settings, printer)?;
         let fetcher = RemoteFetcher::new(settings.registry.clone());
         let registry = RemoteRegistry::new(settings.registry);
         let registry = registry.map_err(|error| Failure::usage(lower_errors::chain(&error)))?;
@@ -191,6 +178,24 @@ impl Session {
         let names: Vec<String> = names.iter().map(|named| named.name.familiar()).collect();
         Err(no_image(text, &names))
     }
+}
+
+/// Opens the store, and says so when another process makes us wait.
+pub(crate) fn open_store(settings: &Settings, printer: &Printer) -> Result<DiskStore, Failure> {
+    let said = Cell::new(false);
+    let on_wait = |waited: Duration| {
+        if waited >= SILENT_WAIT && !said.replace(true) {
+            printer
+                .talk("waiting for another strata process that is opening or closing this store");
+        }
+    };
+    let limit = settings.store_size;
+    let limit = limit.map(|bytes| SizeLimit { bytes, links: Arc::new(ImageLinks) });
+    let options = OpenOptions { wait_limit: LONGEST_WAIT, on_wait: &on_wait, limit };
+    let store = DiskStore::open(&settings.store, options);
+    let store = store.map_err(|error| lower_errors::open(&error))?;
+    check_ids(store.root())?;
+    Ok(store)
 }
 
 /// A store's layers belong to the ids that they were unpacked with: with others, the same

@@ -32,6 +32,8 @@ pub(crate) struct Settings {
     pub(crate) log_limit_bytes: u64,
     /// How registries are spoken to.
     pub(crate) registry: RegistrySettings,
+    /// What `strata serve` does.
+    pub(crate) serve: strata_server::ServeTable,
     /// The environment, for keys to places that are found in the store.
     pub(crate) environment: Environment,
 }
@@ -51,6 +53,7 @@ impl Settings {
             log_limit_bytes: log_limit(&config, environment)?,
             registry: registry(&config, environment),
             environment: environment.clone(),
+            serve: config.serve,
         })
     }
 }

@@ -9,6 +9,7 @@ mod history;
 mod image;
 mod registry;
 mod replay;
+mod serve;
 mod store;
 
 use std::ffi::OsString;
@@ -29,6 +30,7 @@ pub(crate) use image::{
     ImagesArguments, ImportArguments, InspectArguments, RmiArguments, RunArguments, ShellArguments,
     TagArguments,
 };
+pub(crate) use serve::{AccessLog, ServeArguments};
 pub(crate) use store::{DuArguments, FsckArguments, PruneArguments};
 
 pub(crate) use replay::{
@@ -126,6 +128,8 @@ pub(crate) enum Command {
     Fsck(FsckArguments),
     /// Open a shell in the state before or after a step of a build, also of one that failed
     Shell(ShellArguments),
+    /// Serve the store to other builders: as a registry, and as the cache of other tools
+    Serve(ServeArguments),
     /// Keep a name and password for a registry, where Docker keeps them
     Login(LoginArguments),
     /// Forget the name and password for a registry

@@ -29,6 +29,7 @@ mod rmi;
 mod run;
 mod sarif;
 mod save;
+mod serve;
 mod shared;
 mod shell;
 mod stats;
@@ -86,6 +87,7 @@ pub(crate) fn run(
         Command::Copy(copy) => copy::run(copy, settings()?, printer),
         Command::Save(save) => save::run(save, settings()?, environment, printer),
         Command::Load(load) => load::run(load, settings()?, printer),
+        Command::Serve(serve) => serve::run(serve, &settings()?, environment, printer),
         Command::Login(login) => login::log_in(login, settings()?, environment, printer),
         Command::Logout(logout) => login::log_out(logout, environment, printer),
         Command::Version => {

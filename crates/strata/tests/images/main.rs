@@ -10,6 +10,7 @@ mod registry;
 mod rootless;
 mod sandbox;
 mod secrets;
+mod serve;
 mod sharing;
 mod shell;
 mod store;

@@ -1,0 +1,257 @@
+//! Bodies: in, hashed piece by piece, with a limit on size and on silence; out, checked before
+//! their last piece leaves.
+
+use std::io::{self, Read};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use http_body_util::{BodyExt as _, Empty, Full};
+use tokio::sync::mpsc;
+
+use crate::depot::{Content, ContentReader, Depot, Upload};
+use crate::fault::Fault;
+
+/// A client that sends or takes nothing for so long is given up.
+pub(crate) const IDLE: Duration = Duration::from_secs(60);
+/// So much is hashed and written in one go.
+const BATCH_BYTES: usize = 512 << 10;
+const READ_BYTES: usize = 256 << 10;
+/// Blobs up to this size are read in one go.
+const SMALL_BYTES: u64 = 256 << 10;
+
+/// What is answered with.
+pub(crate) type Body = http_body_util::combinators::UnsyncBoxBody<Bytes, io::Error>;
+
+/// Bytes as a body.
+pub(crate) fn full(bytes: impl Into<Bytes>) -> Body {
+    Full::new(bytes.into()).map_err(|never| match never {}).boxed_unsync()
+}
+
+/// Nothing as a body.
+pub(crate) fn empty() -> Body {
+    Empty::new().map_err(|never| match never {}).boxed_unsync()
+}
+
+/// Does something that may wait, on a thread that may.
+pub(crate) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Fault> + Send + 'static,
+) -> Result<T, Fault> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(done) => done,
+        Err(_) => Err(Fault::Internal("the server has a bug, or stops".to_owned())),
+    }
+}
+
+/// The next piece of a body; none at its end.
+pub(crate) async fn next<B>(body: &mut B) -> Result<Option<Bytes>, Fault>
+where
+    B: HttpBody<Data = Bytes> + Unpin,
+    B::Error: std::fmt::Display,
+{
+    loop {
+        let Ok(frame) = tokio::time::timeout(IDLE, body.frame()).await else {
+            return Err(Fault::Broken(format!("nothing came for {} s", IDLE.as_secs())));
+        };
+        match frame {
+            None => return Ok(None),
+            Some(Err(error)) => return Err(Fault::Broken(error.to_string())),
+            Some(Ok(frame)) => match frame.into_data() {
+                Ok(data) => return Ok(Some(data)),
+                // Trailers say nothing that is of use here.
+                Err(_) => continue,
+            },
+        }
+    }
+}
+
+/// Adds a body to an upload. What came before a failure is in it: an upload that can be resumed
+/// goes on from there. `None` where the upload itself is lost.
+pub(crate) async fn receive<B>(
+    mut upload: Upload,
+    body: &mut B,
+) -> (Option<Upload>, Result<(), Fault>)
+where
+    B: HttpBody<Data = Bytes> + Unpin,
+    B::Error: std::fmt::Display,
+{
+    loop {
+        let (mut batch, mut size, mut ended) = (Vec::new(), 0, None);
+        while size < BATCH_BYTES && ended.is_none() {
+            match next(body).await {
+                Ok(Some(data)) => {
+                    size += data.len();
+                    batch.push(data);
+                }
+                Ok(None) => ended = Some(Ok(())),
+                Err(error) => ended = Some(Err(error)),
+            }
+        }
+        let written = tokio::task::spawn_blocking(move || {
+            let written = batch.iter().try_for_each(|data| upload.write(data));
+            (upload, written)
+        });
+        match written.await {
+            Ok((after, Ok(()))) => upload = after,
+            Ok((_, Err(error))) => return (None, Err(error)),
+            Err(_) => return (None, Err(Fault::Internal("the server has a bug".to_owned()))),
+        }
+        if let Some(ended) = ended {
+            return (Some(upload), ended);
+        }
+    }
+}
+
+/// Reads a whole body of at most `limit` bytes.
+pub(crate) async fn collect<B>(body: &mut B, limit: usize) -> Result<Bytes, Fault>
+where
+    B: HttpBody<Data = Bytes> + Unpin,
+    B::Error: std::fmt::Display,
+{
+    let mut all = BytesMut::new();
+    while let Some(data) = next(body).await? {
+        if all.len() + data.len() > limit {
+            return Err(Fault::TooLarge { limit: limit as u64 });
+        }
+        all.extend_from_slice(&data);
+    }
+    Ok(all.freeze())
+}
+
+/// The bytes of a blob from `start` up to `end`. All of it is read, so that what is sent is known
+/// to be right before its last piece is.
+pub(crate) async fn send(
+    depot: &Arc<Depot>,
+    content: &Content,
+    (start, end): (u64, u64),
+) -> Result<Body, Fault> {
+    let reader = depot.reader(content);
+    if content.size <= SMALL_BYTES {
+        let bytes = blocking(move || {
+            let (mut reader, mut bytes) = (reader, Vec::new());
+            let read = reader.read_to_end(&mut bytes);
+            read.map_err(|error| Fault::Internal(error.to_string()))?;
+            Ok(Bytes::from(bytes))
+        });
+        let bytes = bytes.await?;
+        let place = |at: u64| usize::try_from(at).unwrap_or(usize::MAX).min(bytes.len());
+        return Ok(full(bytes.slice(place(start)..place(end))));
+    }
+    let (sender, receiver) = mpsc::channel(4);
+    tokio::spawn(pump(reader, (start, end), sender));
+    Ok(Pumped { receiver, left: end - start }.boxed_unsync())
+}
+
+async fn pump(
+    mut reader: ContentReader,
+    (start, end): (u64, u64),
+    sender: mpsc::Sender<io::Result<Bytes>>,
+) {
+    let mut at = 0;
+    let mut held: Option<Bytes> = None;
+    loop {
+        let step = tokio::task::spawn_blocking(move || {
+            let mut buffer = vec![0; READ_BYTES];
+            let read = reader.read(&mut buffer);
+            (reader, read.map(|count| (buffer, count)))
+        });
+        let piece = match step.await {
+            Ok((after, Ok((mut buffer, count)))) => {
+                reader = after;
+                buffer.truncate(count);
+                Bytes::from(buffer)
+            }
+            Ok((_, Err(error))) => return drop(sender.send(Err(error)).await),
+            Err(error) => return drop(sender.send(Err(io::Error::other(error))).await),
+        };
+        let is_end = piece.is_empty();
+        let wanted = cut(&piece, at, (start, end));
+        at += piece.len() as u64;
+        // What was read before goes out only when there is more, or all of it was right.
+        if (is_end || !wanted.is_empty())
+            && let Some(held) = held.take()
+        {
+            match tokio::time::timeout(IDLE, sender.send(Ok(held))).await {
+                Ok(Ok(())) => {}
+                // Nobody takes it.
+                _ => return,
+            }
+        }
+        if is_end {
+            return;
+        }
+        if !wanted.is_empty() {
+            held = Some(wanted);
+        }
+    }
+}
+
+/// What of a piece that begins at `at` is wanted.
+fn cut(piece: &Bytes, at: u64, (start, end): (u64, u64)) -> Bytes {
+    let length = piece.len() as u64;
+    let place =
+        |wanted: u64| usize::try_from(wanted.saturating_sub(at).min(length)).unwrap_or(piece.len());
+    piece.slice(place(start)..place(end).max(place(start)))
+}
+
+/// A body that comes from a task.
+struct Pumped {
+    receiver: mpsc::Receiver<io::Result<Bytes>>,
+    left: u64,
+}
+
+impl HttpBody for Pumped {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
+        match self.receiver.poll_recv(context) {
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(Some(Ok(bytes))) => {
+                self.left = self.left.saturating_sub(bytes.len() as u64);
+                Poll::Ready(Some(Ok(Frame::data(bytes))))
+            }
+            Poll::Ready(Some(Err(error))) => Poll::Ready(Some(Err(error))),
+            Poll::Ready(None) if self.left > 0 => {
+                let error = io::Error::other("the answer was given up");
+                self.left = 0;
+                Poll::Ready(Some(Err(error)))
+            }
+            Poll::Ready(None) => Poll::Ready(None),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.left)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.left == 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_are_cut_out_of_pieces() {
+        let check = |at, range, expected: &str| {
+            let piece = Bytes::from_static(b"abcdef");
+            assert_eq!(cut(&piece, at, range), expected.as_bytes(), "{at} {range:?}");
+        };
+        check(0, (0, 6), "abcdef");
+        check(0, (2, 4), "cd");
+        check(10, (0, 100), "abcdef");
+        check(10, (12, 100), "cdef");
+        check(10, (0, 12), "ab");
+        check(10, (0, 10), "");
+        check(10, (16, 20), "");
+    }
+}

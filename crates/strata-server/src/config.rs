@@ -1,0 +1,338 @@
+//! What `[serve]` in the configuration file says, and whether it can be served.
+
+use std::fmt;
+use std::fs;
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+use crate::access::{Access, Token};
+
+/// Where is listened if nobody says otherwise.
+const LISTEN: &str = "127.0.0.1:7878";
+const CONNECTIONS: usize = 4096;
+/// 32 GiB: no cached file and no layer is larger, and a mistake does not fill the disk.
+const BODY_LIMIT_BYTES: u64 = 32 << 30;
+const MAIN: &str = "main";
+
+/// `[serve]`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct ServeTable {
+    /// Address and port.
+    pub listen: Option<String>,
+    /// The certificate and those that it leads to, PEM.
+    pub tls_cert: Option<PathBuf>,
+    /// Its key, PEM.
+    pub tls_key: Option<PathBuf>,
+    /// Who signs the certificates that clients must show, PEM.
+    pub client_ca: Option<PathBuf>,
+    /// What may be done without a token.
+    pub anonymous: Option<Anonymous>,
+    /// Whether tokens may cross the network unencrypted, since something else encrypts.
+    pub plain_http: bool,
+    /// The largest body, in bytes.
+    pub body_limit: Option<u64>,
+    /// How many connections there may be at a time.
+    pub connections: Option<usize>,
+    /// Who may do what.
+    pub token: Vec<TokenTable>,
+}
+
+/// What may be done without a token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Anonymous {
+    /// Nothing.
+    None,
+    /// Reading.
+    Read,
+    /// Everything, for a server that only this machine reaches.
+    Write,
+}
+
+/// What a token allows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Scope {
+    /// Reading.
+    Read,
+    /// Reading and writing.
+    Write,
+}
+
+/// `[[serve.token]]`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct TokenTable {
+    /// What its user is called in entries and logs.
+    pub name: String,
+    /// The secret.
+    pub token: Option<Secret>,
+    /// A file with the secret.
+    pub token_file: Option<PathBuf>,
+    /// What it allows.
+    pub scope: Scope,
+    /// Where its user writes, and reads first.
+    #[serde(default = "main_namespace")]
+    pub namespace: String,
+    /// Where its user reads what is not in its own namespace, in this order.
+    #[serde(default)]
+    pub reads: Vec<String>,
+    /// How far its user is trusted: what was written with more trust is not replaced.
+    #[serde(default = "full_trust")]
+    pub trust: u8,
+}
+
+fn main_namespace() -> String {
+    MAIN.to_owned()
+}
+
+fn full_trust() -> u8 {
+    100
+}
+
+/// A text that is never shown.
+#[derive(Clone, PartialEq, Eq, Deserialize)]
+#[serde(transparent)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Hides a text.
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+
+    pub(crate) fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret")
+    }
+}
+
+/// Why the configuration can not be served.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The address is none.
+    #[error("`{0}` is not an address to listen on: `127.0.0.1:7878` is one")]
+    Address(String),
+    /// Everybody could write.
+    #[error(
+        "`{0}` can be reached from other machines, and the configuration has no `[[serve.token]]`: \
+         everybody could write to the cache"
+    )]
+    Open(SocketAddr),
+    /// Tokens would be readable on the way.
+    #[error(
+        "`{0}` can be reached from other machines, and the configuration has no `tls-cert`: \
+         tokens would cross the network unencrypted"
+    )]
+    Unencrypted(SocketAddr),
+    /// Something in a token's table.
+    #[error("the token `{name}`: {reason}")]
+    Token {
+        /// Its name.
+        name: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The keys about TLS do not fit together.
+    #[error("{0}")]
+    Tls(String),
+    /// A file that the configuration names.
+    #[error("cannot read `{}`: {reason}", path.display())]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// Why not.
+        reason: String,
+    },
+}
+
+/// What is served, checked.
+#[derive(Debug)]
+pub struct Config {
+    pub(crate) address: SocketAddr,
+    pub(crate) access: Access,
+    pub(crate) tls: Option<TlsFiles>,
+    pub(crate) body_limit_bytes: u64,
+    pub(crate) connections: usize,
+}
+
+/// What TLS is made of, as PEM.
+pub(crate) struct TlsFiles {
+    pub(crate) certificates: Vec<u8>,
+    pub(crate) key: Vec<u8>,
+    pub(crate) client_ca: Option<Vec<u8>>,
+}
+
+impl fmt::Debug for TlsFiles {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("TlsFiles")
+    }
+}
+
+impl Config {
+    /// Checks a table; `listen` beats what it says.
+    ///
+    /// # Errors
+    ///
+    /// When it can not be served, or only in a way that nobody can mean.
+    pub fn new(table: &ServeTable, listen: Option<&str>) -> Result<Self, ConfigError> {
+        let text = listen.or(table.listen.as_deref()).unwrap_or(LISTEN);
+        let address = address_of(text)?;
+        let tokens = table.token.iter().map(token_of).collect::<Result<Vec<_>, _>>()?;
+        for (at, token) in tokens.iter().enumerate() {
+            if tokens[..at].iter().any(|other| other.name == token.name) {
+                let (name, reason) = (token.name.clone(), "the name is there twice".to_owned());
+                return Err(ConfigError::Token { name, reason });
+            }
+        }
+        let tls = tls_of(table)?;
+        let is_local = address.ip().is_loopback();
+        let by_certificate = tls.as_ref().is_some_and(|tls| tls.client_ca.is_some());
+        let default = match (is_local && tokens.is_empty(), by_certificate) {
+            (true, _) => Anonymous::Write,
+            (false, _) => Anonymous::None,
+        };
+        let anonymous = table.anonymous.unwrap_or(default);
+        if !is_local {
+            let is_open = tokens.is_empty() || anonymous == Anonymous::Write;
+            if is_open && !by_certificate {
+                return Err(ConfigError::Open(address));
+            }
+            if tls.is_none() && !table.plain_http {
+                return Err(ConfigError::Unencrypted(address));
+            }
+        }
+        Ok(Self {
+            address,
+            access: Access::new(tokens, anonymous),
+            tls,
+            body_limit_bytes: table.body_limit.unwrap_or(BODY_LIMIT_BYTES),
+            connections: table.connections.unwrap_or(CONNECTIONS).max(1),
+        })
+    }
+
+    /// Where it will be listened.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+}
+
+fn address_of(text: &str) -> Result<SocketAddr, ConfigError> {
+    let found = text.to_socket_addrs().ok().and_then(|mut all| all.next());
+    found.ok_or_else(|| ConfigError::Address(text.to_owned()))
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, ConfigError> {
+    fs::read(path)
+        .map_err(|error| ConfigError::File { path: path.to_owned(), reason: error.to_string() })
+}
+
+fn token_of(table: &TokenTable) -> Result<Token, ConfigError> {
+    let wrong =
+        |reason: &str| ConfigError::Token { name: table.name.clone(), reason: reason.to_owned() };
+    let secret = match (&table.token, &table.token_file) {
+        (Some(secret), None) => secret.clone(),
+        (None, Some(path)) => {
+            let bytes = read(path)?;
+            let text = String::from_utf8(bytes).map_err(|_| wrong("its file is no text"))?;
+            Secret::new(text.trim())
+        }
+        (Some(_), Some(_)) => return Err(wrong("`token` and `token-file` are one too many")),
+        (None, None) => return Err(wrong("it has no `token` and no `token-file`")),
+    };
+    if secret.reveal().len() < 16 {
+        return Err(wrong("it is shorter than 16 characters, which can be guessed"));
+    }
+    let spaces = || table.reads.iter().chain([&table.namespace]);
+    if table.name.is_empty() || !spaces().all(|name| is_namespace(name)) {
+        return Err(wrong("names have letters, digits, `.`, `_` and `-`, 64 at most"));
+    }
+    Ok(Token {
+        name: table.name.clone(),
+        secret,
+        writes: table.scope == Scope::Write,
+        namespace: table.namespace.clone(),
+        reads: table.reads.clone(),
+        trust: table.trust,
+    })
+}
+
+fn is_namespace(name: &str) -> bool {
+    let known = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+    (1..=64).contains(&name.len()) && name.bytes().all(known) && !name.starts_with('.')
+}
+
+fn tls_of(table: &ServeTable) -> Result<Option<TlsFiles>, ConfigError> {
+    let client_ca = table.client_ca.as_deref().map(read).transpose()?;
+    match (&table.tls_cert, &table.tls_key) {
+        (Some(certificates), Some(key)) => {
+            let (certificates, key) = (read(certificates)?, read(key)?);
+            Ok(Some(TlsFiles { certificates, key, client_ca }))
+        }
+        (None, None) if client_ca.is_some() => {
+            Err(ConfigError::Tls("`client-ca` needs `tls-cert` and `tls-key`".to_owned()))
+        }
+        (None, None) => Ok(None),
+        _ => Err(ConfigError::Tls("`tls-cert` and `tls-key` need each other".to_owned())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn token(name: &str, secret: &str) -> TokenTable {
+        TokenTable {
+            name: name.to_owned(),
+            token: Some(Secret::new(secret)),
+            token_file: None,
+            scope: Scope::Write,
+            namespace: MAIN.to_owned(),
+            reads: Vec::new(),
+            trust: 100,
+        }
+    }
+
+    #[test]
+    fn what_others_reach_is_not_open() {
+        let check = |table: &ServeTable, listen: &str| Config::new(table, Some(listen));
+        let open = ServeTable::default();
+        assert!(check(&open, "127.0.0.1:0").is_ok());
+        assert!(check(&open, "[::1]:0").is_ok());
+        assert!(matches!(check(&open, "0.0.0.0:0"), Err(ConfigError::Open(_))));
+        assert!(matches!(check(&open, "nowhere"), Err(ConfigError::Address(_))));
+        let guarded = ServeTable { token: vec![token("ci", "0123456789abcdef")], ..open };
+        assert!(matches!(check(&guarded, "0.0.0.0:0"), Err(ConfigError::Unencrypted(_))));
+        let proxied = ServeTable { plain_http: true, ..guarded };
+        assert!(check(&proxied, "0.0.0.0:0").is_ok());
+        let writable = ServeTable { anonymous: Some(Anonymous::Write), ..proxied };
+        assert!(matches!(check(&writable, "0.0.0.0:0"), Err(ConfigError::Open(_))));
+    }
+
+    #[test]
+    fn tokens_that_are_none() {
+        let check = |tokens: Vec<TokenTable>, words: &str| {
+            let table = ServeTable { token: tokens, ..ServeTable::default() };
+            let error = Config::new(&table, None).expect_err(words).to_string();
+            assert!(error.contains(words), "{error}");
+        };
+        let good = token("a", "0123456789abcdef");
+        check(vec![token("a", "short")], "shorter than 16");
+        check(vec![good.clone(), good.clone()], "twice");
+        check(vec![TokenTable { token: None, ..good.clone() }], "no `token`");
+        check(vec![TokenTable { namespace: "../x".to_owned(), ..good }], "letters");
+    }
+
+    #[test]
+    fn a_secret_is_never_shown() {
+        assert_eq!(format!("{:?}", Secret::new("0123456789abcdef")), "Secret");
+    }
+}

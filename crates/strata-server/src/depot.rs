@@ -1,0 +1,342 @@
+//! The one facade between the protocols and the store: blobs by digest, entries by namespace and
+//! key. Everything here may wait for a disk: it is called on threads that may.
+
+use std::collections::BTreeMap;
+use std::io::{self, Read};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use sha2::{Digest as _, Sha256};
+use strata_cas::entry::{self, Entry, Need};
+use strata_cas::{BlobId, BlobReader, BlobStore, Incoming, NameStore};
+use strata_oci::{Digest, blobs};
+
+use crate::access::Caller;
+use crate::fault::Fault;
+use crate::library::Library;
+
+/// Entries are changed one at a time for each of so many parts of their keys.
+const LOCKS: usize = 64;
+
+/// What a server needs of a store.
+pub trait Served: BlobStore + NameStore {}
+
+impl<T: BlobStore + NameStore> Served for T {}
+
+/// What is kept, for all protocols.
+pub(crate) struct Depot {
+    pub(crate) store: Arc<dyn Served>,
+    pub(crate) library: Arc<dyn Library>,
+    pub(crate) body_limit_bytes: u64,
+    locks: [Mutex<()>; LOCKS],
+}
+
+/// Bytes on their way in.
+pub(crate) struct Upload {
+    incoming: Incoming,
+    sha256: Sha256,
+    limit: u64,
+}
+
+/// A blob that was kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Kept {
+    pub(crate) digest: Digest,
+    pub(crate) id: BlobId,
+    pub(crate) size: u64,
+}
+
+/// A blob that was found: its bytes lie in these blobs, one after the other.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Content {
+    pub(crate) pieces: Vec<BlobId>,
+    pub(crate) size: u64,
+}
+
+/// What a protocol puts under a key, besides who and when.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Value {
+    pub(crate) attributes: BTreeMap<String, String>,
+    pub(crate) needs: Vec<Need>,
+    pub(crate) stays: bool,
+}
+
+impl Upload {
+    pub(crate) fn write(&mut self, bytes: &[u8]) -> Result<(), Fault> {
+        if self.size().saturating_add(bytes.len() as u64) > self.limit {
+            return Err(Fault::TooLarge { limit: self.limit });
+        }
+        self.sha256.update(bytes);
+        Ok(self.incoming.write(bytes)?)
+    }
+
+    pub(crate) fn size(&self) -> u64 {
+        self.incoming.size()
+    }
+
+    /// The BLAKE3 of the bytes so far.
+    #[expect(dead_code, reason = "the remote execution API names blobs so")]
+    pub(crate) fn id(&self) -> BlobId {
+        self.incoming.id()
+    }
+
+    /// The SHA-256 of the bytes so far.
+    pub(crate) fn digest(&self) -> Digest {
+        let hex = format!("sha256:{:x}", HexOf(self.sha256.clone().finalize().into()));
+        hex.parse().expect("64 hexadecimal digits")
+    }
+}
+
+struct HexOf([u8; 32]);
+
+impl std::fmt::LowerHex for HexOf {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl Depot {
+    pub(crate) fn new(
+        store: Arc<dyn Served>,
+        library: Arc<dyn Library>,
+        body_limit_bytes: u64,
+    ) -> Self {
+        let locks = std::array::from_fn(|_| Mutex::default());
+        Self { store, library, body_limit_bytes, locks }
+    }
+
+    /// Begins a blob of at most `limit` bytes.
+    pub(crate) fn begin(&self, limit: u64) -> Result<Upload, Fault> {
+        let limit = limit.min(self.body_limit_bytes);
+        Ok(Upload { incoming: self.store.begin()?, sha256: Sha256::new(), limit })
+    }
+
+    /// Keeps a blob whose bytes are all there; it is found by its SHA-256 from now on, also after
+    /// a power cut.
+    pub(crate) fn keep(&self, upload: Upload, announced: Option<&Digest>) -> Result<Kept, Fault> {
+        let digest = upload.digest();
+        if let Some(announced) = announced.filter(|announced| **announced != digest) {
+            let text = format!("the bytes are {digest}, and {announced} was announced");
+            return Err(Fault::Mismatch(text));
+        }
+        let size = upload.size();
+        let id = self.store.finish(upload.incoming)?;
+        blobs::remember(&*self.store, &digest, &id)?;
+        Ok(Kept { digest, id, size })
+    }
+
+    /// Keeps a blob that only its entry leads to.
+    pub(crate) fn keep_bare(&self, upload: Upload) -> Result<(BlobId, u64), Fault> {
+        let size = upload.size();
+        Ok((self.store.finish(upload.incoming)?, size))
+    }
+
+    /// Keeps small bytes; found by their SHA-256.
+    pub(crate) fn keep_bytes(&self, bytes: &[u8]) -> Result<Kept, Fault> {
+        let mut upload = self.begin(u64::MAX)?;
+        upload.write(bytes)?;
+        self.keep(upload, None)
+    }
+
+    /// Finds a blob by its SHA-256. From here on it stays for as long as the store's lease says.
+    pub(crate) fn find(&self, digest: &Digest) -> Result<Option<Content>, Fault> {
+        if let Some(id) = blobs::known(&*self.store, digest)?
+            && let Some(content) = self.find_id(&id)?
+        {
+            return Ok(Some(content));
+        }
+        let Some(pieces) = self.library.layer(digest)? else { return Ok(None) };
+        let mut size = 0;
+        for piece in &pieces {
+            let Some(found) = self.find_id(piece)? else { return Ok(None) };
+            size += found.size;
+        }
+        Ok(Some(Content { pieces, size }))
+    }
+
+    /// Finds a blob by its BLAKE3.
+    pub(crate) fn find_id(&self, id: &BlobId) -> Result<Option<Content>, Fault> {
+        if !self.store.has(id)? {
+            return Ok(None);
+        }
+        let blob = self.store.open(id)?;
+        Ok(blob.map(|blob| Content { pieces: vec![*id], size: blob.size() }))
+    }
+
+    /// Reads all of a blob that is known to be small; `None` where it is gone or damaged.
+    pub(crate) fn read(&self, content: &Content) -> Result<Option<Bytes>, Fault> {
+        let mut all = Vec::new();
+        for piece in &content.pieces {
+            let Some(bytes) = self.store.get(piece)? else { return Ok(None) };
+            all.extend_from_slice(&bytes);
+        }
+        Ok(Some(all.into()))
+    }
+
+    /// What reads a blob, checked against its names.
+    pub(crate) fn reader(self: &Arc<Self>, content: &Content) -> ContentReader {
+        let mut pieces = content.pieces.clone();
+        pieces.reverse();
+        ContentReader { depot: Arc::clone(self), pieces, open: None }
+    }
+
+    /// The entry under a key, in the first of the caller's namespaces that has it.
+    pub(crate) fn entry(
+        &self,
+        caller: &Caller,
+        space: &str,
+        name: &str,
+    ) -> Result<Option<Entry>, Fault> {
+        for namespace in &caller.namespaces {
+            if let Some(entry) = self.own(namespace, space, name)? {
+                return Ok(Some(entry));
+            }
+        }
+        Ok(None)
+    }
+
+    fn own(&self, namespace: &str, space: &str, name: &str) -> Result<Option<Entry>, Fault> {
+        let value = self.store.name(&table_of(namespace, space), name)?;
+        let Some(entry) = value.and_then(|value| Entry::decode(&value)) else { return Ok(None) };
+        Ok(self.is_whole(&entry)?.then_some(entry))
+    }
+
+    /// Whether all that an entry needs is there; it stays from here on.
+    fn is_whole(&self, entry: &Entry) -> Result<bool, Fault> {
+        if !self.store.has(&entry.body)? {
+            return Ok(false);
+        }
+        for need in &entry.needs {
+            let is_there = match need {
+                Need::Blob(id) => self.store.has(id)?,
+                Need::Name { table, name } if table == blobs::TABLE => match name.parse() {
+                    Ok(digest) => self.find(&digest)?.is_some(),
+                    Err(_) => false,
+                },
+                Need::Name { table, name } => self.store.name(table, name)?.is_some(),
+            };
+            if !is_there {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Puts an entry into the caller's own namespace.
+    ///
+    /// # Errors
+    ///
+    /// When what is there was written by somebody who is trusted more, or when something that the
+    /// entry needs is not here.
+    pub(crate) fn set_entry(
+        &self,
+        caller: &Caller,
+        (space, name): (&str, &str),
+        (body, size): (BlobId, u64),
+        value: Value,
+    ) -> Result<Entry, Fault> {
+        let Value { attributes, needs, stays } = value;
+        let (writer, trust, written) = (caller.name.clone(), caller.trust, now());
+        let entry = Entry { body, size, attributes, needs, stays, writer, trust, written };
+        if !self.is_whole(&entry)? {
+            return Err(Fault::invalid("something that this refers to is not here"));
+        }
+        let table = table_of(caller.namespace(), space);
+        let _one = self.lock(&table, name);
+        self.check_trust(caller, &table, name)?;
+        self.store.set_name(&table, name, Some(&entry.encode()))?;
+        Ok(entry)
+    }
+
+    /// Takes an entry of the caller's own namespace back; says whether there was one.
+    pub(crate) fn remove_entry(
+        &self,
+        caller: &Caller,
+        space: &str,
+        name: &str,
+    ) -> Result<bool, Fault> {
+        let table = table_of(caller.namespace(), space);
+        let _one = self.lock(&table, name);
+        if self.store.name(&table, name)?.is_none() {
+            return Ok(false);
+        }
+        self.check_trust(caller, &table, name)?;
+        self.store.set_name(&table, name, None)?;
+        Ok(true)
+    }
+
+    fn check_trust(&self, caller: &Caller, table: &str, name: &str) -> Result<(), Fault> {
+        let there = self.store.name(table, name)?.and_then(|value| Entry::decode(&value));
+        match there {
+            Some(there) if there.trust > caller.trust => Err(Fault::Denied(format!(
+                "`{}` has written this, and is trusted more than `{}`",
+                there.writer, caller.name
+            ))),
+            _ => Ok(()),
+        }
+    }
+
+    /// All entries of a space that the caller sees, by name.
+    pub(crate) fn entries(
+        &self,
+        caller: &Caller,
+        space: &str,
+    ) -> Result<BTreeMap<String, Entry>, Fault> {
+        let mut all = BTreeMap::new();
+        for namespace in &caller.namespaces {
+            for (name, value) in self.store.names(&table_of(namespace, space))? {
+                if let Some(entry) = Entry::decode(&value) {
+                    all.entry(name).or_insert(entry);
+                }
+            }
+        }
+        Ok(all)
+    }
+
+    fn lock(&self, table: &str, name: &str) -> MutexGuard<'_, ()> {
+        let hash = BlobId::of(format!("{table}\0{name}").as_bytes());
+        let lock = &self.locks[usize::from(hash.as_bytes()[0]) % LOCKS];
+        lock.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The table of a namespace's entries for one protocol.
+pub(crate) fn table_of(namespace: &str, space: &str) -> String {
+    format!("{}{namespace}/{space}", entry::PREFIX)
+}
+
+/// What an entry needs that needs the blob with this SHA-256.
+pub(crate) fn need_of(digest: &Digest) -> Need {
+    Need::Name { table: blobs::TABLE.to_owned(), name: digest.to_string() }
+}
+
+/// Seconds since 1970.
+pub(crate) fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
+}
+
+/// Reads a blob's pieces, one after the other, each checked against its name.
+pub(crate) struct ContentReader {
+    depot: Arc<Depot>,
+    /// Those to come, the next one last.
+    pieces: Vec<BlobId>,
+    open: Option<BlobReader>,
+}
+
+impl Read for ContentReader {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            if let Some(reader) = &mut self.open {
+                let count = reader.read(buffer)?;
+                if count > 0 || buffer.is_empty() {
+                    return Ok(count);
+                }
+            }
+            let Some(next) = self.pieces.pop() else { return Ok(0) };
+            let blob = self.depot.store.open(&next).map_err(io::Error::other)?;
+            let gone = || io::Error::new(io::ErrorKind::NotFound, "a blob is gone");
+            self.open = Some(blob.ok_or_else(gone)?.reader(next));
+        }
+    }
+}

@@ -1,0 +1,85 @@
+//! Why a request comes to nothing, before a protocol words it.
+
+use http::StatusCode;
+use strata_cas::StoreError;
+
+use crate::library::LibraryError;
+
+/// Why.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Fault {
+    #[error("there is no such thing here")]
+    NotFound,
+    #[error("a token is needed, and one that is known here")]
+    Unauthorized,
+    #[error("{0}")]
+    Denied(String),
+    #[error("{0}")]
+    Invalid(String),
+    /// The bytes are not those that were announced.
+    #[error("{0}")]
+    Mismatch(String),
+    #[error("more than the {limit} bytes that are taken here")]
+    TooLarge { limit: u64 },
+    #[error("{0}")]
+    NoRoom(String),
+    #[error("{0}")]
+    Conflict(String),
+    #[error("this can not be done here")]
+    Method,
+    #[error("the range is not in what there is")]
+    Range,
+    /// The client went away, or was too slow.
+    #[error("the request's body ended early: {0}")]
+    Broken(String),
+    #[error("{0}")]
+    Busy(String),
+    #[error("{0}")]
+    Internal(String),
+}
+
+impl Fault {
+    pub(crate) fn status(&self) -> StatusCode {
+        match self {
+            Self::NotFound => StatusCode::NOT_FOUND,
+            Self::Unauthorized => StatusCode::UNAUTHORIZED,
+            Self::Denied(_) => StatusCode::FORBIDDEN,
+            Self::Invalid(_) | Self::Mismatch(_) => StatusCode::BAD_REQUEST,
+            Self::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::NoRoom(_) => StatusCode::INSUFFICIENT_STORAGE,
+            Self::Conflict(_) => StatusCode::CONFLICT,
+            Self::Method => StatusCode::METHOD_NOT_ALLOWED,
+            Self::Range => StatusCode::RANGE_NOT_SATISFIABLE,
+            Self::Broken(_) => StatusCode::REQUEST_TIMEOUT,
+            Self::Busy(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+
+    pub(crate) fn invalid(text: impl Into<String>) -> Self {
+        Self::Invalid(text.into())
+    }
+}
+
+impl From<StoreError> for Fault {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::NoRoom { .. } => Self::NoRoom(error.to_string()),
+            StoreError::Io { source, .. }
+                if matches!(
+                    source.kind(),
+                    std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded
+                ) =>
+            {
+                Self::NoRoom("there is no room left on the disk".to_owned())
+            }
+            error => Self::Internal(error.to_string()),
+        }
+    }
+}
+
+impl From<LibraryError> for Fault {
+    fn from(error: LibraryError) -> Self {
+        Self::Internal(error.to_string())
+    }
+}

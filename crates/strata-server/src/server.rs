@@ -1,0 +1,142 @@
+//! The server as its owner sees it: it is started, it tells what it does, it is stopped.
+
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use crate::config::Config;
+use crate::depot::{Depot, Served};
+use crate::library::Library;
+use crate::listen::{self, Door};
+use crate::metrics::Metrics;
+use crate::site::Site;
+use crate::tls;
+
+/// Threads that answer; those that wait for the disk come on top.
+const THREADS: usize = 4;
+const DISK_THREADS: usize = 64;
+/// What is under way when the server is stopped has so long to end.
+const GRACE: Duration = Duration::from_secs(30);
+
+/// Why a server did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The address is taken, or none of this machine's.
+    #[error("cannot listen on `{address}`: {source}")]
+    Listen {
+        /// Where.
+        address: SocketAddr,
+        /// The system's answer.
+        source: std::io::Error,
+    },
+    /// The files for TLS are of no use.
+    #[error("{0}")]
+    Tls(String),
+    /// The system gives no threads.
+    #[error("cannot start threads: {0}")]
+    Threads(std::io::Error),
+}
+
+/// An answer that was given, for a log.
+#[derive(Debug, Clone)]
+pub struct Told {
+    /// Who has asked, by the token's name.
+    pub caller: String,
+    /// From where.
+    pub peer: SocketAddr,
+    /// How.
+    pub method: String,
+    /// For what, without the query.
+    pub path: String,
+    /// In which protocol.
+    pub protocol: &'static str,
+    /// What was answered.
+    pub status: u16,
+    /// The announced size of the answer's body in bytes, where it has one.
+    pub bytes: Option<u64>,
+    /// How long it took to the head of the answer, in microseconds.
+    pub micros: u64,
+}
+
+/// Takes what is told, from several threads; it must not wait long.
+pub type Observer = Arc<dyn Fn(&Told) + Send + Sync>;
+
+/// What a server is made of.
+pub struct Setup {
+    /// How it serves.
+    pub config: Config,
+    /// Where everything is kept.
+    pub store: Arc<dyn Served>,
+    /// The images that are there already.
+    pub library: Arc<dyn Library>,
+    /// Who is told of each answer.
+    pub observer: Observer,
+}
+
+/// A server that runs.
+pub struct Server {
+    address: SocketAddr,
+    stop: watch::Sender<bool>,
+    runtime: Option<tokio::runtime::Runtime>,
+    accepting: Option<tokio::task::JoinHandle<()>>,
+}
+
+impl Server {
+    /// Starts to listen. When it returns, clients are answered.
+    ///
+    /// # Errors
+    ///
+    /// When the address or the certificate is of no use.
+    pub fn start(setup: Setup) -> Result<Self, StartError> {
+        let Setup { config, store, library, observer } = setup;
+        let tls = config.tls.as_ref().map(tls::acceptor).transpose().map_err(StartError::Tls)?;
+        let failed = |source| StartError::Listen { address: config.address, source };
+        let listener = TcpListener::bind(config.address).map_err(failed)?;
+        listener.set_nonblocking(true).map_err(failed)?;
+        let address = listener.local_addr().map_err(failed)?;
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(THREADS)
+            .max_blocking_threads(DISK_THREADS)
+            .thread_name("strata-server")
+            .enable_all()
+            .build()
+            .map_err(StartError::Threads)?;
+        let depot = Depot::new(store, library, config.body_limit_bytes);
+        let site = Arc::new(Site::new(Arc::new(depot), config.access, Metrics::new(), observer));
+        let (stop, stopped) = watch::channel(false);
+        let door = Door { site, tls, connections: config.connections, stopped };
+        let guard = runtime.enter();
+        let listener = tokio::net::TcpListener::from_std(listener).map_err(failed)?;
+        drop(guard);
+        let accepting = runtime.spawn(listen::accept(listener, door));
+        Ok(Self { address, stop, runtime: Some(runtime), accepting: Some(accepting) })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Takes no new connections, answers what was asked, and ends: after half a minute in any
+    /// case.
+    pub fn stop(mut self) {
+        // Nobody listens where the task has ended already.
+        let _ = self.stop.send(true);
+        if let (Some(runtime), Some(accepting)) = (self.runtime.take(), self.accepting.take()) {
+            runtime.block_on(async {
+                drop(tokio::time::timeout(GRACE, accepting).await);
+            });
+            runtime.shutdown_timeout(Duration::from_secs(5));
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}

@@ -1,0 +1,208 @@
+//! Which protocol a request speaks, and what is done for every one of them: who asks is found
+//! out, the answer is counted and told.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Instant;
+
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use http::{Method, Request, Response, StatusCode};
+use hyper::body::Incoming;
+
+use crate::access::Access;
+use crate::body::Body;
+use crate::depot::Depot;
+use crate::fault::Fault;
+use crate::metrics::{Metrics, OfProtocol, OfRequest};
+use crate::oci::{self, Uploads};
+use crate::request::{Asked, plain, refuse, with_body};
+use crate::server::{Observer, Told};
+use crate::{nx, reapi, turbo, values};
+
+/// All that is served.
+pub(crate) struct Site {
+    pub(crate) depot: Arc<Depot>,
+    pub(crate) metrics: Metrics,
+    pub(crate) uploads: Uploads,
+    access: Access,
+    observer: Observer,
+}
+
+/// What a path asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Protocol {
+    Oci,
+    Values,
+    Turbo,
+    Nx,
+    Reapi,
+    Health,
+    Metrics,
+    Unknown,
+}
+
+impl Protocol {
+    fn of(path: &str) -> Self {
+        let is_below = |prefix: &str| path.strip_prefix(prefix).is_some_and(|r| r.starts_with('/'));
+        match path {
+            "/healthz" | "/readyz" => Self::Health,
+            "/metrics" => Self::Metrics,
+            "/v2" => Self::Oci,
+            _ if is_below("/v2") => Self::Oci,
+            _ if is_below("/v8/artifacts") || path == "/v8/artifacts" => Self::Turbo,
+            _ if is_below("/v1/cache") => Self::Nx,
+            _ if is_below("/cache") => Self::Values,
+            _ => Self::Unknown,
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Oci => "oci",
+            Self::Values => "values",
+            Self::Turbo => "turbo",
+            Self::Nx => "nx",
+            Self::Reapi => "reapi",
+            Self::Health => "health",
+            Self::Metrics => "metrics",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+impl Site {
+    pub(crate) fn new(
+        depot: Arc<Depot>,
+        access: Access,
+        metrics: Metrics,
+        observer: Observer,
+    ) -> Self {
+        Self { depot, metrics, uploads: Uploads::default(), access, observer }
+    }
+
+    /// Answers a request.
+    pub(crate) async fn answer(
+        self: &Arc<Self>,
+        request: Request<Incoming>,
+        peer: SocketAddr,
+    ) -> Response<Body> {
+        let start = Instant::now();
+        let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+        let kind = request.headers().get(CONTENT_TYPE).map(http::HeaderValue::as_bytes);
+        let protocol = match kind.is_some_and(|kind| kind.starts_with(b"application/grpc")) {
+            true => Protocol::Reapi,
+            false => Protocol::of(&path),
+        };
+        let (caller, response) = self.dispatch(protocol, request).await;
+        let took = start.elapsed();
+        let of_request = OfRequest {
+            protocol: protocol.name(),
+            method: known(&method),
+            status: response.status().as_u16(),
+        };
+        self.metrics.requests.get_or_create(&of_request).inc();
+        let of_protocol = OfProtocol { protocol: protocol.name() };
+        self.metrics.seconds.get_or_create(&of_protocol).observe(took.as_secs_f64());
+        let length = response.headers().get(CONTENT_LENGTH).and_then(|value| value.to_str().ok());
+        (self.observer)(&Told {
+            caller,
+            peer,
+            method: known(&method),
+            path,
+            protocol: protocol.name(),
+            status: response.status().as_u16(),
+            bytes: length.and_then(|length| length.parse().ok()),
+            micros: u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
+        });
+        response
+    }
+
+    async fn dispatch(
+        self: &Arc<Self>,
+        protocol: Protocol,
+        request: Request<Incoming>,
+    ) -> (String, Response<Body>) {
+        match protocol {
+            Protocol::Health => return (String::new(), self.health(request.uri().path()).await),
+            // A browser's question before the question carries no token.
+            Protocol::Turbo if request.method() == Method::OPTIONS => {
+                return (String::new(), turbo::preflight());
+            }
+            _ => {}
+        }
+        let word = |fault: Fault| match protocol {
+            Protocol::Oci => oci::refuse(&fault),
+            Protocol::Reapi => reapi::refuse(fault),
+            _ => refuse(&fault),
+        };
+        let caller = match self.access.caller(request.headers()) {
+            Ok(caller) => caller,
+            Err(fault) => return (String::new(), word(fault)),
+        };
+        let name = caller.name.clone();
+        let answer = async {
+            caller.may_read()?;
+            if protocol == Protocol::Reapi {
+                return Ok(reapi::answer(self, caller, request).await);
+            }
+            let asked = Asked::new(request, caller)?;
+            match protocol {
+                Protocol::Oci => oci::answer(self, asked).await,
+                Protocol::Values => values::answer(self, asked).await,
+                Protocol::Turbo => turbo::answer(self, asked).await,
+                Protocol::Nx => nx::answer(self, asked).await,
+                Protocol::Metrics => {
+                    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+                    Ok(with_body(StatusCode::OK, kind, self.metrics.page()))
+                }
+                Protocol::Reapi | Protocol::Health | Protocol::Unknown => Err(Fault::NotFound),
+            }
+        };
+        (name, answer.await.unwrap_or_else(word))
+    }
+
+    /// Alive is who answers; ready is who can ask the store.
+    async fn health(&self, path: &str) -> Response<Body> {
+        if path == "/healthz" {
+            return with_body(StatusCode::OK, "text/plain", "alive\n");
+        }
+        let depot = Arc::clone(&self.depot);
+        let ready = crate::body::blocking(move || Ok(depot.store.name("ready", "ready")?));
+        match ready.await {
+            Ok(_) => with_body(StatusCode::OK, "text/plain", "ready\n"),
+            Err(_) => plain(StatusCode::SERVICE_UNAVAILABLE),
+        }
+    }
+}
+
+/// A method's name, if it is one that anything here speaks: a client's own inventions do not
+/// become labels.
+fn known(method: &Method) -> String {
+    let all = ["GET", "HEAD", "PUT", "POST", "PATCH", "DELETE", "OPTIONS", "PROPFIND", "MKCOL"];
+    let found = all.iter().find(|known| **known == method.as_str());
+    (*found.unwrap_or(&"other")).to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_lead_to_protocols() {
+        for (path, protocol) in [
+            ("/v2/", Protocol::Oci),
+            ("/v2", Protocol::Oci),
+            ("/v2/a/b/tags/list", Protocol::Oci),
+            ("/v22/", Protocol::Unknown),
+            ("/v8/artifacts/x", Protocol::Turbo),
+            ("/v8/artifacts", Protocol::Turbo),
+            ("/v1/cache/1", Protocol::Nx),
+            ("/cache/ccache/ab/c", Protocol::Values),
+            ("/cache", Protocol::Unknown),
+            ("/metrics", Protocol::Metrics),
+            ("/", Protocol::Unknown),
+        ] {
+            assert_eq!(Protocol::of(path), protocol, "{path}");
+        }
+    }
+}

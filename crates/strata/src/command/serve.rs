@@ -1,0 +1,138 @@
+//! `strata serve`: the store as a cache behind other builders, until a signal ends it.
+
+use std::sync::Arc;
+
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+use strata_build::{BuildError, Images};
+use strata_cas::BlobId;
+use strata_oci::{Digest, Reference};
+use strata_server::{Config, ConfigError, Library, LibraryError, Offer, Server, Setup, Told};
+use strata_store::DiskStore;
+
+use crate::arguments::{AccessLog, ServeArguments};
+use crate::environment::Environment;
+use crate::failure::{Failure, plain};
+use crate::printer::Printer;
+use crate::session::open_store;
+use crate::settings::Settings;
+
+pub(super) fn run(
+    arguments: &ServeArguments,
+    settings: &Settings,
+    environment: &Environment,
+    printer: &Printer,
+) -> Result<u8, Failure> {
+    let config = Config::new(&settings.serve, arguments.listen.as_deref()).map_err(|e| word(&e))?;
+    let refused = |error: &std::io::Error| {
+        Failure::environment(format!("signals can not be handled: {}", plain(error)))
+    };
+    let mut signals = Signals::new([SIGINT, SIGTERM]).map_err(|error| refused(&error))?;
+    let store = Arc::new(open_store(settings, printer)?);
+    let library = Arc::new(StoreImages { store: Arc::clone(&store) });
+    let form = arguments.access_log;
+    let log = Printer::new(environment);
+    let observer = Arc::new(move |told: &Told| {
+        if let Some(line) = line(told, form) {
+            log.talk(&line);
+        }
+    });
+    let server = Server::start(Setup { config, store, library, observer });
+    let server = server.map_err(|error| Failure::environment(error.to_string()))?;
+    printer.talk(&format!(
+        "serving `{}` on http://{}; Ctrl-C ends it",
+        settings.store.display(),
+        server.address()
+    ));
+    // The first one ends it in order; the next one at once.
+    signals.forever().next();
+    std::thread::spawn(move || {
+        if let Some(number) = signals.forever().next() {
+            let _ = signal_hook::low_level::emulate_default_handler(number);
+        }
+    });
+    printer.talk("stopping: what was asked is answered first");
+    server.stop();
+    Ok(0)
+}
+
+fn word(error: &ConfigError) -> Failure {
+    let failure = Failure::usage(error.to_string());
+    match error {
+        ConfigError::Open(_) => failure.hint(
+            "listen on `127.0.0.1:7878`, or add a `[[serve.token]]` to the configuration file: \
+             docs/serve/README.md",
+        ),
+        ConfigError::Unencrypted(_) => failure.hint(
+            "name `tls-cert` and `tls-key`, or say `plain-http = true` where something else \
+             encrypts: docs/serve/README.md",
+        ),
+        _ => failure,
+    }
+}
+
+fn line(told: &Told, form: AccessLog) -> Option<String> {
+    let Told { caller, peer, method, path, protocol, status, bytes, micros } = told;
+    match form {
+        AccessLog::None => None,
+        AccessLog::Text => {
+            let who = if caller.is_empty() { "-" } else { caller };
+            let bytes = bytes.map_or_else(|| "-".to_owned(), |bytes| bytes.to_string());
+            let millis = micros / 1000;
+            Some(format!("{peer} {who} {protocol} {method} {path} {status} {bytes} B {millis} ms"))
+        }
+        AccessLog::Json => {
+            let line = serde_json::json!({
+                "time": strata_build::rfc3339(now()),
+                "peer": peer.to_string(),
+                "caller": caller,
+                "protocol": protocol,
+                "method": method,
+                "path": path,
+                "status": status,
+                "bytes": bytes,
+                "micros": micros,
+            });
+            Some(line.to_string())
+        }
+    }
+}
+
+fn now() -> i64 {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    i64::try_from(now.unwrap_or_default().as_secs()).unwrap_or(i64::MAX)
+}
+
+/// The images of the store, as a registry gives them.
+struct StoreImages {
+    store: Arc<DiskStore>,
+}
+
+impl StoreImages {
+    fn images(&self) -> Images<'_> {
+        Images::new(&*self.store)
+    }
+}
+
+fn failed(error: BuildError) -> LibraryError {
+    LibraryError(crate::words::build_error::plain(&error).message)
+}
+
+impl Library for StoreImages {
+    fn names(&self) -> Result<Vec<Reference>, LibraryError> {
+        self.images().names().map_err(failed)
+    }
+
+    fn version(&self, name: &Reference) -> Result<Option<String>, LibraryError> {
+        self.images().version(name).map_err(failed)
+    }
+
+    fn offer(&self, name: &Reference) -> Result<Option<Offer>, LibraryError> {
+        let offered = self.images().offer(name).map_err(failed)?;
+        Ok(offered.map(|offered| Offer { root: offered.root, manifests: offered.manifests }))
+    }
+
+    fn layer(&self, digest: &Digest) -> Result<Option<Vec<BlobId>>, LibraryError> {
+        self.images().layer_pieces(digest).map_err(failed)
+    }
+}

@@ -1,0 +1,130 @@
+//! `strata serve`: real clients against the program itself.
+
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::process::{Child, Command, Stdio};
+
+use crate::world::{Said, World};
+
+/// A server that ends with its test.
+struct Serving {
+    process: Child,
+    host: String,
+}
+
+impl Serving {
+    fn start(world: &World) -> Self {
+        let mut command = world.command(&["serve", "--listen", "127.0.0.1:0"]);
+        let mut process = command.stderr(Stdio::piped()).spawn().expect("the program starts");
+        let mut said = BufReader::new(process.stderr.take().expect("stderr"));
+        let mut line = String::new();
+        said.read_line(&mut line).expect("a line");
+        let host = line.split("http://").nth(1).and_then(|rest| rest.split(';').next());
+        let host = host.expect(&line).to_owned();
+        std::thread::spawn(move || drop(said.read_to_end(&mut Vec::new())));
+        Self { process, host }
+    }
+
+    fn name(&self, rest: &str) -> String {
+        format!("docker://{}/{rest}", self.host)
+    }
+
+    /// Ends it in order.
+    fn stop(mut self) {
+        let id = self.process.id().to_string();
+        assert!(Command::new("kill").arg(id).status().expect("kill").success());
+        assert!(self.process.wait().expect("it ends").success());
+    }
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        drop(self.process.kill());
+        drop(self.process.wait());
+    }
+}
+
+fn skopeo(arguments: &[&str]) -> Said {
+    let mut command = Command::new("skopeo");
+    Said::of(&command.arg("--insecure-policy").args(arguments).output().expect("skopeo")).ok()
+}
+
+fn digest(said: &Said) -> String {
+    let about: serde_json::Value = serde_json::from_str(&said.out).expect("JSON");
+    about["Digest"].as_str().expect("a digest").to_owned()
+}
+
+#[test]
+fn what_was_built_is_pulled_at_once_and_what_is_pushed_is_there() {
+    let world = World::with_base();
+    let serving = Serving::start(&world);
+    world.write("app/file", "one\n");
+    world.write("app/Dockerfile", "FROM case-base\nCOPY file /\nRUN cat /file > /made\n");
+    // The server holds the store, and a build beside it uses it.
+    world.run(&["build", "-t", "app", "app"]).ok();
+    let layout = |name: &str| format!("oci:{}", world.path(name).display());
+    let no_tls = "--src-tls-verify=false";
+    skopeo(&["copy", no_tls, &serving.name("app:latest"), &layout("first:app")]);
+    let listed = skopeo(&["list-tags", "--tls-verify=false", &serving.name("app")]);
+    assert!(listed.out.contains("\"latest\""), "{}", listed.out);
+
+    // The same bytes pushed under another name are there already, and are kept once.
+    let dest = "--dest-tls-verify=false";
+    skopeo(&["copy", dest, &layout("first:app"), &serving.name("team/copy:1")]);
+    let of = |name: &str| digest(&skopeo(&["inspect", "--tls-verify=false", &serving.name(name)]));
+    assert_eq!(of("app"), of("team/copy:1"));
+
+    // What happened last is what is pulled: a push, and then a build.
+    world.write("app/file", "two\n");
+    world.run(&["build", "-t", "other", "app"]).ok();
+    let other = of("other");
+    let quiet = ["copy", no_tls, dest];
+    skopeo(&[&quiet[..], &[&serving.name("other"), &serving.name("app:latest")]].concat());
+    assert_eq!(of("app"), other);
+    world.write("app/file", "three\n");
+    world.run(&["build", "-t", "app", "app"]).ok();
+    assert_ne!(of("app"), other);
+
+    // It survives the server, and strata itself pulls it.
+    let before = of("team/copy:1");
+    serving.stop();
+    let serving = Serving::start(&world);
+    let said = skopeo(&["inspect", "--tls-verify=false", &serving.name("team/copy:1")]);
+    assert_eq!(digest(&said), before);
+    let machine = World::new();
+    let name = format!("{}/team/copy:1", serving.host);
+    machine.run(&["pull", &name]).ok();
+    assert!(machine.run(&["images"]).ok().out.contains("team/copy"));
+    serving.stop();
+}
+
+#[test]
+fn a_sweep_keeps_what_was_pushed() {
+    let world = World::with_base();
+    let serving = Serving::start(&world);
+    let layout = format!("oci:{}:x", world.path("layout").display());
+    let (source, dest) = ("--src-tls-verify=false", "--dest-tls-verify=false");
+    skopeo(&["copy", source, &serving.name("case-base"), &layout]);
+    skopeo(&["copy", dest, &layout, &serving.name("kept:1")]);
+    world.run(&["rmi", "case-base"]).ok();
+    // A server that runs uses what it has announced: it ends first.
+    serving.stop();
+    world.run(&["prune", "-a", "-f"]).ok();
+    let serving = Serving::start(&world);
+    skopeo(&["copy", source, &serving.name("kept:1"), &layout]);
+    serving.stop();
+}
+
+#[test]
+fn what_others_reach_needs_tokens_and_tls() {
+    let world = World::new();
+    let said = world.run(&["serve", "--listen", "0.0.0.0:0"]);
+    assert_eq!(said.code, 2, "{}", said.err);
+    assert!(said.err.contains("everybody could write to the cache"), "{}", said.err);
+    world.write(
+        "config.toml",
+        "[[serve.token]]\nname = \"ci\"\nscope = \"write\"\ntoken = \"0123456789abcdef\"\n",
+    );
+    let said = world.run(&["--config", "config.toml", "serve", "--listen", "0.0.0.0:0"]);
+    assert_eq!(said.code, 2, "{}", said.err);
+    assert!(said.err.contains("unencrypted"), "{}", said.err);
+}
