@@ -5,7 +5,7 @@ use oci_client::errors::OciEnvelope;
 use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER};
 use reqwest::{Response, StatusCode};
 use serde::Deserialize;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 use strata_oci::{Digest, ManifestBytes, media_type};
 
 use crate::endpoint::Endpoint;
@@ -63,8 +63,8 @@ fn wrong(reason: String) -> Failure {
 
 /// What an answer other than a success means.
 pub(crate) async fn refusal(mut response: Response) -> Failure {
-    let seconds = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok());
-    let wait = seconds.and_then(|text| text.trim().parse().ok()).map(Duration::from_secs);
+    let wait = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok());
+    let wait = wait.and_then(pause);
     let code = response.status().as_u16();
     // Some registries answer with other statuses than the code that they mean.
     let body = read(&mut response, LARGEST_ERROR_BYTES).await.ok().flatten().unwrap_or_default();
@@ -73,6 +73,15 @@ pub(crate) async fn refusal(mut response: Response) -> Failure {
         code == Some(&oci_client::errors::OciErrorCode::Toomanyrequests)
     });
     Failure::of_status(if limited { 429 } else { code }, &body, wait)
+}
+
+/// `Retry-After`: seconds, or a date (RFC 9110, 10.2.3); one that has passed is no pause.
+fn pause(text: &str) -> Option<Duration> {
+    let seconds = text.trim().parse().ok().map(Duration::from_secs);
+    seconds.or_else(|| {
+        let date = httpdate::parse_http_date(text.trim()).ok()?;
+        Some(date.duration_since(SystemTime::now()).unwrap_or_default())
+    })
 }
 
 /// The whole body; None when it is larger than `limit` bytes.

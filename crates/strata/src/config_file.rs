@@ -6,6 +6,7 @@
 //!
 //! [registry."registry.lan:5000"]
 //! insecure = true
+//! ca = "/etc/ssl/lan.pem"
 //!
 //! [store]
 //! size = "20GB"
@@ -52,6 +53,8 @@ pub(crate) struct RegistryTable {
     pub(crate) mirrors: Vec<String>,
     /// Whether plain http will do.
     pub(crate) insecure: bool,
+    /// A PEM file with the authority that its certificate is of.
+    pub(crate) ca: Option<std::path::PathBuf>,
 }
 
 /// `[build]`.

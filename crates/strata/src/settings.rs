@@ -51,7 +51,7 @@ impl Settings {
             runtime: runtime_of(runtime.as_deref())?,
             jobs: config.build.jobs,
             log_limit_bytes: log_limit(&config, environment)?,
-            registry: registry(&config, environment),
+            registry: registry(&config, environment)?,
             environment: environment.clone(),
             serve: config.serve,
         })
@@ -121,7 +121,7 @@ fn runtime_of(text: Option<&str>) -> Result<Runtime, Failure> {
     }
 }
 
-fn registry(config: &ConfigFile, environment: &Environment) -> RegistrySettings {
+fn registry(config: &ConfigFile, environment: &Environment) -> Result<RegistrySettings, Failure> {
     let mut settings = RegistrySettings::default();
     let insecure = config.registry.iter().filter(|(_, table)| table.insecure);
     settings.insecure.extend(insecure.map(|(name, _)| name.clone()));
@@ -141,7 +141,37 @@ fn registry(config: &ConfigFile, environment: &Environment) -> RegistrySettings 
         exceptions: environment.first_text(&["NO_PROXY", "no_proxy"]),
     };
     settings.credentials = credentials(environment);
-    settings
+    settings.extra_certificates = authorities(config, environment)?;
+    Ok(settings)
+}
+
+/// Authorities that are trusted beside the system's: those of the configuration, and those that
+/// Docker and Podman keep for registries (`certs.d/HOST/NAME.crt`).
+fn authorities(config: &ConfigFile, environment: &Environment) -> Result<Vec<Vec<u8>>, Failure> {
+    let mut found = Vec::new();
+    for path in config.registry.values().filter_map(|table| table.ca.as_ref()) {
+        let text = std::fs::read(path);
+        found.push(text.map_err(|error| Failure::file("read", path, &error))?);
+    }
+    let of_user = ["docker/certs.d", "containers/certs.d"]
+        .map(|rest| environment.below("XDG_CONFIG_HOME", ".config", rest));
+    let of_machine =
+        ["/etc/docker/certs.d", "/etc/containers/certs.d"].map(|path| Some(PathBuf::from(path)));
+    for folder in of_user.into_iter().chain(of_machine).flatten() {
+        // What can not be read is for others.
+        let hosts = std::fs::read_dir(folder).into_iter().flatten().flatten();
+        let files = hosts.flat_map(|host| std::fs::read_dir(host.path()).into_iter().flatten());
+        let paths = files.flatten().map(|file| file.path());
+        let paths = paths.filter(|path| path.extension().is_some_and(|it| it == "crt"));
+        let texts = paths.filter_map(|path| std::fs::read(path).ok());
+        found.extend(texts.filter(|text| holds_certificate(text)));
+    }
+    Ok(found)
+}
+
+fn holds_certificate(text: &[u8]) -> bool {
+    let marker = b"-----BEGIN CERTIFICATE-----";
+    text.windows(marker.len()).any(|part| part == marker)
 }
 
 fn host_of(endpoint: &str) -> &str {
@@ -214,12 +244,40 @@ mod tests {
             [registry.\"lan:5000\"]\ninsecure = true\n";
         let config = ConfigFile::parse(text, std::path::Path::new("c")).expect("a configuration");
         let proxied: Environment = [("https_proxy", "p:1")].into_iter().collect();
-        let settings = registry(&config, &proxied);
+        let settings = registry(&config, &proxied).expect("settings");
         let plain: Vec<bool> =
             settings.mirrors["docker.io"].iter().map(|mirror| mirror.plain_http).collect();
         assert_eq!(plain, [true, false]);
         assert!(settings.insecure.contains("lan:5000"));
         assert_eq!(settings.proxy.https.as_deref(), Some("p:1"));
+    }
+
+    #[test]
+    fn authorities_of_other_engines_are_trusted() {
+        let home = tempfile::tempdir().expect("a home");
+        let write = |name: &str, text: &str| {
+            let path = home.path().join(name);
+            std::fs::create_dir_all(path.parent().expect("a folder")).expect("folders");
+            std::fs::write(&path, text).expect("written");
+            path
+        };
+        let certificate = "-----BEGIN CERTIFICATE-----\nx\n";
+        write(".config/docker/certs.d/lan:5000/ca.crt", certificate);
+        write(".config/docker/certs.d/lan:5000/client.cert", certificate);
+        write(".config/containers/certs.d/lan/empty.crt", "");
+        let own = write("own.pem", "own");
+        let config = |path: &std::path::Path| {
+            let text = format!("[registry.lan]\nca = \"{}\"\n", path.display());
+            ConfigFile::parse(&text, std::path::Path::new("c")).expect("a configuration")
+        };
+        let environment: Environment = [("HOME", home.path())].into_iter().collect();
+        let found = authorities(&config(&own), &environment).expect("found");
+        for expected in ["own", certificate] {
+            assert!(found.iter().any(|text| text == expected.as_bytes()), "{expected}");
+        }
+        assert!(!found.iter().any(Vec::is_empty));
+        let gone = authorities(&config(&home.path().join("gone")), &environment);
+        assert_eq!(gone.expect_err("no file").code(), 2);
     }
 
     #[test]

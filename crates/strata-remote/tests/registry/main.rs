@@ -12,6 +12,8 @@ mod manifests;
 #[cfg(test)]
 mod mirrors;
 #[cfg(test)]
+mod proxies;
+#[cfg(test)]
 mod pushes;
 #[cfg(test)]
 mod shared;

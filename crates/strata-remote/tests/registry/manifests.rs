@@ -121,6 +121,26 @@ fn a_rate_limit_is_named_and_its_pause_kept() {
 }
 
 #[test]
+fn a_pause_may_be_told_as_a_date() {
+    let until = |seconds| {
+        let date = std::time::SystemTime::now() + std::time::Duration::from_secs(seconds);
+        let date = httpdate::fmt_http_date(date);
+        Fake::start(move |request, before| {
+            let reply = Reply::new(429, &[("retry-after", &date)], b"");
+            let reply = if before == 0 { reply } else { manifest_reply() };
+            request.path.contains("manifests").then_some(reply)
+        })
+    };
+    let (past, soon, late) = (until(0), until(1), until(3600));
+    let registry = registry(settings());
+    registry.manifest(&past.reference("a")).expect("at once");
+    registry.manifest(&soon.reference("a")).expect("after a second");
+    let error = registry.manifest(&late.reference("a")).expect_err("an hour is too long");
+    assert!(error.to_string().contains("(429); it asks to wait 3"), "{error}");
+    assert_eq!(late.requests().len(), 1, "it is not asked again");
+}
+
+#[test]
 fn nobody_there() {
     let fake = Fake::start(|_, _| None);
     let port = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
