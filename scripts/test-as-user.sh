@@ -13,7 +13,10 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 user=strata-test
 wanted=("$@")
 # A test binary, and which of its tests.
-((${#wanted[@]})) || wanted=(strata-exec/sandbox 'strata/images sandbox:: rootless::')
+((${#wanted[@]})) || wanted=(
+  strata-exec/sandbox
+  'strata/images caches:: cases:: control:: mounts:: rootless:: sandbox:: secrets:: shell::'
+)
 
 say() { echo "test-as-user: $*" >&2; }
 ((EUID == 0)) || { say "root is needed to become another user: left out"; exit 0; }

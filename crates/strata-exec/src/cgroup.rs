@@ -4,6 +4,7 @@
 
 use std::fs::File;
 use std::io::{self, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::AtFlags;
@@ -11,8 +12,15 @@ use rustix::fs::AtFlags;
 use crate::Limits;
 use crate::child::{Failure, LIMITS};
 
-/// What a run's cgroups are called, before the guard's number.
+/// What a run's cgroups are called, before the name that no other run has.
 const PREFIX: &str = "strata-run-";
+
+/// What a runtime that is a program calls those that it makes: it takes the container's name.
+const CONTAINER: &str = "strata-";
+
+/// How old a cgroup without processes must be to be a killed run's: a young one may be about to
+/// get its first.
+const STALE_SECONDS: i64 = 10;
 
 /// A file of the second generation's, and one of the first generation's, with what goes into it.
 struct Setting {
@@ -24,18 +32,21 @@ struct Setting {
 /// The cgroups that this process is in for a run, and the way back. Open, since the cage takes
 /// the file systems of cgroups out of the mount namespace that it shares with the guard.
 pub(crate) struct Cgroup {
+    name: String,
     made: Vec<PathBuf>,
     parents: Vec<File>,
     before: Vec<File>,
 }
 
 impl Cgroup {
-    /// Makes the cgroups for these limits and enters them; none if nothing is limited.
-    pub(crate) fn enter(limits: &Limits) -> Result<Option<Self>, Failure> {
+    /// Makes the cgroups for these limits and enters them; none if nothing is limited. They are
+    /// called after the container.
+    pub(crate) fn enter(limits: &Limits, container: &str) -> Result<Option<Self>, Failure> {
         if !limits.want_cgroup() {
             return Ok(None);
         }
-        let mut cgroup = Self { made: Vec::new(), parents: Vec::new(), before: Vec::new() };
+        let name = format!("{PREFIX}{}", container.trim_start_matches(CONTAINER));
+        let mut cgroup = Self { name, made: Vec::new(), parents: Vec::new(), before: Vec::new() };
         match cgroup.fill(limits) {
             Ok(()) => Ok(Some(cgroup)),
             Err(failure) => {
@@ -51,16 +62,8 @@ impl Cgroup {
         for mut before in &self.before {
             drop(before.write_all(own.as_bytes()));
         }
-        for (made, parent) in self.made.iter().zip(&self.parents) {
-            let Some(name) = made.file_name() else { continue };
-            // The kernel takes a moment to see that the last process has ended.
-            for _ in 0..50 {
-                match rustix::fs::unlinkat(parent, name, AtFlags::REMOVEDIR) {
-                    Err(rustix::io::Errno::BUSY) => {}
-                    _ => break,
-                }
-                std::thread::sleep(std::time::Duration::from_millis(2));
-            }
+        for parent in &self.parents {
+            remove(parent, &self.name);
         }
     }
 
@@ -111,18 +114,18 @@ impl Cgroup {
             }
             None => own.clone(),
         };
-        let here = parent.join(format!("{PREFIX}{}", std::process::id()));
+        let here = parent.join(&self.name);
         if self.made.contains(&here) {
             return enable(hierarchy, &parent, controller).map(|()| here);
         }
         std::fs::create_dir_all(&parent).map_err(|error| refused("create", &parent, &error))?;
         enable(hierarchy, &parent, controller)?;
-        sweep(&parent);
         let open = File::open(&parent).map_err(|error| refused("open", &parent, &error))?;
         let procs = own.join("cgroup.procs");
         let back = File::options().write(true).open(&procs);
         let back = back.map_err(|error| refused("write to", &procs, &error))?;
         std::fs::create_dir(&here).map_err(|error| refused("create", &here, &error))?;
+        sweep(&parent, &here);
         self.made.push(here.clone());
         self.parents.push(open);
         self.before.push(back);
@@ -136,30 +139,54 @@ impl Cgroup {
     }
 }
 
-/// Removes the cgroups that a runtime of this machine has made for a container of this name: it
-/// does so itself, unless it was killed.
-pub(crate) fn remove(container: &str) {
-    let (Ok(mounts), Ok(own)) = (read("/proc/self/mountinfo"), read("/proc/self/cgroup")) else {
-        return;
-    };
-    for hierarchy in hierarchies(&mounts, &own) {
-        let own = hierarchy.mount.join(hierarchy.own.trim_start_matches('/'));
-        // Processes that were killed are in it until the kernel is done with them.
-        for _ in 0..100 {
-            match std::fs::remove_dir(own.join(container)) {
-                Err(error) if error.kind() == io::ErrorKind::ResourceBusy => {
-                    std::thread::sleep(std::time::Duration::from_millis(10));
-                }
-                _ => break,
-            }
+/// Where a runtime that is a program makes cgroups for its container: below this process's own.
+/// It removes them itself, unless it is killed.
+///
+/// Opened before the run, like [`Cgroup`]: the guard sees the `/proc` of the cage afterwards, where
+/// it is not itself.
+pub(crate) struct Runtimes {
+    container: String,
+    parents: Vec<File>,
+}
+
+impl Runtimes {
+    pub(crate) fn of(container: &str) -> Self {
+        let (mounts, own) = (read("/proc/self/mountinfo"), read("/proc/self/cgroup"));
+        let found = hierarchies(&mounts.unwrap_or_default(), &own.unwrap_or_default());
+        let open = |hierarchy: &Hierarchy| {
+            let own = hierarchy.mount.join(hierarchy.own.trim_start_matches('/'));
+            File::open(own).ok()
+        };
+        Self { container: container.to_owned(), parents: found.iter().filter_map(open).collect() }
+    }
+
+    /// Removes what is left of them. The run's processes are gone.
+    pub(crate) fn remove(self) {
+        for parent in &self.parents {
+            remove(parent, &self.container);
         }
     }
 }
 
-/// Removes what killed guards have left behind; what is in use stays.
-fn sweep(parent: &Path) {
+fn remove(parent: &File, name: &str) {
+    // The kernel takes a moment to see that the last process has ended.
+    for _ in 0..500 {
+        match rustix::fs::unlinkat(parent, name, AtFlags::REMOVEDIR) {
+            Err(rustix::io::Errno::BUSY) => {}
+            _ => break,
+        }
+        std::thread::sleep(std::time::Duration::from_millis(2));
+    }
+}
+
+/// Removes what killed runs have left below `parent`: what has no processes and is much older than
+/// `young`, which was made just now.
+fn sweep(parent: &Path, young: &Path) {
+    let made = |path: &Path| std::fs::metadata(path).map(|metadata| metadata.mtime());
+    let Ok(now) = made(young) else { return };
     for entry in std::fs::read_dir(parent).into_iter().flatten().flatten() {
-        if entry.file_name().to_string_lossy().starts_with(PREFIX) {
+        let is_ours = entry.file_name().to_string_lossy().starts_with(CONTAINER);
+        if is_ours && made(&entry.path()).is_ok_and(|made| made + STALE_SECONDS < now) {
             drop(std::fs::remove_dir(entry.path()));
         }
     }

@@ -81,6 +81,7 @@ pub fn child_main(arguments: &[OsString]) -> ExitCode {
 /// Starts the program once more, from a file that nobody can write to; comes back on failure.
 fn start_protected() -> Result<(), Failure> {
     require_one_thread()?;
+    forget_ignored_signals();
     rustix::process::setsid().map_err(failed("start a session"))?;
     take_namespaces(UnshareFlags::NEWNS)?;
     // What the machine mounts and unmounts from now on is to be seen here, and not the reverse.
@@ -89,6 +90,17 @@ fn start_protected() -> Result<(), Failure> {
     let program = protected_program()?;
     let error = Command::new(program).args([CHILD, PROTECTED]).env_clear().exec();
     Err(failed("start the program again")(error))
+}
+
+/// Who is started in the background, or by `nohup`, ignores signals, and so would every process of
+/// every run: Ctrl-C would end none, and `trap` would set none.
+#[expect(unsafe_code, reason = "signal(2) has no safe door")]
+fn forget_ignored_signals() {
+    // The standard library ignores it, and sets it back itself for whom it executes.
+    for number in (1..=64).filter(|number| *number != libc::SIGPIPE) {
+        // SAFETY: the default action is no code of ours; numbers that can not be set are refused.
+        unsafe { libc::signal(number, libc::SIG_DFL) };
+    }
 }
 
 /// The program's own file where it is, read-only, or a sealed copy where another file has taken
@@ -251,19 +263,26 @@ fn guard() -> Result<(), Failure> {
     let _held = hold(&mut control).map_err(failed("receive what is to be kept open"))?;
     let order: Order = wire::receive(&mut control).map_err(failed("receive the order"))?;
     // Before the namespaces: the run sees its own cgroup as the root.
-    let cgroup = Cgroup::enter(&order.job.limits)?;
+    let cgroup = Cgroup::enter(&order.job.limits, &order.id)?;
+    let is_program = matches!(order.job.runtime, Runtime::Command(_));
+    let of_runtime = is_program.then(|| cgroup::Runtimes::of(&order.id));
     let answer = guard_cage(&order);
+    // From below: a cgroup with others in it stays.
+    if let Some(cgroups) = of_runtime {
+        cgroups.remove();
+    }
     if let Some(cgroup) = cgroup {
         cgroup.leave();
-    }
-    if matches!(order.job.runtime, Runtime::Command(_)) {
-        cgroup::remove(&order.id);
     }
     answer
 }
 
 fn guard_cage(order: &Order) -> Result<(), Failure> {
-    take_namespaces(UnshareFlags::NEWNS | UnshareFlags::NEWPID | UnshareFlags::NEWCGROUP)?;
+    let mut namespaces = UnshareFlags::NEWNS | UnshareFlags::NEWPID;
+    // A runtime that is a program makes cgroups below its own, which it must find for that; its
+    // container gets its namespace from it.
+    namespaces.set(UnshareFlags::NEWCGROUP, order.job.runtime == Runtime::Libcontainer);
+    take_namespaces(namespaces)?;
     mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
         .map_err(failed("make all mounts private"))?;
     let cage = match fork().map_err(failed("start the cage"))? {

@@ -106,8 +106,18 @@ fn end_after(grace: Duration, number: i32) {
     let _ = signal_hook::low_level::emulate_default_handler(number);
 }
 
+/// Who was started by `nohup` outlives the terminal.
 fn signals(numbers: &[i32]) -> Result<Signals, Failure> {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let numbers = numbers.iter().filter(|number| **number != SIGHUP || !ignores(&status, SIGHUP));
     Signals::new(numbers).map_err(|error| refused(&error))
+}
+
+/// Whether a process of this status in `/proc` ignores a signal.
+fn ignores(status: &str, number: i32) -> bool {
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    mask.unwrap_or(0) & 1 << (number - 1) != 0
 }
 
 fn spawn(work: impl FnOnce() + Send + 'static) -> Result<(), Failure> {
@@ -117,4 +127,17 @@ fn spawn(work: impl FnOnce() + Send + 'static) -> Result<(), Failure> {
 
 fn refused(error: &std::io::Error) -> Failure {
     Failure::environment(format!("signals can not be handled: {}", crate::failure::plain(error)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_ignored_is_read_from_the_status() {
+        let status = "Name:\tsleep\nSigBlk:\t0000000000000001\nSigIgn:\t0000000000001001\n";
+        assert!(ignores(status, SIGHUP));
+        assert!(!ignores(status, SIGINT));
+        assert!(!ignores("", SIGHUP));
+    }
 }

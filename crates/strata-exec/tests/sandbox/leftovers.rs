@@ -3,10 +3,10 @@
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Command, ExitCode};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use strata_exec::{Cancel, ExecError, Status, Stdio};
+use strata_exec::{Cancel, ExecError, Runtime, Status, Stdio, in_user_namespace};
 
 use crate::support::Place;
 
@@ -18,14 +18,22 @@ pub(crate) const TESTS: &[super::Test] = &[
     ("time_outs", time_outs),
     ("signals_are_passed_on", signals_are_passed_on),
     ("kill_9_of_the_caller_leaves_nothing", kill_9_of_the_caller_leaves_nothing),
+    (
+        "kill_9_of_the_caller_leaves_nothing_of_a_runtime",
+        kill_9_of_the_caller_leaves_nothing_of_a_runtime,
+    ),
     ("kill_9_during_the_start_leaves_nothing", kill_9_during_the_start_leaves_nothing),
     ("runs_side_by_side", runs_side_by_side),
     ("a_panicking_sink_leaves_nothing", a_panicking_sink_leaves_nothing),
 ];
 
-/// What of a run under `directory` is still there: processes and mounts, and cgroups that nobody
-/// alive has made.
+/// What of this process's runs under `directory` is still there: processes, mounts and cgroups.
 fn leftovers(directory: &Path) -> Vec<String> {
+    leftovers_of(std::process::id(), directory)
+}
+
+/// The same for the runs of another process.
+fn leftovers_of(caller: u32, directory: &Path) -> Vec<String> {
     let name = directory.to_str().expect("UTF-8");
     let mut found = Vec::new();
     for process in std::fs::read_dir("/proc").expect("processes").flatten() {
@@ -39,28 +47,18 @@ fn leftovers(directory: &Path) -> Vec<String> {
             }
         }
     }
-    let before = CGROUPS_BEFORE.get_or_init(Vec::new);
-    let mut cgroups = cgroups();
-    cgroups.retain(|path| !before.contains(path) && !is_of_another(path));
-    found.extend(cgroups);
+    found.extend(cgroups_of(caller));
     found
 }
 
-/// The cgroups that were there before this test's first run: whoever left them, it was not that.
-static CGROUPS_BEFORE: OnceLock<Vec<String>> = OnceLock::new();
-
-fn cgroups() -> Vec<String> {
+/// The cgroups of a process's runs, which are called after it: `strata-PID-…` and
+/// `strata-run-PID-…`; and those of libcontainer, which would be called after nobody.
+pub(crate) fn cgroups_of(caller: u32) -> Vec<String> {
+    let own = ["strata-", "strata-run-"].map(|prefix| format!("{prefix}{caller}-*"));
     let mut find = Command::new("find");
-    find.args(["/sys/fs/cgroup", "-name", "*strata*", "-o", "-name", "*youki*"]);
-    let output = find.output().expect("find");
+    find.args(["/sys/fs/cgroup", "-name", &own[0], "-o", "-name", &own[1], "-o"]);
+    let output = find.args(["-name", "*youki*"]).output().expect("find");
     String::from_utf8_lossy(&output.stdout).lines().map(str::to_owned).collect()
-}
-
-/// Whether a cgroup, `strata-PID-NUMBER`, is of a test that runs at the same time.
-fn is_of_another(cgroup: &str) -> bool {
-    let maker = cgroup.rsplit('/').next().and_then(|name| name.split('-').nth(1));
-    let Some(maker) = maker.and_then(|maker| maker.parse::<u32>().ok()) else { return false };
-    maker != std::process::id() && Path::new(&format!("/proc/{maker}")).exists()
 }
 
 fn assert_clean(directory: &Path) {
@@ -69,7 +67,6 @@ fn assert_clean(directory: &Path) {
 
 /// Marks the job's processes so that `leftovers` finds them, wherever they are.
 fn marked() -> Place {
-    CGROUPS_BEFORE.get_or_init(cgroups);
     let mut place = Place::new();
     let mark = place.directory.path().to_str().expect("UTF-8").to_owned();
     place.job.env.push(("MARK".to_owned(), mark));
@@ -158,8 +155,13 @@ fn signals_are_passed_on() {
 }
 
 /// The other process of the `kill -9` tests: runs a job that sleeps, and says when it started.
-pub(crate) fn sleep_in(directory: &Path) -> ExitCode {
+/// With a runtime it has limits, too.
+pub(crate) fn sleep_in(directory: &Path, runtime: Option<&str>) -> ExitCode {
     let mut place = marked();
+    if let Some(runtime) = runtime {
+        place.job.runtime = Runtime::Command(runtime.into());
+        place.job.limits.pids = (!in_user_namespace()).then_some(50);
+    }
     let mark = directory.to_str().expect("UTF-8").to_owned();
     place.job.env.push(("MARK".to_owned(), mark));
     let script = "echo started; setsid sleep 1000 & sleep 1000";
@@ -170,12 +172,12 @@ pub(crate) fn sleep_in(directory: &Path) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-fn kill_after(delay: Option<Duration>) {
+fn kill_after(delay: Option<Duration>, runtime: Option<&str>) {
     use std::io::BufRead;
-    CGROUPS_BEFORE.get_or_init(cgroups);
     let directory = tempfile::tempdir().expect("temporary directory");
     let mut caller = Command::new("/proc/self/exe")
         .args(["--sleep-in".as_ref(), directory.path().as_os_str()])
+        .args(runtime)
         .env("TMPDIR", directory.path())
         .stdin(std::process::Stdio::null())
         .stdout(std::process::Stdio::piped())
@@ -188,8 +190,10 @@ fn kill_after(delay: Option<Duration>) {
             let out = caller.stdout.take().expect("piped");
             std::io::BufReader::new(out).read_line(&mut line).expect("read");
             assert_eq!(line, "started\n");
-            let seen = leftovers(directory.path());
+            let seen = leftovers_of(caller.id(), directory.path());
             assert!(seen.len() >= 3, "the test can see the processes: {seen:#?}");
+            let cgroups = cgroups_of(caller.id());
+            assert_eq!(cgroups.is_empty(), runtime.is_none() || in_user_namespace(), "{cgroups:?}");
             let own = std::env::current_exe().expect("own path");
             let mounted = format!(" {} ro,", own.display());
             let is_read_only = |text: &String| text.contains(&mounted);
@@ -198,20 +202,30 @@ fn kill_after(delay: Option<Duration>) {
     }
     caller.kill().expect("kill");
     assert_eq!(caller.wait().expect("wait").signal(), Some(9));
-    let start = Instant::now();
-    while !leftovers(directory.path()).is_empty() && start.elapsed() < Duration::from_secs(20) {
+    let (start, left) = (Instant::now(), || leftovers_of(caller.id(), directory.path()));
+    while !left().is_empty() && start.elapsed() < Duration::from_secs(20) {
         std::thread::sleep(Duration::from_millis(20));
     }
-    assert_clean(directory.path());
+    assert_eq!(left(), Vec::<String>::new());
 }
 
 fn kill_9_of_the_caller_leaves_nothing() {
-    kill_after(None);
+    kill_after(None, None);
+}
+
+/// runc and crun are killed with everything else, and can not remove their cgroups then.
+fn kill_9_of_the_caller_leaves_nothing_of_a_runtime() {
+    for runtime in crate::process::runtimes() {
+        kill_after(None, Some(runtime));
+        for delay in (0..120).step_by(20) {
+            kill_after(Some(Duration::from_millis(delay)), Some(runtime));
+        }
+    }
 }
 
 fn kill_9_during_the_start_leaves_nothing() {
     for delay in (0..40).step_by(2) {
-        kill_after(Some(Duration::from_millis(delay)));
+        kill_after(Some(Duration::from_millis(delay)), None);
     }
 }
 

@@ -2,6 +2,7 @@
 
 use strata_exec::{Cancel, ExecError, Limits, Obstacle, Status, Ulimit, in_user_namespace};
 
+use crate::leftovers::cgroups_of;
 use crate::support::Place;
 
 pub(crate) const TESTS: &[super::Test] = &[
@@ -20,13 +21,6 @@ fn ulimits_hold() {
          stat -c %s /big; df -k /dev/shm | tail -n 1 | awk '{ print $2 }'",
     );
     assert_eq!(out, "100\n200\nsmall\n4096\n1024\n");
-}
-
-/// What of this machine's cgroups has a run's name.
-fn left() -> String {
-    let mut find = std::process::Command::new("find");
-    let found = find.args(["/sys/fs/cgroup", "-name", "strata-run-*"]).output().expect("find");
-    String::from_utf8_lossy(&found.stdout).into_owned()
 }
 
 fn cgroup_limits_hold_or_say_why_not() {
@@ -56,7 +50,7 @@ fn cgroup_limits_hold_or_say_why_not() {
             assert!(killed.contains(&status), "{status:?}: dd keeps one block in memory");
         }
     }
-    assert_eq!(left(), "");
+    assert_eq!(cgroups_of(std::process::id()), Vec::<String>::new());
     // Also when it is ended from outside.
     place.next();
     let cancel = Cancel::new().expect("cancel");
@@ -64,7 +58,7 @@ fn cgroup_limits_hold_or_say_why_not() {
     let program = strata_exec::ReexecCommand::default();
     let mut stop = |_, _: &[u8]| cancel.cancel();
     drop(strata_exec::run(&program, &place.job, &place.root(), &mut stop, &cancel));
-    assert_eq!(left(), "");
+    assert_eq!(cgroups_of(std::process::id()), Vec::<String>::new());
 }
 
 fn impossible_limits_are_refused() {

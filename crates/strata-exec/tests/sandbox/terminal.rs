@@ -35,7 +35,9 @@ fn talk(command: &mut Command, lines: &[&str]) -> (Option<i32>, String) {
 
 fn a_shell_in_a_terminal() {
     let own = std::env::current_exe().expect("own path");
-    let mut script = Command::new("script");
+    // As in the background: that signals are ignored outside changes nothing inside.
+    let mut script = Command::new("env");
+    script.args(["--ignore-signal=INT,QUIT,HUP", "script"]);
     script.args(["-qec", &format!("{} --shell", own.display()), "/dev/null"]);
     let lines = [
         "echo $((20 + 3))\n",

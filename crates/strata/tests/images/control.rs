@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::sandbox::{leftovers, wait_until};
-use crate::world::{Said, World};
+use crate::world::{Said, World, is_root};
 
 /// Starts a build and waits until a command in it has written `started`.
 fn started(command: &mut Command) -> (Child, BufReader<std::process::ChildStderr>, String) {
@@ -130,7 +130,11 @@ fn what_ends_a_build_is_told_with_what_is_kept() {
          (setsid sleep 1000 &); sleep 1000\n",
     );
     for (name, code) in [("-INT", 130), ("-TERM", 143), ("-HUP", 129)] {
-        let (child, stderr, before) = started(&mut world.command(&["build", "app"]));
+        // Whoever runs the tests may have been started by `nohup`.
+        let (child, stderr, before) = started(&mut world.through(
+            &["env", "--default-signal=HUP"],
+            &["build", "app"],
+        ));
         signal(&child, name);
         let said = rest(child, stderr);
         assert_eq!(said.code, code, "{}", said.err);
@@ -147,6 +151,39 @@ fn what_ends_a_build_is_told_with_what_is_kept() {
     }
     world.write("app/Dockerfile", "FROM case-base\nRUN echo done > /finished\n");
     assert_eq!(world.run(&["build", "app"]).ok().ran(), [""; 0]);
+}
+
+#[test]
+fn with_nohup_a_build_outlives_its_terminal() {
+    let world = World::with_base();
+    world.write("app/Dockerfile", "FROM case-base\nRUN echo started; sleep 1; echo ended\n");
+    let ignoring = ["env", "--ignore-signal=HUP"];
+    let (child, stderr, _) = started(&mut world.through(&ignoring, &["build", "app"]));
+    signal(&child, "-HUP");
+    let said = rest(child, stderr).ok();
+    assert!(said.err.contains(" ended\n"), "{}", said.err);
+}
+
+#[test]
+fn a_second_signal_ends_a_build_on_the_spot_and_nothing_is_left() {
+    let world = World::with_base();
+    world.write(
+        "app/Dockerfile",
+        "FROM case-base\nRUN echo started; trap '' TERM INT HUP; (setsid sleep 1000 &); sleep 1000\n",
+    );
+    for _ in 0..5 {
+        let (child, stderr, _) = started(&mut world.command(&["build", "app"]));
+        for _ in 0..2 {
+            signal(&child, "-INT");
+        }
+        let said = rest(child, stderr);
+        assert_eq!(said.code, 130, "{}", said.err);
+        wait_until("processes and mounts are gone", || leftovers(&world).is_empty());
+    }
+    world.write("app/Dockerfile", "FROM case-base\nRUN echo quick\n");
+    world.run(&["build", "app"]).ok();
+    let staging = std::fs::read_dir(world.path("store/staging")).expect("staging").count();
+    assert_eq!(staging, 0);
 }
 
 #[test]
@@ -222,6 +259,9 @@ fn killed_at_random_moments_builds_leave_nothing() {
         // The last argument is new each time: no step is in the cache.
         world.write("app/Dockerfile", &format!("FROM case-base\nENV N={kill}\n{commands}"));
         let mut command = world.command(&["build", "--secret", "id=token,src=token", "app"]);
+        if is_root() {
+            command.args(["--resource", "pids=500"]);
+        }
         let mut child =
             command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("it starts");
         pids.push(child.id());
@@ -247,7 +287,7 @@ fn killed_at_random_moments_builds_leave_nothing() {
     // Other tests have some of their own at the moment: these builds' are told by their numbers.
     let cgroups = Command::new("find").args(["/sys/fs/cgroup", "-name", "strata-*"]).output();
     let cgroups = String::from_utf8_lossy(&cgroups.expect("find").stdout).into_owned();
-    let is_ours = |name: &&str| pids.iter().any(|pid| name.ends_with(&format!("-{pid}")));
+    let is_ours = |name: &&str| pids.iter().any(|pid| name.contains(&format!("-{pid}-")));
     assert_eq!(cgroups.lines().filter(is_ours).collect::<Vec<_>>(), [""; 0]);
     let caches = std::fs::read_dir(world.path("store/caches-1")).expect("caches").count();
     assert_eq!(caches, 2, "one cache and its lock");

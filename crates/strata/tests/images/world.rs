@@ -43,9 +43,16 @@ impl World {
 
     /// The program, started in the world's folder.
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_strata"));
+        self.through(&[], arguments)
+    }
+
+    /// The program, started by another one, which is given with its own arguments.
+    pub(crate) fn through(&self, starter: &[&str], arguments: &[&str]) -> Command {
+        let strata = env!("CARGO_BIN_EXE_strata");
+        let mut words = starter.iter().chain([&strata]).chain(arguments);
+        let mut command = Command::new(words.next().unwrap_or(&strata));
         command
-            .args(arguments)
+            .args(words)
             .current_dir(self.home.path())
             .env_clear()
             .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
