@@ -131,10 +131,8 @@ fn what_ends_a_build_is_told_with_what_is_kept() {
     );
     for (name, code) in [("-INT", 130), ("-TERM", 143), ("-HUP", 129)] {
         // Whoever runs the tests may have been started by `nohup`.
-        let (child, stderr, before) = started(&mut world.through(
-            &["env", "--default-signal=HUP"],
-            &["build", "app"],
-        ));
+        let (child, stderr, before) =
+            started(&mut world.through(&["env", "--default-signal=HUP"], &["build", "app"]));
         signal(&child, name);
         let said = rest(child, stderr);
         assert_eq!(said.code, code, "{}", said.err);
