@@ -15,7 +15,8 @@ wanted=("$@")
 # A test binary, and which of its tests.
 ((${#wanted[@]})) || wanted=(
   strata-exec/sandbox
-  'strata/images caches:: cases:: control:: mounts:: rootless:: sandbox:: secrets:: shell::'
+  'strata/images caches:: cases:: control:: extremes:: mounts:: rootless:: sandbox::'
+  'strata/images secrets:: shell::'
 )
 
 say() { echo "test-as-user: $*" >&2; }

@@ -1,7 +1,7 @@
 //! `strata run`: a process in an image, with the terminal that is there.
 
 use strata_cas::LayerId;
-use strata_exec::{Job, Network, Root, Status, Stdio, View as Users, passwd};
+use strata_exec::{Job, Limits, Network, Root, Status, Stdio, View as Users, passwd};
 
 use crate::images::StoredImage;
 use crate::layers;
@@ -24,6 +24,12 @@ pub struct RunOptions {
     pub network: Network,
     /// The machine's name.
     pub hostname: Option<String>,
+    /// More lines for `/etc/hosts`: name and address.
+    pub extra_hosts: Vec<(String, String)>,
+    /// How much it may use.
+    pub limits: Limits,
+    /// Size of `/dev/shm` in bytes, if not the default.
+    pub shm_bytes: Option<u64>,
 }
 
 impl Default for RunOptions {
@@ -36,6 +42,9 @@ impl Default for RunOptions {
             user: None,
             network: Network::Host,
             hostname: None,
+            extra_hosts: Vec::new(),
+            limits: Limits::default(),
+            shm_bytes: None,
         }
     }
 }
@@ -70,6 +79,9 @@ impl Builder<'_> {
             tells_hostname: true,
             hostname: options.hostname.clone().unwrap_or_else(|| image.id.short()),
             network: options.network,
+            extra_hosts: options.extra_hosts.clone(),
+            limits: options.limits.clone(),
+            shm_bytes: options.shm_bytes.unwrap_or(Job::default().shm_bytes),
             stdio: Stdio::Inherit,
             runtime: self.sandbox.runtime.clone(),
             ..Job::default()

@@ -59,7 +59,7 @@ pub(crate) struct SelectionArguments {
     #[arg(long, value_name = "ENTITLEMENT", value_delimiter = ',')]
     pub(crate) allow: Vec<String>,
     /// A host's address for RUN instructions
-    #[arg(long = "add-host", value_name = "HOST:IP")]
+    #[arg(long = "add-host", value_name = "HOST:IP|HOST:host-gateway")]
     pub(crate) add_hosts: Vec<String>,
     #[command(flatten)]
     pub(crate) limits: LimitArguments,
@@ -71,17 +71,17 @@ pub(crate) struct SelectionArguments {
 /// How much commands may use.
 #[derive(Debug, Args)]
 pub(crate) struct LimitArguments {
-    /// Limits of RUN instructions: memory, memory-swap, cpu-shares, cpu-period, cpu-quota,
+    /// Limits of each command: memory, memory-swap, cpu-shares, cpu-period, cpu-quota,
     /// cpuset-cpus, cpuset-mems, pids
     #[arg(long = "resource", value_name = "NAME=LIMIT,...", value_delimiter = ',')]
     pub(crate) resources: Vec<String>,
-    /// Limit of each process of a RUN, such as nofile=1024:2048
+    /// Limit of each process of a command, such as nofile=1024:2048
     #[arg(long = "ulimit", value_name = "NAME=SOFT[:HARD]")]
     pub(crate) ulimits: Vec<String>,
-    /// Size of /dev/shm for RUN instructions
+    /// Size of each command's /dev/shm
     #[arg(long, value_name = "SIZE")]
     pub(crate) shm_size: Option<String>,
-    /// The cgroup below which those of RUN instructions are made
+    /// The cgroup below which those of commands are made
     #[arg(long, value_name = "PATH")]
     pub(crate) cgroup_parent: Option<String>,
     #[arg(short, long, value_name = "SIZE", hide = true)]

@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::Format;
+use super::{Format, LimitArguments};
 
 /// `strata images`.
 #[derive(Debug, Args)]
@@ -89,6 +89,17 @@ pub(crate) struct RunArguments {
     /// The machine's name as the command sees it
     #[arg(long, value_name = "NAME")]
     pub(crate) hostname: Option<String>,
+    /// A host's address for the command
+    #[arg(long = "add-host", value_name = "HOST:IP|HOST:host-gateway")]
+    pub(crate) add_hosts: Vec<String>,
+    /// How many processors it may use, such as 1.5
+    #[arg(long, value_name = "N", conflicts_with_all = ["cpu_period", "cpu_quota"])]
+    pub(crate) cpus: Option<String>,
+    /// How many processes it may have; -1 for no limit
+    #[arg(long, value_name = "N", allow_hyphen_values = true)]
+    pub(crate) pids_limit: Option<i64>,
+    #[command(flatten)]
+    pub(crate) limits: LimitArguments,
     /// Of the images of that name, the one for this platform
     #[arg(long, value_name = "PLATFORM")]
     pub(crate) platform: Option<String>,

@@ -55,6 +55,9 @@ fn options(arguments: &RunArguments, environment: &Environment) -> Result<RunOpt
         user: arguments.user.clone(),
         network,
         hostname: arguments.hostname.clone(),
+        extra_hosts: request::hosts(&arguments.add_hosts)?,
+        limits: request::of_run(arguments)?,
+        shm_bytes: request::shm_bytes(arguments.limits.shm_size.as_deref())?,
     })
 }
 

@@ -1,9 +1,10 @@
-//! `--resource`, `--ulimit`, `--shm-size` and Docker's older flags for limits.
+//! `--resource`, `--ulimit`, `--shm-size` and Docker's older flags for limits; for `strata run`
+//! those of `docker run` too.
 
 use strata_exec::{Limits, Ulimit};
 
 use super::unknown;
-use crate::arguments::LimitArguments;
+use crate::arguments::{LimitArguments, RunArguments};
 use crate::failure::Failure;
 
 const RESOURCES: [&str; 8] = [
@@ -19,6 +20,36 @@ const RESOURCES: [&str; 8] = [
 
 /// The least that Docker lets anybody have: with less, nothing starts.
 const LEAST_MEMORY_BYTES: u64 = 6 << 20;
+
+/// What `--cpus` counts in: a tenth of a second, as Docker.
+const PERIOD_MICROS: u32 = 100_000;
+
+/// All limits that were given for `strata run`.
+pub(crate) fn of_run(arguments: &RunArguments) -> Result<Limits, Failure> {
+    let mut limits = limits(&arguments.limits)?;
+    if let Some(text) = &arguments.cpus {
+        let cpus = text.parse::<f64>().ok().filter(|cpus| (0.01..=65_536.0).contains(cpus));
+        let Some(cpus) = cpus else {
+            let text = format!("`--cpus {text}`: a number of processors from 0.01 is expected");
+            return Err(Failure::usage(text));
+        };
+        #[expect(clippy::cast_possible_truncation, reason = "it was compared with its bounds")]
+        let quota = (cpus * f64::from(PERIOD_MICROS)) as i64;
+        limits.cpu_quota_micros = Some(quota);
+        limits.cpu_period_micros = Some(PERIOD_MICROS.into());
+    }
+    match arguments.pids_limit {
+        // Docker's ways to say that there is none.
+        Some(-1 | 0) => limits.pids = None,
+        Some(pids) => {
+            let pids = u64::try_from(pids);
+            let refused = |_| Failure::usage("`--pids-limit`: a number from -1 is expected");
+            limits.pids = Some(pids.map_err(refused)?);
+        }
+        None => {}
+    }
+    Ok(limits)
+}
 
 /// All limits that were given.
 pub(super) fn limits(arguments: &LimitArguments) -> Result<Limits, Failure> {
@@ -123,7 +154,7 @@ fn ulimit(text: &str) -> Result<Ulimit, Failure> {
 }
 
 /// `--shm-size`.
-pub(super) fn shm_bytes(text: Option<&str>) -> Result<Option<u64>, Failure> {
+pub(crate) fn shm_bytes(text: Option<&str>) -> Result<Option<u64>, Failure> {
     let bytes = |text| {
         let bytes = bytes(text).filter(|bytes| *bytes > 0);
         bytes.ok_or_else(|| Failure::usage(format!("`--shm-size {text}` is no size")))

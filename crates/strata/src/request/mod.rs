@@ -21,7 +21,8 @@ use strata_oci::{Platform, Reference};
 
 pub(crate) use check::{Checked, check, check_build, outline};
 pub(crate) use credentials::{Lent, credentials};
-pub(crate) use options::{build_args, timeout, unknown, verify};
+pub(crate) use limits::{of_run, shm_bytes};
+pub(crate) use options::{build_args, hosts, timeout, unknown, verify};
 pub(crate) use output::{ImageTarget, Output, OutputFlags, Target, outputs};
 
 use crate::arguments::SelectionArguments;

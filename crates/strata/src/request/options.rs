@@ -1,7 +1,7 @@
 //! What the texts of a build's options mean, each in Docker's form.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use strata_dockerfile::{Network, suggest};
@@ -110,7 +110,7 @@ pub(crate) fn verify(text: &str, seed: u64) -> Result<Verify, Failure> {
 }
 
 /// `--add-host HOST:IP` or `HOST=IP`, the address in brackets or not.
-pub(super) fn hosts(texts: &[String]) -> Result<Vec<(String, String)>, Failure> {
+pub(crate) fn hosts(texts: &[String]) -> Result<Vec<(String, String)>, Failure> {
     texts.iter().map(|text| host(text)).collect()
 }
 
@@ -121,7 +121,8 @@ fn host(text: &str) -> Result<(String, String), Failure> {
         _ => return Err(invalid("`HOST:IP` is expected")),
     };
     if address == "host-gateway" {
-        return Err(invalid("`host-gateway` is not supported yet"));
+        // Commands have the machine's own network.
+        return Ok((name.to_owned(), Ipv4Addr::LOCALHOST.to_string()));
     }
     let bare = address.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
     match bare.unwrap_or(address).parse::<IpAddr>() {
@@ -182,7 +183,9 @@ mod tests {
         check("a=[::1]", Some(("a", "::1")));
         check("a", None);
         check("a:b", None);
-        check("a:host-gateway", None);
+        check("a:host-gateway", Some(("a", "127.0.0.1")));
+        check("a=host-gateway", Some(("a", "127.0.0.1")));
+        check("a:gateway", None);
     }
 
     #[test]

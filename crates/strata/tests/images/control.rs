@@ -167,7 +167,8 @@ fn a_second_signal_ends_a_build_on_the_spot_and_nothing_is_left() {
     let world = World::with_base();
     world.write(
         "app/Dockerfile",
-        "FROM case-base\nRUN echo started; trap '' TERM INT HUP; (setsid sleep 1000 &); sleep 1000\n",
+        "FROM case-base\nRUN echo started; trap '' TERM INT HUP; (setsid sleep 1000 &); \
+         sleep 1000\n",
     );
     for _ in 0..5 {
         let (child, stderr, _) = started(&mut world.command(&["build", "app"]));

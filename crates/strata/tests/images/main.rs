@@ -4,6 +4,7 @@
 mod caches;
 mod cases;
 mod control;
+mod extremes;
 mod independent;
 mod mounts;
 mod registry;
