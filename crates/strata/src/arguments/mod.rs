@@ -119,7 +119,7 @@ pub(crate) enum Command {
     /// List, export, import and remove cache mounts
     Cache(CacheArguments),
     /// Run a command in an image; what it changes is lost
-    Run(RunArguments),
+    Run(Box<RunArguments>),
     /// Say what takes how much in the store: by kind, by project, by image
     Du(DuArguments),
     /// Remove build results that nobody needs
