@@ -1,5 +1,6 @@
 //! RUN: a process over the snapshots of its root.
 
+use std::cell::RefCell;
 use std::fs::File;
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
@@ -129,7 +130,15 @@ impl BuildStep<'_> {
         let builder = session.builder;
         let mut redactor = Redactor::new(builder.credentials.values());
         let mut sink = |stream: Stream, bytes: &[u8]| show(stream, &redactor.push(stream, bytes));
-        let run = mounts.attached(|attached| {
+        let no_room = RefCell::new(None);
+        let watch = || match builder.store.allow(root.staging) {
+            Ok(()) => true,
+            Err(error) => {
+                no_room.replace(Some(error));
+                false
+            }
+        };
+        let run = mounts.attached(&watch, |attached| {
             let program = &builder.sandbox.program;
             strata_exec::run_with(program, job, attached, root, &mut sink, builder.cancel)
         });
@@ -143,6 +152,9 @@ impl BuildStep<'_> {
                 "\n[{cut_bytes} more bytes of output are left out: the limit is {limit}]\n"
             );
             show(Stream::Err, text.as_bytes());
+        }
+        if let Some(error) = no_room.take() {
+            return Err(error.into());
         }
         let finished = run.map_err(|error| match error {
             ExecError::Cancelled => BuildError::Cancelled,

@@ -34,10 +34,14 @@ pub(crate) struct Mounts<'a> {
 
 impl Mounts<'_> {
     /// What of it goes along with the job.
-    pub(crate) fn attached<T>(&self, with: impl FnOnce(&Attachments<'_>) -> T) -> T {
+    pub(crate) fn attached<T>(
+        &self,
+        watch: &dyn Fn() -> bool,
+        with: impl FnOnce(&Attachments<'_>) -> T,
+    ) -> T {
         let held: Vec<BorrowedFd<'_>> =
             self.leases.iter().map(|lease| lease.lock().as_fd()).collect();
-        with(&Attachments { secrets: &self.secrets, held: &held })
+        with(&Attachments { secrets: &self.secrets, held: &held, watch: Some(watch) })
     }
 }
 

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::{
     Arrived, BlobHasher, BlobId, BuildUse, Claim, ClaimGuard, Incoming, LayerId, Record, RecordKey,
@@ -197,12 +198,14 @@ pub trait RecordStore: Send + Sync {
 #[derive(Debug)]
 pub struct Staging {
     path: PathBuf,
+    counted: AtomicU64,
+    free: AtomicU64,
 }
 
 impl Staging {
     /// Takes over an empty directory that the store has made. `fs` and `work` are made in it.
     pub fn new(path: PathBuf) -> Result<Self, StoreError> {
-        let staging = Self { path };
+        let staging = Self { path, counted: AtomicU64::new(0), free: AtomicU64::new(0) };
         for part in [staging.fs(), staging.work()] {
             std::fs::create_dir(&part)
                 .map_err(StoreError::io(format!("create `{}`", part.display())))?;
@@ -223,6 +226,23 @@ impl Staging {
     /// Scratch space beside it, such as an overlay's work directory.
     pub fn work(&self) -> PathBuf {
         self.path.join("work")
+    }
+
+    /// Tells the store's own count that so many bytes are in it now; gives what is new of them.
+    pub fn count(&self, bytes: u64) -> u64 {
+        bytes.saturating_sub(self.counted.fetch_max(bytes, Ordering::SeqCst))
+    }
+
+    /// Whether at least `least` bytes less are free on its file system than when this was last
+    /// true, so that counting is worth while. True the first time.
+    pub fn may_have_grown(&self, free: u64, least: u64) -> bool {
+        let before = self.free.load(Ordering::SeqCst);
+        let is_first = before == 0;
+        let has_grown = is_first || free.saturating_add(least) <= before;
+        if has_grown || free > before {
+            self.free.store(free, Ordering::SeqCst);
+        }
+        has_grown
     }
 }
 
@@ -246,6 +266,13 @@ pub trait SnapshotStore: Send + Sync {
 
     /// A place to make one.
     fn stage(&self) -> Result<Staging, StoreError>;
+
+    /// Asks for room for what has been written there by now, while the writing goes on. A cheap
+    /// question that may be asked often: nothing is counted where nothing can have been written.
+    fn allow(&self, staging: &Staging) -> Result<(), StoreError> {
+        let _ = staging;
+        Ok(())
+    }
 
     /// Makes `staging.fs()` the layer's snapshot, durably, and says where it is now. `files` are
     /// its regular files: the store may read those blobs from there. A snapshot that is there

@@ -53,6 +53,9 @@ impl Status {
     }
 }
 
+/// So often who watches a run is asked.
+const WATCH_PAUSE: Duration = Duration::from_millis(20);
+
 /// Runs the job over the root and waits for its end. What it changed is in the staging
 /// directory then: see [`changes`](crate::changes). One run for each staging directory.
 ///
@@ -92,7 +95,8 @@ pub fn run_with(
     let child = Running::start(program, &order, attachments, stdin.as_fd())
         .map_err(ExecError::io("start the sandbox"))?;
     let deadline = job.timeout_millis.map(|limit| Instant::now() + Duration::from_millis(limit));
-    let session = Session { child, job, cancel, raw, sink, deadline, ended: None };
+    let watch = attachments.watch.map(|ask| Watch { ask, next: Instant::now() + WATCH_PAUSE });
+    let session = Session { child, job, cancel, raw, sink, deadline, watch, ended: None };
     session.attend()
 }
 
@@ -187,7 +191,14 @@ struct Session<'a> {
     raw: Option<Raw<'a>>,
     sink: &'a mut dyn FnMut(Stream, &[u8]),
     deadline: Option<Instant>,
+    watch: Option<Watch<'a>>,
     ended: Option<Stopped>,
+}
+
+/// Who is asked from time to time whether the run may go on.
+struct Watch<'a> {
+    ask: &'a dyn Fn() -> bool,
+    next: Instant,
 }
 
 /// What has happened so far.
@@ -274,19 +285,39 @@ impl Session<'_> {
                 watch(Source::Input, stdin.as_fd(), PollFlags::IN);
             }
         }
-        let left = self.deadline.filter(|_| self.ended.is_none());
-        let left = left.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        let next = self.deadline.into_iter().chain(self.watch.as_ref().map(|watch| watch.next));
+        let next = next.min().filter(|_| self.ended.is_none());
+        let left = next.map(|next| next.saturating_duration_since(Instant::now()));
         let limit = left.and_then(|left| Timespec::try_from(left).ok());
-        let count = match poll(&mut fds, limit.as_ref()) {
+        match poll(&mut fds, limit.as_ref()) {
             Err(rustix::io::Errno::INTR) => return Ok(Vec::new()),
             answer => answer?,
         };
-        if count == 0 && left.is_some() {
-            self.ended = Some(Stopped::TimedOut);
-            self.child.stop();
-        }
         let happened = fds.iter().zip(sources).filter(|(fd, _)| !fd.revents().is_empty());
-        Ok(happened.map(|(_, source)| source).collect())
+        let happened = happened.map(|(_, source)| source).collect();
+        self.look_at_the_clock();
+        Ok(happened)
+    }
+
+    /// Ends what has run for too long, and asks those who watch.
+    fn look_at_the_clock(&mut self) {
+        if self.ended.is_some() {
+            return;
+        }
+        let now = Instant::now();
+        if self.deadline.is_some_and(|deadline| now >= deadline) {
+            self.ended = Some(Stopped::TimedOut);
+        } else if let Some(watch) = self.watch.as_mut().filter(|watch| now >= watch.next) {
+            let goes_on = (watch.ask)();
+            watch.next = Instant::now() + WATCH_PAUSE;
+            if goes_on {
+                return;
+            }
+            self.ended = Some(Stopped::Cancelled);
+        } else {
+            return;
+        }
+        self.child.stop();
     }
 
     fn handle(&mut self, source: Source, progress: &mut Progress) -> io::Result<()> {

@@ -38,6 +38,8 @@ pub struct Attachments<'a> {
     /// Files that stay open until nothing of the run is left, even when this process is killed:
     /// locks on what is mounted. At most 255.
     pub held: &'a [BorrowedFd<'a>],
+    /// Asked many times a second while the process runs: false ends the run as a cancelled one.
+    pub watch: Option<&'a dyn Fn() -> bool>,
 }
 
 #[cfg(test)]

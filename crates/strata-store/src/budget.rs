@@ -12,7 +12,7 @@ use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use strata_cas::{Links, StoreError};
+use strata_cas::{Links, Staging, StoreError};
 
 use crate::inventory::size_of_tree;
 use crate::layout::{Layout, Part};
@@ -65,6 +65,14 @@ impl Budget {
     /// Whether anybody counts: this process, or one that has left the file.
     fn counts(&self) -> bool {
         self.limit.is_some() || self.layout.size().exists()
+    }
+
+    /// Whether it is worth while to count what a staging directory takes: not where the file
+    /// system has as much room as before.
+    pub(crate) fn is_worth_counting(&self, staging: &Staging) -> bool {
+        let Ok(system) = rustix::fs::statvfs(self.layout.root()) else { return true };
+        let free = system.f_bfree.saturating_mul(system.f_frsize);
+        staging.may_have_grown(free, self.slice_for(0) / 4)
     }
 
     /// Takes from the slice.

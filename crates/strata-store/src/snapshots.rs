@@ -56,6 +56,13 @@ impl SnapshotStore for DiskStore {
         }
     }
 
+    fn allow(&self, staging: &Staging) -> Result<(), StoreError> {
+        match self.is_limited() && self.budget.is_worth_counting(staging) {
+            true => self.reserve(staging.count(size_of_tree(&staging.fs()))),
+            false => Ok(()),
+        }
+    }
+
     fn commit(
         &self,
         staging: Staging,
@@ -65,7 +72,7 @@ impl SnapshotStore for DiskStore {
         // Staging can not remove it where overlayfs has left a directory of mode 0 in it.
         remove_tree(&staging.work())?;
         if self.is_limited() {
-            self.reserve(size_of_tree(&staging.fs()))?;
+            self.reserve(staging.count(size_of_tree(&staging.fs())))?;
         }
         let places = places(&staging.fs(), files)?;
         let there = self.snapshot(layer)?;

@@ -77,6 +77,22 @@ fn a_limit_is_never_exceeded_and_what_is_used_stays() {
 }
 
 #[test]
+fn a_command_that_writes_more_than_the_store_may_take_is_ended() {
+    let world = World::with_base();
+    let before = "FROM case-base\nRUN touch /before\n";
+    let endless = "RUN head -c 30000000 /dev/zero > /a; while :; do cat /a >> /b; done\n";
+    world.write("app/Dockerfile", &format!("{before}{endless}"));
+    let said = world.run(&["build", "--store-size", "120MB", "app"]);
+    assert_eq!(said.code, 3, "{}", said.err);
+    assert!(said.err.contains("the store may take 120MB and takes"), "{}", said.err);
+    // What ran before it is kept, and nothing of what it wrote is left.
+    assert!(taken(&world.path("store")) <= 120_000_000);
+    world.write("app/Dockerfile", before);
+    let said = world.run(&["build", "--store-size", "120MB", "app"]).ok();
+    assert_eq!(said.ran(), [""; 0]);
+}
+
+#[test]
 fn what_is_removed_is_named_with_the_reason_and_named_images_stay() {
     let world = World::new();
     let build = |text: &str, tag: &str| {
