@@ -3,7 +3,8 @@
 //! A directory's contents go into the destination, which is made when it is missing and keeps its
 //! own mode when it is there. A file goes to the destination, or into it when that is a directory
 //! or ends with a slash. Directories that are made on the way are `0o755`, or less where `--chmod`
-//! says an octal number with less, and the new owner's.
+//! says an octal number with less, and the new owner's. In a directory with the set-group-ID bit
+//! they get its group and that bit, as the kernel's mkdir gives it to what BuildKit makes.
 
 use std::collections::BTreeMap;
 
@@ -11,6 +12,8 @@ use strata_cas::{Action, BlobId, Change, Item, Layer, Metadata, Time, TreeError,
 
 use crate::selection::{Match, Picked, Selection, What};
 use crate::view::{HardLink, Kind, Seen, View};
+
+const SET_GROUP_ID: u32 = 0o2000;
 
 /// Why a selection does not fit.
 #[derive(Debug)]
@@ -131,11 +134,22 @@ impl<'a> Laying<'a> {
             }
             None => {}
         }
+        let mut metadata = metadata;
         if let Some(parent) = path.parent() {
             self.make_directory_as(&parent, metadata.clone())?;
+            if let Some(gid) = self.inherited_group(&parent)? {
+                metadata.mode |= SET_GROUP_ID;
+                metadata.gid = self.owner.map_or(gid, |(_, gid)| gid);
+            }
         }
         self.set(path.clone(), Item::Directory { opaque: false }, metadata, self.now);
         Ok(())
+    }
+
+    /// The group that a directory gets from the one it is made in.
+    fn inherited_group(&self, parent: &TreePath) -> Result<Option<u32>, LayError> {
+        let parent = self.at(parent)?.map(|seen| seen.metadata);
+        Ok(parent.filter(|metadata| metadata.mode & SET_GROUP_ID != 0).map(|m| m.gid))
     }
 
     fn entries(
@@ -259,7 +273,16 @@ impl<'a> Laying<'a> {
             },
             _ => path,
         };
-        self.make_directory_as(&found, Metadata::root(0o755))?;
+        if self.at(&found)?.is_none()
+            && let Some(parent) = found.parent()
+            && let Some(gid) = self.inherited_group(&parent)?
+        {
+            // The mode is set after it was made: of the set-group-ID bit only the group stays.
+            let metadata = Metadata { gid, ..Metadata::root(0o755) };
+            self.set(found.clone(), Item::Directory { opaque: false }, metadata, self.now);
+        } else {
+            self.make_directory_as(&found, Metadata::root(0o755))?;
+        }
         Ok(found)
     }
 

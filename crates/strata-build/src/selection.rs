@@ -63,6 +63,11 @@ pub(crate) enum SelectError {
         source: usize,
         path: TreePath,
     },
+    /// What a wildcard matches is a link, and what that names is not there.
+    LeadsNowhere {
+        source: usize,
+        path: TreePath,
+    },
     /// The pattern is none.
     BadPattern {
         source: usize,
@@ -258,7 +263,7 @@ impl<'a> Picking<'a> {
                 Some(found) => vec![(path, found)],
                 None => return Err(SelectError::NotFound { source: number, path }),
             },
-            None => self.wildcard(&glob)?,
+            None => self.wildcard(number, &glob)?,
         };
         Ok((base, paths))
     }
@@ -279,14 +284,19 @@ impl<'a> Picking<'a> {
         Ok(Some((path.name().to_vec(), node)))
     }
 
-    /// Matches of a pattern with where they lead; links that lead nowhere are left out. Links
-    /// above the first wildcard are followed.
-    fn wildcard(&self, glob: &Glob) -> Result<Vec<(TreePath, TreePath)>, TreeError> {
+    /// Matches of a pattern with where they lead; as for BuildKit, a link that leads nowhere is
+    /// an error. Links above the first wildcard are followed.
+    fn wildcard(
+        &self,
+        source: usize,
+        glob: &Glob,
+    ) -> Result<Vec<(TreePath, TreePath)>, SelectError> {
         let mut paths = Vec::new();
         let Some(prefix) = self.view.resolve(&glob.literal_prefix())? else { return Ok(paths) };
         for path in self.view.matches(&glob.moved(&prefix))? {
-            if let Some(found) = self.view.resolve(&path)? {
-                paths.push((path, found));
+            match self.view.resolve(&path)? {
+                Some(found) => paths.push((path, found)),
+                None => return Err(SelectError::LeadsNowhere { source, path }),
             }
         }
         Ok(paths)

@@ -358,6 +358,11 @@ impl<'a> Session<'a> {
         match error {
             SelectError::Tree(error) => error.into(),
             SelectError::BadPattern { source, reason } => BuildError::copy(span_of(source), reason),
+            SelectError::LeadsNowhere { source, path } => BuildError::Copy {
+                span: span_of(source),
+                message: format!("`/{path}` is a link that leads nowhere"),
+                hint: Some("`--exclude` does not help here: write a pattern without it".into()),
+            },
             SelectError::NotFound { source, path } => {
                 let what = if mount > 0 { "mount source" } else { "source" };
                 let is_of_context = match &step.op {

@@ -387,6 +387,23 @@ hint: write no space around the `=`
 }
 
 #[test]
+fn several_sources_and_no_directory() {
+    check_line(
+        "COPY a b* /c",
+        "
+COPY a b* /c
+          ^^
+warning[several-sources-one-name]: of several sources only the last is left here, unless it is a \
+directory
+hint: end it with a slash: `/c/`
+",
+    );
+    check_line("COPY a b /c/", "COPY a b /c/\n");
+    check_line("COPY a b $C", "COPY a b $C\n");
+    check_line("COPY a b ..", "COPY a b ..\n");
+}
+
+#[test]
 fn shell_comments_that_swallow_lines() {
     check_line(
         "RUN a && \\\n  b # then c \\\n  && c",

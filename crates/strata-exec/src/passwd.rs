@@ -50,32 +50,43 @@ pub fn resolve_owner(view: &View, text: &str) -> Result<Owner, ExecError> {
     let passwd = view.read("/etc/passwd", FILE_BYTES_MAX)?.unwrap_or_default();
     let group = view.read("/etc/group", FILE_BYTES_MAX)?.unwrap_or_default();
     let (passwd, group) = (String::from_utf8_lossy(&passwd), String::from_utf8_lossy(&group));
-    Ok(owner_in(&passwd, &group, text)?)
+    Ok(owner_in(&passwd, &group, text))
 }
 
-fn owner_in(passwd: &str, group: &str, text: &str) -> Result<Owner, PasswdError> {
-    let (user, group_name) = text.split_once(':').unwrap_or((text, ""));
+fn owner_in(passwd: &str, group: &str, text: &str) -> Owner {
+    let (user, group_name) = match text.split_once(':') {
+        Some((user, group_name)) => (user, Some(group_name)),
+        None => (text, None),
+    };
     let mut owner = Owner::default();
     let mut accounts = passwd.lines().filter_map(Account::parse);
-    if let Some(uid) = number(user)? {
+    if let Some(uid) = owner_number(user) {
         (owner.uid, owner.gid) = (uid, uid);
     } else if let Some(account) = accounts.find(|account| account.name == user) {
         (owner.uid, owner.gid) = (account.uid, account.gid);
     } else if !user.is_empty() {
         owner.unknown.push(user.to_owned());
     }
+    let Some(group_name) = group_name else { return owner };
     if group_name.is_empty() {
-        return Ok(owner);
+        return Owner { gid: 0, ..owner };
     }
     let mut groups = group.lines().filter_map(Group::parse);
-    if let Some(gid) = number(group_name)? {
+    if let Some(gid) = owner_number(group_name) {
         owner.gid = gid;
     } else if let Some(group) = groups.find(|group| group.name == group_name) {
         owner.gid = group.gid;
     } else {
         owner.unknown.push(group_name.to_owned());
     }
-    Ok(owner)
+    owner
+}
+
+/// A number of `--chown` if it is one, as BuildKit reads it: 32 bits with a sign, of which
+/// chown(2) takes -1 to mean that nothing changes. A greater number is a name.
+fn owner_number(text: &str) -> Option<u32> {
+    let id = text.parse::<i32>().ok()?;
+    Some(if id == -1 { 0 } else { id.cast_unsigned() })
 }
 
 fn resolve_in(passwd: &str, group: &str, text: &str) -> Result<User, PasswdError> {
@@ -117,7 +128,7 @@ fn resolve_in(passwd: &str, group: &str, text: &str) -> Result<User, PasswdError
 
 /// A number if it is one; a name is none.
 fn number(text: &str) -> Result<Option<u32>, PasswdError> {
-    let digits = text.strip_prefix('-').unwrap_or(text);
+    let digits = text.strip_prefix(['-', '+']).unwrap_or(text);
     if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
         return Ok(None);
     }
@@ -199,12 +210,15 @@ mod tests {
         check("1234", "1234 0 [] /");
         check("2000", "5 6 [] /d");
         check(":staff", "0 50 [] /root");
+        check("0:", "0 0 [] /root");
+        check("node:", "1000 1000 [50] /home/node");
+        check("+8:+7", "8 7 [] /");
     }
 
     #[test]
     fn owners_are_those_of_buildkit() {
         let check = |text: &str, ids: (u32, u32), unknown: &[&str]| {
-            let owner = owner_in(PASSWD, GROUP, text).expect("ids");
+            let owner = owner_in(PASSWD, GROUP, text);
             assert_eq!((owner.uid, owner.gid), ids, "{text}");
             assert_eq!(owner.unknown, unknown, "{text}");
         };
@@ -218,7 +232,10 @@ mod tests {
         check("nobody:staff", (0, 50), &["nobody"]);
         check("www:no", (33, 33), &["no"]);
         check("7:no", (7, 7), &["no"]);
-        assert!(owner_in(PASSWD, GROUP, "4294967295").is_err());
+        check("7:", (7, 0), &[]);
+        check("-1", (0, 0), &[]);
+        check("-5:+6", (4_294_967_291, 6), &[]);
+        check("4294967295", (0, 0), &["4294967295"]);
     }
 
     #[test]

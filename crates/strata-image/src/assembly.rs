@@ -73,6 +73,23 @@ impl<'a> Assembly<'a> {
         self.files.len() - 1
     }
 
+    /// A later entry for the same file: its owner, mode and time count, and its attributes are
+    /// added. What all names then have, if that is new.
+    pub(crate) fn change_file(
+        &mut self,
+        number: usize,
+        metadata: &Metadata,
+        modified: Time,
+    ) -> Option<Metadata> {
+        let file = self.files.get_mut(number)?;
+        let metadata = with_more(&file.metadata, metadata);
+        if (&file.metadata, file.modified) == (&metadata, modified) {
+            return None;
+        }
+        (file.metadata, file.modified) = (metadata.clone(), modified);
+        Some(metadata)
+    }
+
     pub(crate) fn set(&mut self, path: TreePath, node: Node) {
         self.nodes.insert(path, node);
     }
@@ -219,6 +236,15 @@ impl<'a> Assembly<'a> {
         }
         (Layer::new(changes), files)
     }
+}
+
+/// The second, with the attributes of both.
+pub(crate) fn with_more(old: &Metadata, new: &Metadata) -> Metadata {
+    let mut metadata = new.clone();
+    for (name, value) in &old.xattrs {
+        metadata.xattrs.entry(name.clone()).or_insert_with(|| value.clone());
+    }
+    metadata
 }
 
 fn components(name: &[u8]) -> impl DoubleEndedIterator<Item = &[u8]> {

@@ -218,6 +218,16 @@ impl Destination {
         self.dress(open, metadata, modified)
     }
 
+    /// Gives a file that was made a moment ago another owner, mode and time.
+    pub(crate) fn dress_file(
+        &mut self,
+        path: &TreePath,
+        metadata: &Metadata,
+        modified: Time,
+    ) -> Result<()> {
+        self.dress_name(path, metadata, modified, Some(metadata.mode))
+    }
+
     /// The same for what can not be opened. `mode` is none for symbolic links, which have none.
     fn dress_name(
         &mut self,
@@ -238,10 +248,10 @@ impl Destination {
             let changed = rustix::fs::chownat(at, name, Some(uid), Some(gid), flags);
             self.owner_result(changed)?
         };
+        let mode = mode.map(|mode| self.mode(mode, owned));
         let Some((at, name)) = self.parent(path)? else { return Err(Errno::ISDIR) };
         if let Some(mode) = mode {
             // Made a moment ago by us and no symbolic link, so there is nothing to follow.
-            let mode = Mode::from_raw_mode(if owned { mode & 0o7777 } else { mode & 0o1777 });
             rustix::fs::chmodat(at, name, mode, AtFlags::empty())?;
         }
         rustix::fs::utimensat(at, name, &times(modified), flags)?;

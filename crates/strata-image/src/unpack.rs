@@ -9,7 +9,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use strata_cas::{BlobHasher, BlobId, Device, Layer, Metadata, Time, TreePath};
 use strata_oci::{Digest, DigestHasher};
 
-use crate::assembly::{Assembly, File, Node};
+use crate::assembly::{Assembly, File, Node, with_more};
 use crate::destination::{Destination, OverlayForm};
 use crate::entries::{Entries, Entry, Forward, Kind, lossy};
 use crate::shape::{OPAQUE_MARKER, WHITEOUT_PREFIX};
@@ -442,6 +442,14 @@ impl<'a> Extraction<'a> {
             Err(rustix::io::Errno::NOENT) if matches!(node, Node::Device { .. }) => {}
             result => result.map_err(make_error(&path))?,
         }
+        if let Node::File(number) = node {
+            // As in Docker: the last entry's owner, mode and time are those of all names.
+            let Entry { metadata, modified, .. } = entry;
+            if let Some(metadata) = self.assembly.change_file(number, metadata, *modified) {
+                let dressed = self.destination.dress_file(&path, &metadata, *modified);
+                dressed.map_err(make_error(&path))?;
+            }
+        }
         self.assembly.set(path, node);
         Ok(())
     }
@@ -453,11 +461,12 @@ impl<'a> Extraction<'a> {
         path: TreePath,
         to: &TreePath,
     ) -> Result<(), ImageError> {
-        let Some(LowerItem::File { metadata, modified, mut content }) =
+        let Some(LowerItem::File { metadata, modified: _, mut content }) =
             self.assembly.look_below(to)?
         else {
             return Err(no_target(entry));
         };
+        let (metadata, modified) = (with_more(&metadata, &entry.metadata), entry.modified);
         self.vacate(&path)?;
         let mut file = self.destination.make_file(&path).map_err(make_error(&path))?;
         let (mut hasher, mut size) = (BlobHasher::default(), 0);

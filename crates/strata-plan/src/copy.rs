@@ -87,13 +87,6 @@ impl Evaluation<'_> {
         let exclude = files.exclude.iter().map(|word| word.raw.clone()).collect();
         let dest = self.expand(&files.dest, state)?;
         let dest = state.absolute(&dest);
-        if sources.len() + files.heredocs.len() > 1 && !dest.ends_with('/') {
-            let message = "with more than one source, the destination must be a directory";
-            return Err(Box::new(
-                Diagnostic::error("destination-not-a-directory", files.dest.span, message)
-                    .hint(format!("end it with a slash: `{}/`", files.dest)),
-            ));
-        }
         let chmod = match (&files.chmod, optional(&files.chmod)?) {
             (Some(word), Some(text)) if !text.is_empty() => Some(chmod(&text, word.span)?),
             _ => None,

@@ -201,7 +201,6 @@ fn what_is_wrong_is_said() {
         assert_eq!(message(plan_of(file, |_| {})), expected, "{file}");
     };
     check("ARG A\nFROM $A\n", "`$A` is blank: no such image");
-    check("FROM a\nCOPY a b c\n", "with more than one source, the destination must be a directory");
     check("FROM a\nCOPY --chmod=9 a b\n", "`--chmod=9` is not a mode");
     check("FROM a\nEXPOSE x\n", "`x` is not a port: a number from 1 to 65535 is expected");
     check("FROM a\nSTOPSIGNAL SIGNO\n", "`SIGNO` is not a signal");

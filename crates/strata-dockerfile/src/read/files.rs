@@ -32,6 +32,9 @@ impl Reader<'_> {
             let message = format!("`{}` cannot accept a heredoc as a destination", head.keyword);
             return self.fail(Diagnostic::error("heredoc-destination", dest.span, message));
         }
+        if words.len() > 1 {
+            self.warn_about_one_name(&dest);
+        }
         let (heredocs, sources): (Vec<_>, Vec<_>) =
             words.into_iter().map(|word| self.inline_file(word)).partition(Result::is_ok);
         Some(Files {
@@ -43,6 +46,17 @@ impl Reader<'_> {
             link: flags.switch("link").unwrap_or(false),
             exclude: flags.values("exclude"),
         })
+    }
+
+    /// Warns about several sources for what may be one file: BuildKit copies each over the one
+    /// before, unless a directory is there.
+    fn warn_about_one_name(&mut self, dest: &Word) {
+        if dest.raw.ends_with(['/', '.']) || dest.raw.contains('$') {
+            return;
+        }
+        let message = "of several sources only the last is left here, unless it is a directory";
+        let diagnostic = Diagnostic::warning("several-sources-one-name", dest.span, message);
+        self.diagnostics.push(diagnostic.hint(format!("end it with a slash: `{dest}/`")));
     }
 
     /// The here-document that a source stands for, or the source. Of equal names the last counts.

@@ -1,5 +1,6 @@
 //! Tars that GNU tar wrote, in all its formats.
 
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use crate::support::{form, is_root, pack, path, run, temporary, unpack_in};
@@ -149,5 +150,40 @@ fn the_rootless_form_uses_the_attributes_of_users() {
         unpack(&mut &tar[..], outer.path(), &UnpackOptions::new(form())).expect("unpack");
         let opaque = [("trusted.overlay.opaque".to_owned(), b"y".to_vec())];
         assert_eq!(crate::support::xattrs(&outer.path().join("o")), opaque);
+    }
+}
+
+#[test]
+fn the_last_entry_of_a_file_says_whose_it_is() {
+    let mut builder = tar::Builder::new(Vec::new());
+    let mut add = |name: &str, link: Option<&str>, mode: u32, time: u64| {
+        let mut header = tar::Header::new_ustar();
+        header.set_mode(mode);
+        header.set_mtime(time);
+        for id in [tar::Header::set_uid, tar::Header::set_gid] {
+            id(&mut header, u64::from(rustix::process::geteuid().as_raw()));
+        }
+        header.set_size(0);
+        match link {
+            None => builder.append_data(&mut header, name, std::io::empty()).expect("added"),
+            Some(to) => {
+                header.set_entry_type(tar::EntryType::Link);
+                builder.append_link(&mut header, name, to).expect("added");
+            }
+        }
+    };
+    add("b", None, 0o644, 1);
+    add("a", Some("b"), 0o755, 2);
+    add("c", Some("a"), 0o4711, 3);
+    let tar = builder.into_inner().expect("a tar");
+    let outer = temporary();
+    let Unpacked { layer, .. } = unpack_in(outer.path(), &tar).expect("unpack");
+    for name in ["a", "b", "c"] {
+        let Some(Action::Set { metadata, modified, .. }) = layer.get(&path(name)) else {
+            unreachable!("{name} was set")
+        };
+        assert_eq!((metadata.mode, *modified), (0o4711, Time(3)), "{name}");
+        let made = std::fs::metadata(outer.path().join("fs").join(name)).expect("it is there");
+        assert_eq!((made.mode() & 0o7777, made.mtime(), made.nlink()), (0o4711, 3, 3), "{name}");
     }
 }

@@ -23,6 +23,24 @@ error: source `/config.jsno` is not in the build context
 }
 
 #[test]
+fn a_pattern_that_fits_a_link_to_nothing() {
+    let session = Session::with(&[("Dockerfile", "FROM scratch\nCOPY l* /etc/\n")]);
+    std::os::unix::fs::symlink("nothing", session.path("link")).expect("a link");
+    let expected = "\
+exit code 1
+--- stderr
+error: `/link` is a link that leads nowhere
+ --> Dockerfile:2:6
+  |
+2 | COPY l* /etc/
+  |      ^^
+  |
+  = hint: `--exclude` does not help here: write a pattern without it
+";
+    session.check("build -q .", expected);
+}
+
+#[test]
 fn an_unknown_instruction() {
     let session = Session::with(&[("docker/Dockerfile", "FROM scratch\nCOYP a /a\n")]);
     let expected = "\
