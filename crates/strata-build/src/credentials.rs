@@ -6,10 +6,17 @@ use std::path::{Path, PathBuf};
 use strata_exec::Secret;
 
 /// Secrets and agents by their ids. It has no `Debug`, since secrets have none.
-#[derive(Default)]
 pub struct Credentials {
     secrets: BTreeMap<String, Secret>,
     agents: BTreeMap<String, PathBuf>,
+    nothing: Secret,
+}
+
+impl Default for Credentials {
+    fn default() -> Self {
+        let (secrets, agents) = (BTreeMap::new(), BTreeMap::new());
+        Self { secrets, agents, nothing: Secret::new(Vec::new()) }
+    }
 }
 
 impl Credentials {
@@ -21,6 +28,11 @@ impl Credentials {
     /// The secret with this id.
     pub fn secret(&self, id: &str) -> Option<&Secret> {
         self.secrets.get(id)
+    }
+
+    /// What stands for a secret that nobody has lent.
+    pub(crate) fn nothing(&self) -> &Secret {
+        &self.nothing
     }
 
     /// The ids of all secrets, for hints.

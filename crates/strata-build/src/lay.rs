@@ -120,6 +120,12 @@ impl<'a> Laying<'a> {
         self.make_directory_as(path, self.made())
     }
 
+    /// Makes a directory that is as another one.
+    pub(crate) fn make_directory_like(&mut self, path: &TreePath, picked: &Picked) {
+        let metadata = self.owned(picked.metadata.clone());
+        self.set(path.clone(), Item::Directory { opaque: false }, metadata, picked.modified);
+    }
+
     /// What a directory gets that is made on the way.
     fn made(&self) -> Metadata {
         self.owned(Metadata::root(self.directory_mode))

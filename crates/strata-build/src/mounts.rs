@@ -17,9 +17,6 @@ use crate::selection::Selection;
 use crate::step::BuildStep;
 use crate::{BuildError, layers};
 
-/// The mode of a tmpfs mount's root, as BuildKit's.
-const TMPFS_MODE: u32 = 0o1777;
-
 /// Mounts of one run, and what must live as long as it.
 #[derive(Default)]
 pub(crate) struct Mounts<'a> {
@@ -71,7 +68,7 @@ impl<'s> BuildStep<'s> {
                     files.push(Mount { target: target.clone(), kind });
                 }
                 RunMount::Tmpfs { target, size_bytes } => {
-                    let kind = MountKind::Tmpfs { size_bytes: *size_bytes, mode: TMPFS_MODE };
+                    let kind = MountKind::Tmpfs { size_bytes: *size_bytes };
                     files.push(Mount { target: target.clone(), kind });
                 }
                 RunMount::Secret { .. } => lent.extend(self.secret(mount, &mut mounts)?),
@@ -96,16 +93,19 @@ impl<'s> BuildStep<'s> {
         let RunMount::Secret { id, target, env, required, mode, uid, gid } = mount else {
             return Ok(None);
         };
-        let session = self.session;
-        let Some(secret) = session.builder.credentials.secret(id) else {
-            return if *required { Err(self.not_lent("secret", id)) } else { Ok(None) };
-        };
+        let credentials = &self.session.builder.credentials;
+        let lent = credentials.secret(id);
+        if lent.is_none() && *required {
+            return Err(self.not_lent("secret", id));
+        }
         let number = mounts.secrets.len();
-        mounts.secrets.push(secret);
+        mounts.secrets.push(lent.unwrap_or_else(|| credentials.nothing()));
+        // As with BuildKit, the variable is there also where the secret is not.
         mounts.secret_env.extend(env.clone().map(|name| (name, number)));
         let (mode, uid, gid) = (*mode, *uid, *gid);
         Ok(target
             .clone()
+            .filter(|_| lent.is_some())
             .map(|target| Mount { target, kind: MountKind::Secret { number, mode, uid, gid } }))
     }
 
@@ -202,6 +202,14 @@ impl<'s> BuildStep<'s> {
         let target = session.view(&empty)?;
         let mut laying = Laying::new(&target, None, Time::default());
         let failed = |_| BuildError::copy(self.planned().span, "the mount can not be made");
+        if let Some(found) = selection.matches.first()
+            && matches!(found.picked.what, crate::selection::What::Directory(_))
+            // A context's own root is a directory of the machine, which nobody has to know.
+            && !(matches!(from, Source::Context(_)) && found.picked.path.is_root())
+            && let Ok(shown) = TreePath::new("show")
+        {
+            laying.make_directory_like(&shown, &found.picked);
+        }
         laying.selection(&selection, "/show/").map_err(failed)?;
         if let Source::Context(name) = from
             && let Some(root) = session.context_path(name)

@@ -130,12 +130,11 @@ pub enum MountKind {
         /// Whether the process may not write to it.
         read_only: bool,
     },
-    /// An empty file system in memory.
+    /// An empty file system in memory. Its root has the permission bits of the directory that it
+    /// hides, and 1777 where there is none, as runc has it.
     Tmpfs {
         /// At most this many bytes; without it, the kernel's default (half of the memory).
         size_bytes: Option<u64>,
-        /// Permission bits of its root directory.
-        mode: u32,
     },
     /// A file in memory with a secret, read-only.
     Secret {
@@ -262,7 +261,7 @@ mod tests {
         assert!(!job(|job| job.env.push((String::new(), String::new()))));
         assert!(!job(|job| job.cwd = "work".to_owned()));
         assert!(!job(|job| job.hostname.clear()));
-        let kind = MountKind::Tmpfs { size_bytes: None, mode: 0o755 };
+        let kind = MountKind::Tmpfs { size_bytes: None };
         let mount = Mount { target: "cache".to_owned(), kind };
         let relative = Job { argv: vec!["true".to_owned()], mounts: vec![mount], ..Job::default() };
         assert!(relative.check(&[]).is_err());

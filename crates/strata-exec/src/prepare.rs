@@ -11,6 +11,9 @@ use crate::view::{Found, Resolved};
 use crate::wire::Order;
 use crate::{Attachments, ExecError, Job, Mount, MountKind, Root, User, View, etc};
 
+/// Of a tmpfs mount's root that hides nothing.
+const TMPFS_MODE: u32 = 0o1777;
+
 /// The files of a run, in its staging directory.
 struct Files {
     points: PathBuf,
@@ -156,7 +159,9 @@ fn place_one(
             let options = vec!["rbind", access, "nosuid", "nodev"];
             (kind, What::Bind { source: text(source)?.to_owned(), options })
         }
-        MountKind::Tmpfs { size_bytes, mode } => {
+        MountKind::Tmpfs { size_bytes } => {
+            let mode = points.mode_of(&mount.target).map_err(ExecError::io("look at the image"))?;
+            let mode = mode.unwrap_or(TMPFS_MODE);
             let mut options = vec!["nosuid".to_owned(), "nodev".to_owned()];
             options.push(format!("mode={mode:o}"));
             options.extend(size_bytes.map(|size| format!("size={size}")));

@@ -14,7 +14,7 @@ use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, Stat, Timespec, Timestamps, 
 use strata_cas::{Metadata, Staging, TreePath};
 
 use crate::overlay::LOWERS_MAX;
-use crate::view::{Found, metadata};
+use crate::view::{Found, Resolved, metadata};
 use crate::{ExecError, View, attributes};
 
 /// A stack of snapshots and the place for what changes.
@@ -107,6 +107,18 @@ impl<'a> MountPoints<'a> {
         };
         self.mounted.push(resolved.clone());
         Ok(resolved)
+    }
+
+    /// The permission bits of the directory of the image that a mount on `target` would hide.
+    pub(crate) fn mode_of(&self, target: &str) -> io::Result<Option<u32>> {
+        let Resolved { path, found: Found::Directory } = self.view.resolve(target)? else {
+            return Ok(None);
+        };
+        if self.inside(&path) {
+            return Ok(None);
+        }
+        let Some(place) = self.view.directory(&path)? else { return Ok(None) };
+        Ok(Some(rustix::fs::lstat(&place)?.st_mode & 0o7777))
     }
 
     /// Whether an earlier mount covers the path.

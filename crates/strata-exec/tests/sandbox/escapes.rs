@@ -178,7 +178,7 @@ fn dots_lead_nowhere() {
     place.job.cwd = climbing.clone();
     place.job.mounts.push(Mount {
         target: format!("{climbing}/mounted/here"),
-        kind: MountKind::Tmpfs { size_bytes: None, mode: 0o755 },
+        kind: MountKind::Tmpfs { size_bytes: None },
     });
     let out = place.script("pwd; echo x > here; ls");
     assert_eq!(out, format!("{}\nhere\nmounted\n", outside.display()));
@@ -197,7 +197,7 @@ fn links_in_the_image_lead_nowhere() {
     std::fs::remove_dir_all(place.base().join("etc")).expect("remove");
     symlink(&outside, place.base().join("etc")).expect("link");
     place.job.cwd = "/work/deeper".to_owned();
-    let kind = MountKind::Tmpfs { size_bytes: None, mode: 0o755 };
+    let kind = MountKind::Tmpfs { size_bytes: None };
     place.job.mounts.push(Mount { target: "/run/secrets".to_owned(), kind });
     // Whether such an image runs is its own matter.
     drop(place.try_script("echo x > file; mkdir -p /run/a").0);

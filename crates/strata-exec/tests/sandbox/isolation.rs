@@ -96,7 +96,7 @@ fn device_nodes_do_not_open() {
     std::fs::create_dir(&cache).expect("create");
     let kind = MountKind::Bind { source: cache, read_only: false };
     place.job.mounts.push(Mount { target: "/cache".to_owned(), kind });
-    let kind = MountKind::Tmpfs { size_bytes: None, mode: 0o755 };
+    let kind = MountKind::Tmpfs { size_bytes: None };
     place.job.mounts.push(Mount { target: "/memory".to_owned(), kind });
     let (_, out, _) = place.try_script(
         "for d in / /dev /dev/shm /cache /memory /tmp; do
@@ -169,7 +169,7 @@ fn mounts() {
     mount("/cache/a", MountKind::Bind { source: source.clone(), read_only: false });
     mount("/home/node/ro", MountKind::Bind { source: source.clone(), read_only: true });
     mount("/run/secrets/one", MountKind::Bind { source: source.join("file"), read_only: true });
-    mount("/memory", MountKind::Tmpfs { size_bytes: Some(1 << 20), mode: 0o1770 });
+    mount("/memory", MountKind::Tmpfs { size_bytes: Some(1 << 20) });
     mount("/memory/below", MountKind::Bind { source: source.clone(), read_only: true });
     let (result, out, _) = place.try_script(
         "cat /cache/a/file /home/node/ro/file /run/secrets/one /memory/below/file
@@ -178,7 +178,7 @@ fn mounts() {
          echo kept > /cache/kept",
     );
     assert_eq!(result.expect("run").status.code(), 0);
-    assert_eq!(out, "content\ncontent\ncontent\ncontent\nro\n1770\nfull\n");
+    assert_eq!(out, "content\ncontent\ncontent\ncontent\nro\n1777\nfull\n");
     assert_eq!(std::fs::read(source.join("new")).expect("read"), b"new\n");
     let changed: Vec<String> =
         place.changed().layer.changes().iter().map(|change| change.path.to_string()).collect();
@@ -192,7 +192,7 @@ fn mount_targets_stay_inside() {
     std::fs::create_dir(&outside).expect("create");
     std::os::unix::fs::symlink(&outside, place.base().join("out")).expect("link");
     std::os::unix::fs::symlink("../../../../var/lib/data", place.base().join("in")).expect("link");
-    let kind = MountKind::Tmpfs { size_bytes: None, mode: 0o755 };
+    let kind = MountKind::Tmpfs { size_bytes: None };
     let target = |target: &str| Mount { target: target.to_owned(), kind: kind.clone() };
     place.job.mounts = vec![target("/out/new"), target("/in")];
     let out = place.script("ls /var/lib/data | wc -l; grep -c tmpfs /proc/mounts > /dev/null");
@@ -204,7 +204,7 @@ fn mount_targets_stay_inside() {
 fn impossible_mounts_are_refused() {
     for target in ["/", "/..", "/etc/passwd", "/etc/passwd/x", "relative"] {
         let mut place = Place::new();
-        let kind = MountKind::Tmpfs { size_bytes: None, mode: 0o755 };
+        let kind = MountKind::Tmpfs { size_bytes: None };
         place.job.mounts.push(Mount { target: target.to_owned(), kind });
         assert!(place.try_script("true").0.is_err(), "{target}");
     }

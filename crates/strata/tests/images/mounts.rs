@@ -74,5 +74,5 @@ fn tmpfs_mounts_have_the_size_that_was_asked_for_and_are_gone() {
         RUN --mount=type=tmpfs,target=/new head -c 1000000 /dev/zero > /new/big && echo fits >> \
             /out\n\
         RUN cat /t/below >> /out; ls -d /new /t/big 2>/dev/null >> /out; true\n";
-    assert_eq!(out(&world, dockerfile, &[]), "1777 0\nfull\n65536\nfits\nbelow\n");
+    assert_eq!(out(&world, dockerfile, &[]), "755 0\nfull\n65536\nfits\nbelow\n");
 }
