@@ -66,6 +66,12 @@ impl Links for ImageLinks {
         }
     }
 
+    fn used(&self, table: &str, value: &[u8]) -> u64 {
+        let is_entry = table.starts_with(strata_cas::entry::PREFIX);
+        let entry = is_entry.then(|| Entry::decode(value)).flatten();
+        entry.map_or(0, |entry| entry.used)
+    }
+
     fn project_of(&self, record: &Record) -> String {
         record.slot.0.split('\0').next().unwrap_or_default().to_owned()
     }

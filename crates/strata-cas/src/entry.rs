@@ -37,6 +37,9 @@ pub struct Entry {
     pub trust: u8,
     /// When, in seconds since 1970.
     pub written: u64,
+    /// When it was given out last, to within a day, in seconds since 1970: what was not for the
+    /// longest time goes first.
+    pub used: u64,
 }
 
 /// Something that an entry needs.
@@ -99,6 +102,7 @@ mod tests {
             writer: "ci".to_owned(),
             trust: 50,
             written: 1_700_000_000,
+            used: 1_700_100_000,
         };
         let golden = include_str!("../tests/golden/entries-1.json").trim_end();
         assert_eq!(String::from_utf8(entry.encode()).expect("text"), golden);

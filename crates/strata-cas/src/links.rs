@@ -40,6 +40,13 @@ pub trait Links: Send + Sync {
     /// What a name is, and what its value leads to.
     fn of_name(&self, table: &str, name: &str, value: &[u8]) -> Named;
 
+    /// When a name was of use last, in seconds since 1970; 0 where that is not known. Of those that
+    /// can be made again, the oldest go first.
+    fn used(&self, table: &str, value: &[u8]) -> u64 {
+        let _ = (table, value);
+        0
+    }
+
     /// The project that a record belongs to, as its user knows it.
     fn project_of(&self, record: &Record) -> String;
 

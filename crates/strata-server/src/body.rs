@@ -12,7 +12,7 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::{BodyExt as _, Empty, Full};
 use tokio::sync::mpsc;
 
-use crate::depot::{Content, ContentReader, Depot, Upload};
+use crate::depot::{Content, Depot, Upload};
 use crate::fault::Fault;
 
 /// A client that sends or takes nothing for so long is given up.
@@ -145,8 +145,9 @@ pub(crate) async fn send(
     Ok(Pumped { receiver, left: end - start }.boxed_unsync())
 }
 
-async fn pump(
-    mut reader: ContentReader,
+/// Reads all of a source, and sends what lies in a range of it.
+pub(crate) async fn pump<R: Read + Send + 'static>(
+    mut reader: R,
     (start, end): (u64, u64),
     sender: mpsc::Sender<io::Result<Bytes>>,
 ) {

@@ -18,6 +18,8 @@ use crate::library::Library;
 
 /// Entries are changed one at a time for each of so many parts of their keys.
 const LOCKS: usize = 64;
+/// In seconds.
+const DAY: u64 = 24 * 60 * 60;
 
 /// What a server needs of a store.
 pub trait Served: BlobStore + NameStore {}
@@ -76,7 +78,6 @@ impl Upload {
     }
 
     /// The BLAKE3 of the bytes so far.
-    #[expect(dead_code, reason = "the remote execution API names blobs so")]
     pub(crate) fn id(&self) -> BlobId {
         self.incoming.id()
     }
@@ -197,9 +198,30 @@ impl Depot {
     }
 
     fn own(&self, namespace: &str, space: &str, name: &str) -> Result<Option<Entry>, Fault> {
-        let value = self.store.name(&table_of(namespace, space), name)?;
+        let table = table_of(namespace, space);
+        let value = self.store.name(&table, name)?;
         let Some(entry) = value.and_then(|value| Entry::decode(&value)) else { return Ok(None) };
-        Ok(self.is_whole(&entry)?.then_some(entry))
+        if !self.is_whole(&entry)? {
+            return Ok(None);
+        }
+        self.touch(&table, name, &entry)?;
+        Ok(Some(entry))
+    }
+
+    /// Notes that an entry is of use, once a day.
+    fn touch(&self, table: &str, name: &str, entry: &Entry) -> Result<(), Fault> {
+        let now = now();
+        if entry.stays || now.saturating_sub(entry.used) < DAY {
+            return Ok(());
+        }
+        let _one = self.lock(table, name);
+        let there = self.store.name(table, name)?.and_then(|value| Entry::decode(&value));
+        // Somebody may have replaced it.
+        if there.as_ref() == Some(entry) {
+            let entry = Entry { used: now, ..entry.clone() };
+            self.store.set_name(table, name, Some(&entry.encode()))?;
+        }
+        Ok(())
     }
 
     /// Whether all that an entry needs is there; it stays from here on.
@@ -238,7 +260,8 @@ impl Depot {
     ) -> Result<Entry, Fault> {
         let Value { attributes, needs, stays } = value;
         let (writer, trust, written) = (caller.name.clone(), caller.trust, now());
-        let entry = Entry { body, size, attributes, needs, stays, writer, trust, written };
+        let used = written;
+        let entry = Entry { body, size, attributes, needs, stays, writer, trust, written, used };
         if !self.is_whole(&entry)? {
             return Err(Fault::invalid("something that this refers to is not here"));
         }

@@ -26,6 +26,7 @@
 //! ```
 
 mod access;
+mod bazel;
 mod body;
 mod config;
 mod depot;

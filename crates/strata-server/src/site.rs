@@ -15,15 +15,17 @@ use crate::depot::Depot;
 use crate::fault::Fault;
 use crate::metrics::{Metrics, OfProtocol, OfRequest};
 use crate::oci::{self, Uploads};
+use crate::reapi::{self, Writes};
 use crate::request::{Asked, plain, refuse, with_body};
 use crate::server::{Observer, Told};
-use crate::{nx, reapi, turbo, values};
+use crate::{bazel, nx, turbo, values};
 
 /// All that is served.
 pub(crate) struct Site {
     pub(crate) depot: Arc<Depot>,
     pub(crate) metrics: Metrics,
     pub(crate) uploads: Uploads,
+    pub(crate) writes: Arc<Writes>,
     access: Access,
     observer: Observer,
 }
@@ -36,6 +38,7 @@ enum Protocol {
     Turbo,
     Nx,
     Reapi,
+    Bazel,
     Health,
     Metrics,
     Unknown,
@@ -52,6 +55,7 @@ impl Protocol {
             _ if is_below("/v8/artifacts") || path == "/v8/artifacts" => Self::Turbo,
             _ if is_below("/v1/cache") => Self::Nx,
             _ if is_below("/cache") => Self::Values,
+            _ if bazel::parse(path).is_some() => Self::Bazel,
             _ => Self::Unknown,
         }
     }
@@ -63,6 +67,7 @@ impl Protocol {
             Self::Turbo => "turbo",
             Self::Nx => "nx",
             Self::Reapi => "reapi",
+            Self::Bazel => "bazel",
             Self::Health => "health",
             Self::Metrics => "metrics",
             Self::Unknown => "unknown",
@@ -77,7 +82,8 @@ impl Site {
         metrics: Metrics,
         observer: Observer,
     ) -> Self {
-        Self { depot, metrics, uploads: Uploads::default(), access, observer }
+        let (uploads, writes) = (Uploads::default(), Arc::default());
+        Self { depot, metrics, uploads, writes, access, observer }
     }
 
     /// Answers a request.
@@ -151,6 +157,7 @@ impl Site {
                 Protocol::Values => values::answer(self, asked).await,
                 Protocol::Turbo => turbo::answer(self, asked).await,
                 Protocol::Nx => nx::answer(self, asked).await,
+                Protocol::Bazel => bazel::answer(self, asked).await,
                 Protocol::Metrics => {
                     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
                     Ok(with_body(StatusCode::OK, kind, self.metrics.page()))

@@ -72,6 +72,8 @@ pub(crate) struct KnownRecord {
 pub(crate) struct KnownName {
     pub(crate) is_root: bool,
     pub(crate) links: Vec<Link>,
+    /// When it was of use last, in seconds since 1970, where that is known.
+    pub(crate) used: u64,
 }
 
 /// All that is in a store.
@@ -184,12 +186,13 @@ impl DiskStore {
             for pair in pairs {
                 let Some((table, name)) = names::split(&pair.key) else { continue };
                 let Some(value) = codec::decode::<NamedValue<'_>>(&pair.value) else { continue };
+                let used = links.used(&table, value.value);
                 let (is_root, links) = match links.of_name(&table, &name, value.value) {
                     Named::Root(links) => (true, links),
                     Named::Derived(links) => (false, links),
                 };
                 stock.weigh(Item::Name(table.clone(), name.clone()), pair.size);
-                stock.names.insert((table, name), KnownName { is_root, links });
+                stock.names.insert((table, name), KnownName { is_root, links, used });
             }
         };
         self.tables.pages(Table::Names, b"", false, &mut take)

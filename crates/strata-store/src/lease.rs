@@ -23,23 +23,45 @@ pub(crate) struct Lease {
     held: HeldFile,
     layout: Layout,
     staging: OnceLock<PathBuf>,
-    noted: Mutex<HashSet<Used>>,
+    noted: Mutex<Noted>,
+}
+
+/// What was noted, and where. A process that runs for long begins a new file now and then, and
+/// lets go of the one before the last.
+#[derive(Debug, Default)]
+struct Noted {
+    used: HashSet<Used>,
+    /// None before the first renewal: then the lease's own file has the notes.
+    current: Option<HeldFile>,
+    previous: Option<HeldFile>,
 }
 
 impl Lease {
     /// Begins one.
     pub(crate) fn begin(layout: &Layout) -> Result<Self, OpenError> {
         let leases = layout.part(Part::Leases);
-        loop {
-            let nanos = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-            let name = format!("{}-{:x}", std::process::id(), nanos.as_nanos());
-            let path = leases.join(name);
-            let begun = HeldFile::begin(&path).map_err(OpenError::io("write", &path))?;
-            if let Some(held) = begun {
-                let (layout, staging) = (layout.clone(), OnceLock::new());
-                return Ok(Self { held, layout, staging, noted: Mutex::default() });
-            }
+        let held = new_file(layout).map_err(OpenError::io("write in", &leases))?;
+        let (layout, staging) = (layout.clone(), OnceLock::new());
+        Ok(Self { held, layout, staging, noted: Mutex::default() })
+    }
+
+    /// Lets go of what was noted before the last renewal and not since.
+    pub(crate) fn renew(&self) -> Result<(), StoreError> {
+        let action = || StoreError::io("renew the store's lease");
+        let new = new_file(&self.layout).map_err(action())?;
+        let mut noted = self.noted.lock().unwrap_or_else(PoisonError::into_inner);
+        let Noted { used, current, previous } = &mut *noted;
+        used.clear();
+        let last = current.replace(new);
+        if last.is_some() {
+            // What the lease's own file says is from before the last renewal. A sweep that reads
+            // it at this moment has seen it, or finds what it says too old.
+            self.held.file.set_len(0).map_err(action())?;
         }
+        if let Some(mut gone) = std::mem::replace(previous, last) {
+            gone.keep_if(is_swept(&self.layout));
+        }
+        Ok(())
     }
 
     /// The directory for what this process makes.
@@ -61,16 +83,27 @@ impl Lease {
     pub(crate) fn note(&self, used: &[Used]) -> Result<(), StoreError> {
         let mut noted = self.noted.lock().unwrap_or_else(PoisonError::into_inner);
         let mut lines = String::new();
-        for used in used.iter().filter(|used| !noted.contains(used)) {
+        for used in used.iter().filter(|used| !noted.used.contains(used)) {
             lines.push_str(&used.line());
         }
         if lines.is_empty() {
             return Ok(());
         }
-        let action = || format!("write `{}`", self.held.path().display());
-        (&self.held.file).write_all(lines.as_bytes()).map_err(StoreError::io(action()))?;
-        noted.extend(used);
+        let held = noted.current.as_ref().unwrap_or(&self.held);
+        let action = || format!("write `{}`", held.path().display());
+        (&held.file).write_all(lines.as_bytes()).map_err(StoreError::io(action()))?;
+        noted.used.extend(used);
         Ok(())
+    }
+}
+
+fn new_file(layout: &Layout) -> io::Result<HeldFile> {
+    loop {
+        let nanos = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let name = format!("{}-{:x}", std::process::id(), nanos.as_nanos());
+        if let Some(held) = HeldFile::begin(&layout.part(Part::Leases).join(name))? {
+            return Ok(held);
+        }
     }
 }
 
@@ -116,7 +149,12 @@ impl Drop for Lease {
             drop(remove::tree(path));
         }
         // What a sweep that is at work has to know of is left to it.
-        self.held.keep_if(is_swept(&self.layout));
+        let is_swept = is_swept(&self.layout);
+        self.held.keep_if(is_swept);
+        let noted = self.noted.get_mut().unwrap_or_else(PoisonError::into_inner);
+        for held in noted.current.iter_mut().chain(&mut noted.previous) {
+            held.keep_if(is_swept);
+        }
     }
 }
 

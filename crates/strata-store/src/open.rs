@@ -100,6 +100,18 @@ impl DiskStore {
         Ok(inside)
     }
 
+    /// Lets go of what this process has looked at before its last renewal and not since, so that
+    /// a sweep may remove it. What was looked at after that stays for at least one turn more: a
+    /// process that renews every four hours keeps what it has found for four to eight.
+    ///
+    /// # Errors
+    ///
+    /// When the system refuses; then everything stays.
+    pub fn renew_lease(&self) -> Result<(), StoreError> {
+        let _inside = self.gate.enter()?;
+        self.lease.renew()
+    }
+
     /// Makes all that was put so far survive a power cut, once a record is written that is
     /// durable itself.
     pub(crate) fn settle(&self) -> Result<(), StoreError> {

@@ -342,7 +342,7 @@ impl Sweep<'_> {
     fn derived(&self) -> Vec<Candidate> {
         let mut names: Vec<_> =
             self.stock.names.iter().filter(|(_, known)| !known.is_root).collect();
-        names.sort_by_key(|(name, _)| (*name).clone());
+        names.sort_by_key(|(name, known)| (known.used, (*name).clone()));
         let candidate = |((table, name), known): (&(String, String), &KnownName)| {
             let item = Item::Name(table.clone(), name.clone());
             let is_unused =

@@ -125,6 +125,11 @@ impl Messages {
 /// The messages of a server that sends several, encoded.
 pub(crate) type Answers = Pin<Box<dyn Stream<Item = Result<Bytes, Status>> + Send>>;
 
+/// Messages that are all there already.
+pub(crate) fn of_items(items: Vec<Bytes>) -> Answers {
+    Box::pin(tonic::codegen::tokio_stream::iter(items.into_iter().map(Ok)))
+}
+
 fn grpc() -> Grpc<Raw> {
     Grpc::new(Raw).apply_max_message_size_config(Some(MESSAGE_LIMIT_BYTES), None)
 }

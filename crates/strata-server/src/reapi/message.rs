@@ -11,7 +11,8 @@ pub(crate) fn is_default<T: Default + PartialEq>(value: &T) -> bool {
 }
 
 /// Declares messages: `name: [kind] = number`, where a kind is `string`, `bytes`, `bool`, `int32`,
-/// `int64`, `uint32`, `uint64`, `strings`, `enums`, or `one` or `many` of a message.
+/// `int64`, `uint32`, `uint64`, `strings`, `enums`, `pieces` (bytes, several times), or `one` or
+/// `many` of a message.
 macro_rules! messages {
     ($(
         $(#[$doc:meta])*
@@ -53,6 +54,7 @@ macro_rules! messages {
     (@type string) => { String };
     (@type strings) => { Vec<String> };
     (@type bytes) => { bytes::Bytes };
+    (@type pieces) => { Vec<bytes::Bytes> };
     (@type bool) => { bool };
     (@type int32) => { i32 };
     (@type int64) => { i64 };
@@ -64,6 +66,9 @@ macro_rules! messages {
 
     (@encode $to:ident, $field:expr, $tag:literal, strings) => {
         prost::encoding::string::encode_repeated($tag, $field, $to)
+    };
+    (@encode $to:ident, $field:expr, $tag:literal, pieces) => {
+        prost::encoding::bytes::encode_repeated($tag, $field, $to)
     };
     (@encode $to:ident, $field:expr, $tag:literal, enums) => {
         prost::encoding::int32::encode_packed($tag, $field, $to)
@@ -85,6 +90,9 @@ macro_rules! messages {
     (@merge $wire:ident, $field:expr, $from:ident, $context:ident, strings) => {
         prost::encoding::string::merge_repeated($wire, &mut $field, $from, $context)
     };
+    (@merge $wire:ident, $field:expr, $from:ident, $context:ident, pieces) => {
+        prost::encoding::bytes::merge_repeated($wire, &mut $field, $from, $context)
+    };
     (@merge $wire:ident, $field:expr, $from:ident, $context:ident, enums) => {
         prost::encoding::int32::merge_repeated($wire, &mut $field, $from, $context)
     };
@@ -102,6 +110,9 @@ macro_rules! messages {
 
     (@length $field:expr, $tag:literal, strings) => {
         prost::encoding::string::encoded_len_repeated($tag, $field)
+    };
+    (@length $field:expr, $tag:literal, pieces) => {
+        prost::encoding::bytes::encoded_len_repeated($tag, $field)
     };
     (@length $field:expr, $tag:literal, enums) => {
         prost::encoding::int32::encoded_len_packed($tag, $field)

@@ -3,12 +3,15 @@
 //! Each service is one file; a method is added in [`answer`]. `message` declares messages, `call`
 //! frames them.
 
-#[expect(dead_code, reason = "the services that use it come one by one")]
+mod actions;
 mod call;
 mod capabilities;
+mod cas;
 mod message;
-#[expect(dead_code, reason = "the services that use it come one by one")]
+mod name;
 mod proto;
+mod stream;
+mod zstd;
 
 use std::sync::Arc;
 
@@ -21,18 +24,51 @@ use crate::body::Body;
 use crate::fault::Fault;
 use crate::site::Site;
 
+pub(crate) use actions::{keep as keep_result, result, space as actions_space};
+pub(crate) use stream::Writes;
+
 const EXECUTION: &str = "/build.bazel.remote.execution.v2.";
 
 /// Answers a gRPC call.
 pub(crate) async fn answer(
-    _site: &Arc<Site>,
+    site: &Arc<Site>,
     caller: Caller,
     request: Request<Incoming>,
 ) -> Response<Body> {
     let path = request.uri().path().to_owned();
+    let (depot, writes) = (Arc::clone(&site.depot), Arc::clone(&site.writes));
     match path.strip_prefix(EXECUTION).unwrap_or(&path) {
         "Capabilities/GetCapabilities" => {
             call::unary(request, move |asked| capabilities::get(caller, asked)).await
+        }
+        "ActionCache/GetActionResult" => {
+            let site = Arc::clone(site);
+            call::unary(request, move |asked| actions::get(site, caller, asked)).await
+        }
+        "ActionCache/UpdateActionResult" => {
+            call::unary(request, move |asked| actions::update(depot, caller, asked)).await
+        }
+        "ContentAddressableStorage/FindMissingBlobs" => {
+            call::unary(request, move |asked| cas::find_missing(depot, asked)).await
+        }
+        "ContentAddressableStorage/BatchUpdateBlobs" => {
+            call::unary(request, move |asked| cas::batch_update(depot, caller, asked)).await
+        }
+        "ContentAddressableStorage/BatchReadBlobs" => {
+            call::unary(request, move |asked| cas::batch_read(depot, asked)).await
+        }
+        "ContentAddressableStorage/GetTree" => {
+            call::outgoing(request, move |asked| cas::get_tree(depot, asked)).await
+        }
+        "/google.bytestream.ByteStream/Read" => {
+            call::outgoing(request, move |asked| stream::read(depot, asked)).await
+        }
+        "/google.bytestream.ByteStream/Write" => {
+            let work = move |messages| stream::write(depot, writes, caller, messages);
+            call::incoming(request, work).await
+        }
+        "/google.bytestream.ByteStream/QueryWriteStatus" => {
+            call::unary(request, move |asked| stream::query(depot, writes, caller, asked)).await
         }
         _ => call::refuse(Status::unimplemented(format!("`{path}` is not served here"))),
     }

@@ -107,7 +107,7 @@ messages! {
         digest_function: [int32] = 5,
     }
     /// The directories stay as they came.
-    GetTreeResponse { directories: [many Directory] = 1, next_page_token: [string] = 2 }
+    GetTreeResponse { directories: [pieces] = 1, next_page_token: [string] = 2 }
     /// `google.rpc.Status`.
     Status { code: [int32] = 1, message: [string] = 2 }
 

@@ -112,3 +112,31 @@ fn a_server_that_is_stopped_answers_what_was_asked() {
     server.stop();
     assert!(reading.join().expect("a thread").expect("all of it") > large.len());
 }
+
+#[test]
+fn bazels_results_and_blobs() {
+    use strata_oci::Digest;
+    let host = Host::open();
+    let (action, blob) = (Digest::of(b"action").hex(), Digest::of(b"a.o").hex());
+    host.get(&format!("/bz/ac/{action}")).is(404);
+    // An action result with one output file, `a.o`, as Bazel encodes it.
+    let digest = [b"\x0a\x40", blob.as_bytes(), b"\x10\x03"].concat();
+    let file = [b"\x0a\x03a.o\x12\x44", &digest[..]].concat();
+    let result = [b"\x12\x4b", &file[..]].concat();
+    host.put(&format!("/bz/ac/{action}"), &result).is(400);
+    host.put(&format!("/bz/cas/{blob}"), b"wrong").is(400);
+    host.put(&format!("/bz/cas/{blob}"), b"a.o").is(200);
+    host.put(&format!("/bz/ac/{action}"), &result).is(200);
+    assert_eq!(host.get(&format!("/bz/ac/{action}")).is(200).body, result);
+    assert_eq!(host.get(&format!("/bz/cas/{blob}")).is(200).body, b"a.o");
+    // Blobs are everybody's, results are their instance's.
+    host.ask("HEAD", &format!("/cas/{blob}"), &[], b"").is(200);
+    host.get(&format!("/ac/{action}")).is(404);
+    host.get(&format!("/bz/cas/{}", Digest::of(b"").hex())).is(200);
+    host.put(&format!("/bz/ac/{action}"), b"no protocol buffer").is(400);
+    let json = [("content-type", "application/json")];
+    let body = format!("{{\"outputFiles\":[{{\"digest\":{{\"hash\":\"{blob}\"}}}}]}}");
+    host.ask("PUT", &format!("/m/ac/{action}"), &json, body.as_bytes()).is(200);
+    let got = host.ask("GET", &format!("/m/ac/{action}"), &[("accept", "application/json")], b"");
+    assert_eq!(got.is(200).text(), body);
+}

@@ -4,3 +4,4 @@ mod attacks;
 mod caches;
 mod client;
 mod oci;
+mod reapi;

@@ -1,6 +1,7 @@
 //! `strata serve`: the store as a cache behind other builders, until a signal ends it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
@@ -37,6 +38,7 @@ pub(super) fn run(
             log.talk(&line);
         }
     });
+    spawn(renew(&store))?;
     let server = Server::start(Setup { config, store, library, observer });
     let server = server.map_err(|error| Failure::environment(error.to_string()))?;
     printer.talk(&format!(
@@ -54,6 +56,29 @@ pub(super) fn run(
     printer.talk("stopping: what was asked is answered first");
     server.stop();
     Ok(0)
+}
+
+/// Until then nothing goes that a client was told of; Bazel relies on three hours.
+const LEASE: Duration = Duration::from_secs(4 * 60 * 60);
+
+/// Lets go of what nobody has asked for since the last time but one.
+fn renew(store: &Arc<DiskStore>) -> impl FnOnce() + Send + 'static {
+    let store = Arc::downgrade(store);
+    move || {
+        loop {
+            std::thread::sleep(LEASE);
+            let Some(store) = store.upgrade() else { return };
+            // What can not be let go of stays.
+            drop(store.renew_lease());
+        }
+    }
+}
+
+fn spawn(work: impl FnOnce() + Send + 'static) -> Result<(), Failure> {
+    let thread = std::thread::Builder::new().name("lease".to_owned()).spawn(work);
+    thread.map(drop).map_err(|error| {
+        Failure::environment(format!("a thread can not be started: {}", plain(&error)))
+    })
 }
 
 fn word(error: &ConfigError) -> Failure {

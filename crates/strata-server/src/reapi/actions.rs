@@ -1,0 +1,150 @@
+//! Results of actions. One is kept with all that it names, trees expanded once, when it comes; so
+//! one that is given out has never lost an output.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use prost::Message as _;
+use strata_cas::entry::Need;
+use tonic::Status;
+
+use super::cas::whole;
+use super::name::{BlobName, instance};
+use super::proto::{
+    ActionResult, Digest, Directory, GetActionResultRequest, Tree, UpdateActionResultRequest,
+};
+use crate::access::Caller;
+use crate::depot::{Content, Depot, Value};
+use crate::fault::Fault;
+use crate::site::Site;
+
+/// Where results of an instance's actions are.
+pub(crate) fn space(instance: &str, function: &str) -> String {
+    format!("actions/{function}/{instance}")
+}
+
+/// A result, as it came.
+pub(super) async fn get(
+    site: Arc<Site>,
+    caller: Caller,
+    asked: GetActionResultRequest,
+) -> Result<Bytes, Status> {
+    let name = BlobName::wanted(asked.action_digest.as_ref(), asked.digest_function)?;
+    let space = space(instance(&asked.instance_name)?, name.function());
+    let depot = Arc::clone(&site.depot);
+    let found = super::cas::wait(move || result(&depot, &caller, &space, &name.hex())).await?;
+    site.metrics.looked_up("reapi", found.is_some());
+    found.ok_or_else(|| Status::not_found("there is no result of this action"))
+}
+
+/// The bytes of a result.
+pub(crate) fn result(
+    depot: &Depot,
+    caller: &Caller,
+    space: &str,
+    key: &str,
+) -> Result<Option<Bytes>, Fault> {
+    let Some(entry) = depot.entry(caller, space, key)? else { return Ok(None) };
+    depot.read(&Content { pieces: vec![entry.body], size: entry.size })
+}
+
+/// Keeps a result.
+pub(super) async fn update(
+    depot: Arc<Depot>,
+    caller: Caller,
+    asked: UpdateActionResultRequest,
+) -> Result<Bytes, Status> {
+    caller.may_write()?;
+    let function = asked.digest_function;
+    let name = BlobName::wanted(asked.action_digest.as_ref(), function)?;
+    let space = space(instance(&asked.instance_name)?, name.function());
+    let bytes = asked.action_result;
+    let kept = bytes.clone();
+    let keeping = tokio::task::spawn_blocking(move || {
+        keep(&depot, &caller, (&space, &name.hex()), &kept, function)
+    });
+    keeping.await.map_err(|_| Status::internal("the server stops"))??;
+    Ok(bytes)
+}
+
+/// Keeps a result under its action's digest.
+pub(crate) fn keep(
+    depot: &Depot,
+    caller: &Caller,
+    (space, key): (&str, &str),
+    bytes: &Bytes,
+    function: i32,
+) -> Result<(), Status> {
+    let result = ActionResult::decode(bytes.clone())
+        .map_err(|error| Status::invalid_argument(format!("this is no action result: {error}")))?;
+    let needs = needs(depot, &result, function)?;
+    let mut upload = depot.begin(u64::MAX)?;
+    upload.write(bytes)?;
+    let body = depot.keep_bare(upload)?;
+    depot.set_entry(caller, (space, key), body, Value { needs, ..Value::default() })?;
+    Ok(())
+}
+
+/// All that a result names.
+fn needs(depot: &Depot, result: &ActionResult, function: i32) -> Result<Vec<Need>, Status> {
+    let mut needs = Vec::new();
+    let mut need = |digest: &Digest| -> Result<BlobName, Status> {
+        let name = BlobName::new(digest, function)?;
+        let content = name.find(depot)?.ok_or_else(|| missing(&name))?;
+        needs.extend(name.needs(&content));
+        Ok(name)
+    };
+    for file in &result.output_files {
+        check_path(&file.path)?;
+        if let Some(digest) = &file.digest
+            && file.contents.is_empty()
+        {
+            need(digest)?;
+        }
+    }
+    for digest in [&result.stdout_digest, &result.stderr_digest].into_iter().flatten() {
+        need(digest)?;
+    }
+    for directory in &result.output_directories {
+        check_path(&directory.path)?;
+        if let Some(digest) = &directory.tree_digest {
+            let name = need(digest)?;
+            let tree = Tree::decode(whole(depot, &name)?);
+            let tree = tree.map_err(|error| Status::invalid_argument(error.to_string()))?;
+            for directory in tree.root.iter().chain(&tree.children) {
+                files(directory).try_for_each(|digest| need(digest).map(drop))?;
+            }
+        }
+        let mut rest: Vec<Digest> = directory.root_directory_digest.iter().cloned().collect();
+        let mut seen = std::collections::HashSet::new();
+        while let Some(digest) = rest.pop() {
+            if !seen.insert(digest.hash.clone()) {
+                continue;
+            }
+            let name = need(&digest)?;
+            let below = Directory::decode(whole(depot, &name)?);
+            let below = below.map_err(|error| Status::invalid_argument(error.to_string()))?;
+            files(&below).try_for_each(|digest| need(digest).map(drop))?;
+            rest.extend(below.directories.into_iter().filter_map(|node| node.digest));
+        }
+    }
+    needs.sort_by_key(|need| format!("{need:?}"));
+    needs.dedup();
+    Ok(needs)
+}
+
+fn files(directory: &Directory) -> impl Iterator<Item = &Digest> {
+    directory.files.iter().filter_map(|file| file.digest.as_ref())
+}
+
+fn missing(name: &BlobName) -> Status {
+    Status::failed_precondition(format!("blob {} is not here: outputs come first", name.hex()))
+}
+
+/// Paths are the client's matter, but none that leads out of its directory is passed on.
+fn check_path(path: &str) -> Result<(), Status> {
+    if path.starts_with('/') || path.split('/').any(|part| part == "..") {
+        return Err(Status::invalid_argument("a path leads out of the action's directory"));
+    }
+    Ok(())
+}

@@ -1,0 +1,490 @@
+//! The services as a gRPC client sees them.
+
+use std::sync::Arc;
+
+use bytes::{Buf as _, BufMut as _, Bytes};
+use http::uri::PathAndQuery;
+use prost::Message;
+use strata_cas::{BlobId, MemoryStore};
+use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
+use tonic::codegen::tokio_stream::StreamExt as _;
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Code, Status};
+
+use super::proto::{self, *};
+use strata_server::{Config, NoImages, Scope, Secret, ServeTable, Server, Setup, TokenTable, Told};
+
+/// Messages as bytes.
+#[derive(Clone, Copy)]
+struct Raw;
+
+impl Codec for Raw {
+    type Encode = Bytes;
+    type Decode = Bytes;
+    type Encoder = Self;
+    type Decoder = Self;
+
+    fn encoder(&mut self) -> Self {
+        Self
+    }
+
+    fn decoder(&mut self) -> Self {
+        Self
+    }
+}
+
+impl Encoder for Raw {
+    type Item = Bytes;
+    type Error = Status;
+
+    fn encode(&mut self, item: Bytes, buffer: &mut EncodeBuf<'_>) -> Result<(), Status> {
+        buffer.put(item);
+        Ok(())
+    }
+}
+
+impl Decoder for Raw {
+    type Item = Bytes;
+    type Error = Status;
+
+    fn decode(&mut self, buffer: &mut DecodeBuf<'_>) -> Result<Option<Bytes>, Status> {
+        let length = buffer.remaining();
+        Ok(Some(buffer.copy_to_bytes(length)))
+    }
+}
+
+struct World {
+    runtime: tokio::runtime::Runtime,
+    channel: Channel,
+    token: Option<&'static str>,
+    _server: Server,
+}
+
+impl World {
+    fn new() -> Self {
+        Self::with(&ServeTable::default())
+    }
+
+    fn with(table: &ServeTable) -> Self {
+        let config = Config::new(table, Some("127.0.0.1:0")).expect("a configuration");
+        let setup = Setup {
+            config,
+            store: Arc::new(MemoryStore::default()),
+            library: Arc::new(NoImages),
+            observer: Arc::new(|_: &Told| {}),
+        };
+        let server = Server::start(setup).expect("a server");
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.expect("a runtime");
+        let endpoint = Endpoint::from_shared(format!("http://{}", server.address()));
+        let connecting = endpoint.expect("an address");
+        let channel = runtime.block_on(connecting.connect()).expect("it listens");
+        Self { runtime, channel, token: None, _server: server }
+    }
+
+    fn request<T>(&self, message: T) -> tonic::Request<T> {
+        let mut request = tonic::Request::new(message);
+        if let Some(token) = self.token {
+            let value = format!("Bearer {token}").parse().expect("a header");
+            request.metadata_mut().insert("authorization", value);
+        }
+        request
+    }
+
+    fn grpc(&self) -> tonic::client::Grpc<Channel> {
+        tonic::client::Grpc::new(self.channel.clone())
+    }
+
+    fn call<A: Message + Default>(&self, path: &str, asked: &impl Message) -> Result<A, Status> {
+        let (mut grpc, path) = (self.grpc(), path.parse::<PathAndQuery>().expect("a path"));
+        self.runtime.block_on(async {
+            grpc.ready().await.expect("it is there");
+            let asked = self.request(Bytes::from(asked.encode_to_vec()));
+            let answer = grpc.unary(asked, path, Raw).await?;
+            Ok(A::decode(answer.into_inner()).expect("a message"))
+        })
+    }
+
+    fn cas<A: Message + Default>(&self, method: &str, asked: &impl Message) -> Result<A, Status> {
+        let service = "/build.bazel.remote.execution.v2.ContentAddressableStorage";
+        self.call(&format!("{service}/{method}"), asked)
+    }
+
+    fn write(&self, messages: Vec<WriteRequest>) -> Result<i64, Status> {
+        let path = PathAndQuery::from_static("/google.bytestream.ByteStream/Write");
+        let mut grpc = self.grpc();
+        let messages: Vec<Bytes> =
+            messages.iter().map(|one| Bytes::from(one.encode_to_vec())).collect();
+        self.runtime.block_on(async {
+            grpc.ready().await.expect("it is there");
+            let stream = tonic::codegen::tokio_stream::iter(messages);
+            let answer = grpc.client_streaming(self.request(stream), path, Raw).await?;
+            let answer = WriteResponse::decode(answer.into_inner()).expect("a message");
+            Ok(answer.committed_size)
+        })
+    }
+
+    fn stream<A: Message + Default>(
+        &self,
+        path: &str,
+        asked: &impl Message,
+    ) -> Result<Vec<A>, Status> {
+        let (mut grpc, path) = (self.grpc(), path.parse::<PathAndQuery>().expect("a path"));
+        self.runtime.block_on(async {
+            grpc.ready().await.expect("it is there");
+            let asked = self.request(Bytes::from(asked.encode_to_vec()));
+            let mut stream = grpc.server_streaming(asked, path, Raw).await?.into_inner();
+            let mut all = Vec::new();
+            while let Some(bytes) = stream.next().await {
+                all.push(A::decode(bytes?).expect("a message"));
+            }
+            Ok(all)
+        })
+    }
+
+    fn read(&self, name: &str, offset: i64, limit: i64) -> Result<Vec<u8>, Status> {
+        let asked =
+            ReadRequest { resource_name: name.to_owned(), read_offset: offset, read_limit: limit };
+        let pieces = self.stream::<ReadResponse>("/google.bytestream.ByteStream/Read", &asked)?;
+        Ok(pieces.iter().flat_map(|piece| piece.data.to_vec()).collect())
+    }
+
+    fn query(&self, name: &str) -> QueryWriteStatusResponse {
+        let asked = QueryWriteStatusRequest { resource_name: name.to_owned() };
+        let path = "/google.bytestream.ByteStream/QueryWriteStatus";
+        self.call(path, &asked).expect("an answer")
+    }
+}
+
+fn digest(bytes: &[u8]) -> proto::Digest {
+    let hash = strata_oci::Digest::of(bytes).hex();
+    proto::Digest { hash, size_bytes: i64::try_from(bytes.len()).expect("it is small") }
+}
+
+fn missing(world: &World, digests: &[proto::Digest], digest_function: i32) -> Vec<proto::Digest> {
+    let blob_digests = digests.to_vec();
+    let asked = FindMissingBlobsRequest { blob_digests, digest_function, ..Default::default() };
+    let answer: FindMissingBlobsResponse = world.cas("FindMissingBlobs", &asked).expect("it is");
+    answer.missing_blob_digests
+}
+
+fn update(world: &World, requests: Vec<BlobToUpdate>, digest_function: i32) -> Vec<i32> {
+    let asked = BatchUpdateBlobsRequest { requests, digest_function, ..Default::default() };
+    let answer: BatchUpdateBlobsResponse = world.cas("BatchUpdateBlobs", &asked).expect("it is");
+    answer.responses.iter().map(|one| one.status.clone().unwrap_or_default().code).collect()
+}
+
+fn blob(bytes: &'static [u8]) -> BlobToUpdate {
+    let data = Bytes::from_static(bytes);
+    BlobToUpdate { digest: Some(digest(bytes)), data, compressor: IDENTITY }
+}
+
+/// Bytes that do not compress well, and differ everywhere.
+fn noise(count: u32) -> Vec<u8> {
+    let blocks = (0..count.div_ceil(32)).flat_map(|at| *BlobId::of(&at.to_le_bytes()).as_bytes());
+    blocks.take(count as usize).collect()
+}
+
+fn pieces(name: &str, from: usize, bytes: &[u8], finish: bool) -> Vec<WriteRequest> {
+    let mut all = Vec::new();
+    let count = bytes.chunks(100_000).count();
+    for (number, data) in bytes.chunks(100_000).enumerate() {
+        all.push(WriteRequest {
+            resource_name: if number == 0 { name.to_owned() } else { String::new() },
+            write_offset: i64::try_from(from + number * 100_000).expect("it is small"),
+            finish_write: finish && number + 1 == count,
+            data: Bytes::copy_from_slice(data),
+        });
+    }
+    all
+}
+
+#[test]
+fn what_is_announced() {
+    let world = World::new();
+    let path = "/build.bazel.remote.execution.v2.Capabilities/GetCapabilities";
+    let asked = GetCapabilitiesRequest::default();
+    let all: ServerCapabilities = world.call(path, &asked).expect("an answer");
+    assert_eq!(all.low_api_version.expect("a version").minor, 0);
+    let cache = all.cache_capabilities.expect("it is a cache");
+    assert_eq!(cache.digest_functions, [SHA256, BLAKE3]);
+    assert!(cache.action_cache_update_capabilities.expect("it says").update_enabled);
+    let execute = "/build.bazel.remote.execution.v2.Execution/Execute";
+    let refused = world.call::<Digest>(execute, &asked).expect_err("no execution");
+    assert_eq!(refused.code(), Code::Unimplemented);
+}
+
+#[test]
+fn blobs_in_batches() {
+    let world = World::new();
+    let wrong = BlobToUpdate { data: Bytes::from_static(b"wrong"), ..blob(b"right") };
+    let long = BlobToUpdate { data: Bytes::from_static(b"right and more"), ..blob(b"right") };
+    let none = BlobToUpdate { digest: None, ..blob(b"x") };
+    let codes = update(&world, vec![blob(b"one"), wrong, long, none], SHA256);
+    let invalid = Code::InvalidArgument as i32;
+    assert_eq!(codes, [0, invalid, invalid, invalid]);
+    let all = [digest(b"one"), digest(b"right"), digest(b"")];
+    assert_eq!(missing(&world, &all, 0), [digest(b"right")]);
+    // The same bytes have another name by another function, and another size is another blob.
+    let blake3 = proto::Digest { hash: BlobId::of(b"one").to_string(), size_bytes: 3 };
+    assert!(missing(&world, std::slice::from_ref(&blake3), BLAKE3).is_empty());
+    assert_eq!(missing(&world, std::slice::from_ref(&blake3), SHA256), [blake3]);
+    let other = proto::Digest { size_bytes: 4, ..digest(b"one") };
+    assert_eq!(missing(&world, std::slice::from_ref(&other), 0), [other]);
+
+    let text: &'static [u8] = &[b'a'; 5000];
+    let data = Bytes::from(zstd::bulk::compress(text, 3).expect("it compresses"));
+    let packed = BlobToUpdate { data: data.clone(), compressor: ZSTD, ..blob(text) };
+    let cut = BlobToUpdate { data: data.slice(..data.len() - 3), ..packed.clone() };
+    assert_eq!(update(&world, vec![cut], 0), [invalid]);
+    assert_eq!(update(&world, vec![packed], 0), [0]);
+    let mut asked = BatchReadBlobsRequest {
+        digests: vec![digest(text), digest(b"nobody"), digest(b"one")],
+        ..Default::default()
+    };
+    for acceptable in [vec![], vec![ZSTD]] {
+        asked.acceptable_compressors = acceptable.clone();
+        let answer: BatchReadBlobsResponse = world.cas("BatchReadBlobs", &asked).expect("it is");
+        let [first, second, third] = &answer.responses[..] else { panic!("three blobs") };
+        assert_eq!(first.compressor == ZSTD, !acceptable.is_empty());
+        let data = match first.compressor {
+            ZSTD => zstd::bulk::decompress(&first.data, 5000).expect("zstd"),
+            _ => first.data.to_vec(),
+        };
+        assert_eq!(data, text);
+        assert_eq!(second.status.clone().expect("a status").code, Code::NotFound as i32);
+        assert_eq!(&third.data[..], b"one");
+    }
+    asked.digests = vec![proto::Digest { size_bytes: 5 << 20, ..digest(b"x") }];
+    let refused = world.cas::<BatchReadBlobsResponse>("BatchReadBlobs", &asked);
+    assert_eq!(refused.expect_err("too much").code(), Code::InvalidArgument);
+}
+
+#[test]
+fn streams_of_bytes_in_and_out() {
+    let world = World::new();
+    let all = noise(1_500_000);
+    let hash = digest(&all).hash;
+    let (name, write) =
+        (format!("i/blobs/{hash}/1500000"), format!("i/uploads/u/blobs/{hash}/1500000"));
+    assert_eq!(world.read(&name, 0, 0).expect_err("not yet").code(), Code::NotFound);
+    assert_eq!(world.write(pieces(&write, 0, &all, true)).expect("written"), 1_500_000);
+    assert!(world.read(&name, 0, 0).expect("all of it") == all);
+    assert!(world.read(&name, 1_000_000, 7).expect("a part") == all[1_000_000..1_000_007]);
+    assert!(world.read(&name, 1_400_000, 0).expect("the rest") == all[1_400_000..]);
+    assert!(world.read(&name, 1_500_000, 0).expect("nothing").is_empty());
+    assert_eq!(world.read(&name, 1_500_001, 0).expect_err("beyond").code(), Code::OutOfRange);
+    // There already: nothing more has to be sent.
+    assert_eq!(world.write(pieces(&write, 0, &all[..10], false)).expect("early"), 1_500_000);
+    let status = world.query(&write);
+    assert!(status.complete && status.committed_size == 1_500_000);
+    // The same blob under its other name, compressed on its way out.
+    let blake3 = BlobId::of(&all);
+    let packed = world.read(&format!("compressed-blobs/zstd/blake3/{blake3}/1500000"), 0, 0);
+    let unpacked = zstd::stream::decode_all(&packed.expect("all of it")[..]).expect("zstd");
+    assert!(unpacked == all);
+    let packed = world.read(&format!("compressed-blobs/zstd/{hash}/1500000"), 1_499_999, 0);
+    let unpacked = zstd::stream::decode_all(&packed.expect("a byte")[..]).expect("zstd");
+    assert_eq!(unpacked, all[1_499_999..]);
+}
+
+#[test]
+fn a_write_goes_on_where_it_broke_off() {
+    let world = World::new();
+    let all = noise(700_000);
+    let write = format!("uploads/u/blobs/{}/700000", digest(&all).hash);
+    let broken = world.write(pieces(&write, 0, &all[..300_000], false));
+    assert_eq!(broken.expect_err("it is not all").code(), Code::InvalidArgument);
+    let status = world.query(&write);
+    assert!(!status.complete && status.committed_size == 300_000);
+    // Not from another place than the one where it is.
+    let wrong = world.write(pieces(&write, 200_000, &all[200_000..], true));
+    assert_eq!(wrong.expect_err("it is not there").code(), Code::InvalidArgument);
+    let rest = world.write(pieces(&write, 300_000, &all[300_000..], true));
+    assert_eq!(rest.expect("written"), 700_000);
+    assert!(missing(&world, &[digest(&all)], 0).is_empty());
+}
+
+#[test]
+fn compressed_writes_and_bombs() {
+    let world = World::new();
+    let all = noise(400_000);
+    let packed = zstd::stream::encode_all(&all[..], 3).expect("zstd");
+    let name = |bytes: &[u8]| {
+        format!("uploads/u/compressed-blobs/zstd/{}/{}", digest(bytes).hash, bytes.len())
+    };
+    let (first, rest) = packed.split_at(100_000);
+    world.write(pieces(&name(&all), 0, first, false)).expect_err("it is not all");
+    // The offset counts compressed bytes.
+    assert_eq!(world.query(&name(&all)).committed_size, 100_000);
+    let written = world.write(pieces(&name(&all), 100_000, rest, true)).expect("written");
+    assert_eq!(written, i64::try_from(packed.len()).expect("small"));
+    assert_eq!(world.write(pieces(&name(&all), 0, &packed, true)).expect("early"), -1);
+    assert!(missing(&world, &[digest(&all)], 0).is_empty());
+
+    let bomb = zstd::stream::encode_all(&vec![0; 300 << 20][..], 3).expect("zstd");
+    let small = format!("uploads/u/compressed-blobs/zstd/{}/10", digest(&[0; 10]).hash);
+    let refused = world.write(pieces(&small, 0, &bomb, true)).expect_err("a bomb");
+    assert_eq!(refused.code(), Code::InvalidArgument);
+    let cut = world.write(pieces(&name(b"abc"), 0, b"(\xb5/\xfd", true)).expect_err("it is cut");
+    assert_eq!(cut.code(), Code::InvalidArgument);
+}
+
+#[test]
+fn streams_that_make_no_sense() {
+    let world = World::new();
+    let write = format!("uploads/u/blobs/{}/3", digest(b"abc").hash);
+    let check = |messages: Vec<WriteRequest>| {
+        let refused = world.write(messages).expect_err("nonsense");
+        assert_eq!(refused.code(), Code::InvalidArgument, "{refused}");
+    };
+    check(Vec::new());
+    check(vec![WriteRequest::default()]);
+    check(pieces("blobs/../../etc/passwd/1", 0, b"abc", true));
+    check(pieces(&write, 0, b"abx", true));
+    check(pieces(&write, 0, b"ab", true));
+    check(pieces(&write, 0, b"abcd", true));
+    let mut other = pieces(&write, 0, b"ab", false);
+    other.extend(pieces("uploads/v/blobs/x/1", 2, b"c", true));
+    check(other);
+    assert_eq!(missing(&world, &[digest(b"abc")], 0), [digest(b"abc")]);
+}
+
+const ACTIONS: &str = "/build.bazel.remote.execution.v2.ActionCache";
+
+fn put_result(
+    world: &World,
+    instance: &str,
+    result: &impl Message,
+) -> Result<ActionResult, Status> {
+    let asked = UpdateActionResultRequest {
+        instance_name: instance.to_owned(),
+        action_digest: Some(digest(b"action")),
+        action_result: result.encode_to_vec().into(),
+        digest_function: 0,
+    };
+    world.call(&format!("{ACTIONS}/UpdateActionResult"), &asked)
+}
+
+fn get_result(world: &World, instance: &str) -> Result<ActionResult, Status> {
+    let asked = GetActionResultRequest {
+        instance_name: instance.to_owned(),
+        action_digest: Some(digest(b"action")),
+        digest_function: 0,
+    };
+    world.call(&format!("{ACTIONS}/GetActionResult"), &asked)
+}
+
+#[test]
+fn results_never_name_what_is_not_here() {
+    let world = World::new();
+    let file = |path: &str, bytes: &[u8]| OutputFile {
+        path: path.to_owned(),
+        digest: Some(digest(bytes)),
+        ..Default::default()
+    };
+    let directory = Directory {
+        files: vec![FileNode { name: "f".to_owned(), digest: Some(digest(b"in the tree")) }],
+        ..Default::default()
+    };
+    let tree = Tree { root: Some(directory), children: Vec::new() }.encode_to_vec();
+    let result = ActionResult {
+        output_files: vec![file("a.o", b"a.o"), file("empty", b"")],
+        output_directories: vec![OutputDirectory {
+            path: "d".to_owned(),
+            tree_digest: Some(digest(&tree)),
+            ..Default::default()
+        }],
+        stdout_digest: Some(digest(b"said")),
+        ..Default::default()
+    };
+    assert_eq!(get_result(&world, "").expect_err("a miss").code(), Code::NotFound);
+    let tree: &'static [u8] = tree.leak();
+    for bytes in [&b"a.o"[..], b"said", tree, b"in the tree"] {
+        let early = put_result(&world, "", &result).expect_err("outputs come first");
+        assert_eq!(early.code(), Code::FailedPrecondition);
+        assert_eq!(update(&world, vec![blob(bytes)], 0), [0]);
+    }
+    assert_eq!(put_result(&world, "", &result).expect("kept"), result);
+    assert_eq!(get_result(&world, "").expect("a hit"), result);
+    // Another instance is another cache.
+    assert_eq!(get_result(&world, "other/one").expect_err("a miss").code(), Code::NotFound);
+    let outside = ActionResult { output_files: vec![file("../x", b"a.o")], ..Default::default() };
+    let refused = put_result(&world, "", &outside).expect_err("it leads out");
+    assert_eq!(refused.code(), Code::InvalidArgument);
+    assert_eq!(
+        put_result(&world, "a/../b", &result).expect_err("no").code(),
+        Code::InvalidArgument
+    );
+}
+
+#[test]
+fn trees_are_walked() {
+    let world = World::new();
+    let leaf = Directory::default().encode_to_vec();
+    let file = Directory {
+        files: vec![FileNode { name: "x".to_owned(), digest: Some(digest(b"x")) }],
+        ..Default::default()
+    };
+    let node = |name: &str, bytes: &[u8]| DirectoryNode {
+        name: name.to_owned(),
+        digest: Some(digest(bytes)),
+    };
+    let below = file.encode_to_vec();
+    let root = Directory {
+        directories: vec![
+            node("a", &below),
+            node("b", &below),
+            node("c", b"gone"),
+            node("d", &leaf),
+        ],
+        ..Default::default()
+    };
+    let root = root.encode_to_vec();
+    let asked = GetTreeRequest { root_digest: Some(digest(&root)), ..Default::default() };
+    let path = "/build.bazel.remote.execution.v2.ContentAddressableStorage/GetTree";
+    let refused = world.stream::<GetTreeResponse>(path, &asked).expect_err("no root");
+    assert_eq!(refused.code(), Code::NotFound);
+    assert_eq!(
+        update(&world, vec![blob(root.clone().leak()), blob(below.clone().leak())], 0),
+        [0, 0]
+    );
+    let pages = world.stream::<GetTreeResponse>(path, &asked).expect("a tree");
+    let all: Vec<Bytes> = pages.into_iter().flat_map(|page| page.directories).collect();
+    // Each once; the empty one is always there, the missing one is left out.
+    assert_eq!(all, [root, below, leaf]);
+}
+
+#[test]
+fn readers_do_not_write() {
+    let token = |name: &str, scope| TokenTable {
+        name: name.to_owned(),
+        token: Some(Secret::new(format!("{name}-0123456789"))),
+        token_file: None,
+        scope,
+        namespace: "main".to_owned(),
+        reads: Vec::new(),
+        trust: 100,
+    };
+    let tokens = vec![token("writer", Scope::Write), token("reader", Scope::Read)];
+    let mut world = World::with(&ServeTable { token: tokens, ..ServeTable::default() });
+    let result = ActionResult { exit_code: 1, ..Default::default() };
+    assert_eq!(get_result(&world, "").expect_err("nobody").code(), Code::Unauthenticated);
+    world.token = Some("reader-0123456789");
+    assert_eq!(
+        put_result(&world, "", &result).expect_err("a reader").code(),
+        Code::PermissionDenied
+    );
+    let name = format!("uploads/u/blobs/{}/3", digest(b"abc").hash);
+    let refused = world.write(pieces(&name, 0, b"abc", true)).expect_err("a reader");
+    assert_eq!(refused.code(), Code::PermissionDenied);
+    world.token = Some("writer-0123456789");
+    put_result(&world, "", &result).expect("a writer");
+    world.token = Some("reader-0123456789");
+    assert_eq!(get_result(&world, "").expect("a hit").exit_code, 1);
+    let path = "/build.bazel.remote.execution.v2.Capabilities/GetCapabilities";
+    let all: ServerCapabilities =
+        world.call(path, &GetCapabilitiesRequest::default()).expect("an answer");
+    let cache = all.cache_capabilities.expect("it is a cache");
+    assert!(!cache.action_cache_update_capabilities.expect("it says").update_enabled);
+}
