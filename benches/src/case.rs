@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::context::{Scratch, seed};
 use crate::options::Options;
+use crate::ship;
 use crate::tool::Tool;
 
 const COPY_FILES: usize = 64;
@@ -23,6 +24,14 @@ pub(crate) enum Case {
     Copy,
     /// Many RUNs that nobody has run before.
     Run,
+    /// The application again, nothing changed, into an archive.
+    Export,
+    /// A new image to a registry.
+    Push,
+    /// A large image to a registry that has it, but for one file.
+    PushChange,
+    /// An image from a registry.
+    Pull,
 }
 
 /// What came out: a time for each round, for each tool in its order.
@@ -34,13 +43,17 @@ pub(crate) struct Outcome {
 }
 
 impl Case {
-    pub(crate) const ALL: [Self; 6] = [
+    pub(crate) const ALL: [Self; 10] = [
         Self::Noop,
         Self::Context(1_000),
         Self::Context(20_000),
         Self::Context(100_000),
         Self::Copy,
         Self::Run,
+        Self::Export,
+        Self::Push,
+        Self::PushChange,
+        Self::Pull,
     ];
 
     pub(crate) fn named(name: &str) -> Option<Self> {
@@ -55,6 +68,10 @@ impl Case {
             Self::Context(_) => "context",
             Self::Copy => "copy",
             Self::Run => "run",
+            Self::Export => "export",
+            Self::Push => "push",
+            Self::PushChange => "push-change",
+            Self::Pull => "pull",
         }
     }
 
@@ -64,6 +81,10 @@ impl Case {
             Self::Context(files) => format!("A context of {files} files again, nothing changed"),
             Self::Copy => "`COPY` of 1 GiB of new bytes (64 files)".to_owned(),
             Self::Run => format!("{RUNS} × `RUN true`, none of them cached"),
+            Self::Export => "The application again, nothing changed, into an archive".to_owned(),
+            Self::Push => "First push of 256 MiB of new bytes".to_owned(),
+            Self::PushChange => "Push after one of 64 files of a 1 GiB layer changed".to_owned(),
+            Self::Pull => "Pull and unpack of 256 MiB".to_owned(),
         }
     }
 
@@ -84,6 +105,9 @@ impl Case {
 
 /// Runs the rounds of one case.
 pub(crate) fn run(case: Case, tools: &[Tool], options: &Options) -> Result<Outcome, String> {
+    if matches!(case, Case::Export | Case::Push | Case::PushChange | Case::Pull) {
+        return ship::run(case, tools, options);
+    }
     let scratch = Scratch::new(case.name()).map_err(|error| format!("a context: {error}"))?;
     let context = match case {
         Case::Noop => PathBuf::from(&options.app),
@@ -129,7 +153,7 @@ fn settle(tools: &[Tool], case: Case, context: &Path) -> Result<(), String> {
 fn write(case: Case, scratch: &Scratch, base: &str) -> std::io::Result<()> {
     let seed = seed();
     match case {
-        Case::Noop => Ok(()),
+        Case::Noop | Case::Export | Case::Push | Case::PushChange | Case::Pull => Ok(()),
         Case::Context(files) => {
             scratch.dockerfile(&format!("FROM {base}\nCOPY data /data\n"))?;
             scratch.files(files, 1024, seed)

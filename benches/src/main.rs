@@ -9,6 +9,7 @@ mod case;
 mod context;
 mod options;
 mod report;
+mod ship;
 mod tool;
 
 use std::io::Write;

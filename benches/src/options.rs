@@ -9,6 +9,8 @@ pub(crate) struct Options {
     pub(crate) rounds: usize,
     /// The image that generated Dockerfiles begin with.
     pub(crate) base: String,
+    /// The registry that images are pushed to and pulled from.
+    pub(crate) registry: String,
     /// The application whose rebuild is timed.
     pub(crate) app: String,
     /// strata's program, and arguments before `build`.
@@ -21,10 +23,12 @@ pub(crate) struct Options {
 
 const PEERS: [&str; 2] = ["docker", "buildah"];
 const USAGE: &str = "\
-usage: strata-benches [--rounds N] [--base IMAGE] [--app DIR] [--strata-args ARGS] [CASE...]
+usage: strata-benches [--rounds N] [--base IMAGE] [--app DIR] [--registry HOST]
+                      [--strata-args ARGS] [CASE...]
 
 cases: noop (the application), context-1000, context (20,000 files) and context-100000 (each with
-`git status` beside), copy (1 GB), run (50 x RUN); default: all
+`git status` beside), copy (1 GB), run (50 x RUN), export (the application into an archive), and to
+and from a registry at HOST (127.0.0.1:5000) push, push-change, pull; default: all
 
 STRATA_BENCH_STRATA    strata, with its global options [default: target/release/strata]
 STRATA_BENCH_DOCKER    docker with buildx, such as `/usr/bin/docker`
@@ -43,6 +47,7 @@ impl Options {
             cases: Vec::new(),
             rounds: 5,
             base: "busybox".to_owned(),
+            registry: "127.0.0.1:5000".to_owned(),
             app: "examples/node-app".to_owned(),
             strata: set("strata").unwrap_or_else(|| "target/release/strata".to_owned()),
             strata_arguments: String::new(),
@@ -54,6 +59,7 @@ impl Options {
             match argument.as_str() {
                 "--base" => options.base = value()?,
                 "--app" => options.app = value()?,
+                "--registry" => options.registry = value()?,
                 "--strata-args" => options.strata_arguments = value()?,
                 "--rounds" => {
                     let rounds = value()?.parse().ok().filter(|rounds| *rounds > 0);

@@ -87,6 +87,54 @@ impl Tool {
         self.time(command)
     }
 
+    /// Sends an image to the registry of its name.
+    pub(crate) fn push(&self, image: &str) -> Result<Duration, String> {
+        self.time(self.words(&format!("push -q{} {image}", self.plain_http())))
+    }
+
+    /// Fetches and unpacks an image; strata into a store of its own.
+    pub(crate) fn pull(&self, image: &str, store: &Path) -> Result<Duration, String> {
+        if self.name != "strata" {
+            return self.time(self.words(&format!("pull -q{} {image}", self.plain_http())));
+        }
+        let mut command = Command::new(&self.command[0]);
+        command.stdin(Stdio::null()).arg("--store").arg(store).args(["pull", image]);
+        self.time(command)
+    }
+
+    /// Builds the context and writes the image as an archive. Docker's own BuildKit writes none
+    /// without containerd's store: there it takes a second command, and so it does for buildah.
+    pub(crate) fn export(
+        &self,
+        image: &str,
+        context: &Path,
+        archive: &Path,
+    ) -> Result<Duration, String> {
+        let shown = archive.display();
+        let second = match &*self.name {
+            "strata" => {
+                let mut command = self.call(&self.build);
+                command.arg("-o").arg(format!("type=oci,dest={shown}"));
+                command.arg("-t").arg(image).arg(context);
+                return self.time(command);
+            }
+            "buildah" => format!("push -q {image} oci-archive:{shown}"),
+            _ => format!("save -o {shown} {image}"),
+        };
+        let built = self.build(image, context)?;
+        Ok(built + self.time(self.words(&second))?)
+    }
+
+    fn words(&self, text: &str) -> Command {
+        let words: Vec<String> = text.split_whitespace().map(str::to_owned).collect();
+        self.call(&words)
+    }
+
+    /// What makes it speak to a registry without TLS, where it does not by itself.
+    fn plain_http(&self) -> &'static str {
+        if self.name == "buildah" { " --tls-verify=false" } else { "" }
+    }
+
     /// The greatest resident size in KiB of one build, if GNU time is there to ask.
     pub(crate) fn peak_memory(&self, image: &str, context: &Path) -> Option<u64> {
         let mut command = Command::new(TIME);
