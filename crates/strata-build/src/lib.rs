@@ -51,6 +51,7 @@ mod start;
 mod states;
 mod step;
 mod time;
+mod transcode;
 mod view;
 mod why;
 

@@ -21,6 +21,7 @@ use crate::far::{self, Shelf};
 use crate::images::{Images, StoredImage, forget_blob, known_blob, remember_blob};
 use crate::layers::{self, ImageLayer};
 use crate::serving;
+use crate::transcode::{self, transcode};
 
 /// How images are packed.
 #[derive(Debug, Clone, Default)]
@@ -302,6 +303,8 @@ enum Content {
     Packed(Arc<Layer>),
     /// Pieces in the store, one after the other, and the name of the row that knows them.
     Pieces(Vec<BlobId>, String),
+    /// The tar in a blob in the store.
+    Compressed(BlobId),
     /// A blob that is elsewhere.
     Far(far::Whereabouts),
 }
@@ -313,7 +316,7 @@ pub(crate) const TABLE: &str = "compressed-2";
 /// What is known of a compressed layer.
 #[derive(Serialize, Deserialize)]
 pub(crate) struct Row {
-    descriptor: Descriptor,
+    pub(crate) descriptor: Descriptor,
     /// Recipe, content and compressed bytes of each piece.
     pub(crate) pieces: Vec<(BlobId, Option<BlobId>, BlobId)>,
 }
@@ -362,8 +365,11 @@ impl<'a> PackedLayer<'a> {
             return Ok(Self { shelf, descriptor, place, content: Content::Far(far) });
         }
         shelf.bring(stack)?;
-        if layer.blob.is_some() {
-            check_own_tar(store, layer)?;
+        if let Some(blob) = &layer.blob {
+            match known_blob(store, &blob.digest)? {
+                Some(id) => return Self::transcode(shelf, layer, packing, id),
+                None => check_own_tar(store, layer)?,
+            }
         }
         Self::compress(shelf, layer, packing)
     }
@@ -406,9 +412,37 @@ impl<'a> PackedLayer<'a> {
             return Ok(Self { shelf, descriptor, place: None, content });
         }
         let row = compress(store, layer, packing)?;
+        Self::of_row(shelf, layer, packing, row)
+    }
+
+    /// A layer from elsewhere, compressed in another way than it came.
+    fn transcode(
+        shelf: Shelf<'a>,
+        layer: &ImageLayer,
+        packing: &Packing,
+        blob: BlobId,
+    ) -> Result<Self, BuildError> {
+        if packing.compression == Compression::None {
+            let (digest, size) = (layer.diff_id, layer.bytes);
+            let media_type = packing.compression.layer_media_type();
+            let descriptor = Descriptor { digest, size, ..Descriptor::of(media_type, b"") };
+            let content = Content::Compressed(blob);
+            return Ok(Self { shelf, descriptor, place: None, content });
+        }
+        let row = transcode(shelf.store, blob, packing)?;
+        Self::of_row(shelf, layer, packing, row)
+    }
+
+    /// Remembers a layer that was compressed.
+    fn of_row(
+        shelf: Shelf<'a>,
+        layer: &ImageLayer,
+        packing: &Packing,
+        row: Row,
+    ) -> Result<Self, BuildError> {
         let bytes = serde_json::to_vec(&row).map_err(BuildError::damaged("compressed layer"))?;
         let name = compressed_name(layer, packing);
-        store.set_name(TABLE, &name, Some(&bytes))?;
+        shelf.store.set_name(TABLE, &name, Some(&bytes))?;
         let pieces = row.pieces.into_iter().map(|(_, _, blob)| blob).collect();
         let content = Content::Pieces(pieces, name);
         Ok(Self { shelf, descriptor: row.descriptor, place: None, content })
@@ -423,6 +457,7 @@ impl<'a> PackedLayer<'a> {
         };
         let id = match &self.content {
             Content::Packed(layer) => return strata_image::pack(layer, store, out),
+            Content::Compressed(blob) => return transcode::unpack(store, *blob, out),
             Content::Pieces(pieces, _) => return self.write_pieces(pieces, out),
             Content::Far(found) => &self.shelf.fetch_blob(found).map_err(fail)?,
             Content::Kept(id) => id,
@@ -460,6 +495,11 @@ impl PackedLayer<'_> {
             Content::Packed(layer) => {
                 let mut tar = store.begin()?;
                 strata_image::pack(layer, store, &mut tar)?;
+                remember_blob(store, digest, &store.finish(tar)?)?;
+            }
+            Content::Compressed(blob) => {
+                let mut tar = store.begin()?;
+                transcode::unpack(store, *blob, &mut tar)?;
                 remember_blob(store, digest, &store.finish(tar)?)?;
             }
         }

@@ -24,20 +24,20 @@ fn project() -> Session {
 }
 
 /// The documents of an OCI archive by their names.
-struct Layout(BTreeMap<String, String>);
+pub(crate) struct Layout(BTreeMap<String, String>);
 
 impl Layout {
-    fn written_by(session: &Session, line: &str) -> Self {
+    pub(crate) fn written_by(session: &Session, line: &str) -> Self {
         session.stdout(line);
         let tar = std::fs::read(session.path("o.tar")).expect("an archive");
         Self(files_in(&tar).into_iter().collect())
     }
 
-    fn json(&self, name: &str) -> Value {
+    pub(crate) fn json(&self, name: &str) -> Value {
         serde_json::from_str(&self.0[name]).expect(name)
     }
 
-    fn blob(&self, descriptor: &Value) -> Value {
+    pub(crate) fn blob(&self, descriptor: &Value) -> Value {
         let digest = descriptor["digest"].as_str().expect("a digest");
         let name = format!("blobs/sha256/{}", &digest["sha256:".len()..]);
         assert_eq!(descriptor["size"], self.0[&name].len(), "{name}");

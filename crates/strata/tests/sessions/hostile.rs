@@ -217,6 +217,43 @@ fn what_leads_nowhere_stays_inside() {
 }
 
 #[test]
+fn a_tar_that_is_not_ours_can_be_compressed_anew() {
+    let session = Session::with(&[("Dockerfile", "FROM foreign\nCOPY x /x\n"), ("x", "x")]);
+    // Names that are not in order, twice, and absolute: the config names exactly these bytes.
+    let foreign =
+        tar(&[(Regular, "b", "", b"1"), (Regular, "/a", "", b"2"), (Regular, "b", "", b"3")]);
+    let mut encoder = Encoder::new(Vec::new(), Compression::Gzip, None);
+    encoder.write_all(&foreign).expect("written");
+    let gzip = encoder.finish().expect("finished");
+    let spoil = |config: &mut Value, manifest: &mut Value| {
+        config["rootfs"]["diff_ids"] = json!([Digest::of(&foreign).to_string()]);
+        manifest["layers"][0]["mediaType"] = json!(format!("{TAR}+gzip"));
+    };
+    Evil::image(std::slice::from_ref(&gzip), spoil).write(&session.path("layout"));
+    for (compression, forced) in [("gzip", false), ("zstd", true), ("uncompressed", true)] {
+        let line = format!(
+            "build --platform linux/amd64 -t app --build-context foreign=oci-layout://layout \
+             -o type=oci,dest=o.tar,compression={compression},force-compression={forced} ."
+        );
+        session.stdout(&line);
+        let written = std::fs::read(session.path("o.tar")).expect("an archive");
+        let has_gzip = written.windows(gzip.len()).any(|part| part == gzip);
+        assert_eq!(has_gzip, !forced, "{compression}");
+        let other = Session::new();
+        std::fs::copy(session.path("o.tar"), other.path("o.tar")).expect("copied");
+        let id = other.stdout_text("load -i o.tar");
+        assert_eq!(
+            id,
+            session.stdout_text(
+                "build -q --platform linux/amd64 \
+            --build-context foreign=oci-layout://layout ."
+            ),
+            "{compression}"
+        );
+    }
+}
+
+#[test]
 fn bytes_that_are_not_as_described() {
     let good = || Evil::image(&[file("a"), file("b")], as_it_is);
     let layer = Digest::of(&file("b")).to_string();

@@ -12,6 +12,7 @@ mod language;
 mod plan;
 mod remote;
 mod replay;
+mod schemas;
 mod server;
 mod session;
 mod usage;
