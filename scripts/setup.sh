@@ -10,7 +10,7 @@ set -euo pipefail
 build=(g++ make pkg-config libclang-dev curl ca-certificates xz-utils)
 demo=(mmdebstrap debian-archive-keyring)
 tests=(openssh-client skopeo umoci podman runc busybox-static jq tar attr libcap2-bin bzip2 zstd git
-  docker-registry python3-jsonschema uidmap)
+  docker-registry python3-jsonschema uidmap ccache)
 # Other readers of what strata writes: used where the distribution has them.
 readers=(crun)
 

@@ -36,6 +36,8 @@ pub struct ServeTable {
     pub body_limit: Option<u64>,
     /// How many connections there may be at a time.
     pub connections: Option<usize>,
+    /// Whose entries are not given out any more, by their tokens' names.
+    pub revoked: Vec<String>,
     /// Who may do what.
     pub token: Vec<TokenTable>,
 }
@@ -162,6 +164,7 @@ pub struct Config {
     pub(crate) tls: Option<TlsFiles>,
     pub(crate) body_limit_bytes: u64,
     pub(crate) connections: usize,
+    pub(crate) revoked: Vec<String>,
 }
 
 /// What TLS is made of, as PEM.
@@ -196,9 +199,11 @@ impl Config {
         let tls = tls_of(table)?;
         let is_local = address.ip().is_loopback();
         let by_certificate = tls.as_ref().is_some_and(|tls| tls.client_ca.is_some());
-        let default = match (is_local && tokens.is_empty(), by_certificate) {
-            (true, _) => Anonymous::Write,
-            (false, _) => Anonymous::None,
+        // Where there are no tokens, whoever gets through may do everything: this machine, or
+        // those with a certificate.
+        let default = match tokens.is_empty() && (is_local || by_certificate) {
+            true => Anonymous::Write,
+            false => Anonymous::None,
         };
         let anonymous = table.anonymous.unwrap_or(default);
         if !is_local {
@@ -216,6 +221,7 @@ impl Config {
             tls,
             body_limit_bytes: table.body_limit.unwrap_or(BODY_LIMIT_BYTES),
             connections: table.connections.unwrap_or(CONNECTIONS).max(1),
+            revoked: table.revoked.clone(),
         })
     }
 

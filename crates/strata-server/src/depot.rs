@@ -31,6 +31,8 @@ pub(crate) struct Depot {
     pub(crate) store: Arc<dyn Served>,
     pub(crate) library: Arc<dyn Library>,
     pub(crate) body_limit_bytes: u64,
+    /// Writers whose entries count for nothing.
+    revoked: Vec<String>,
     locks: [Mutex<()>; LOCKS],
 }
 
@@ -102,9 +104,10 @@ impl Depot {
         store: Arc<dyn Served>,
         library: Arc<dyn Library>,
         body_limit_bytes: u64,
+        revoked: Vec<String>,
     ) -> Self {
         let locks = std::array::from_fn(|_| Mutex::default());
-        Self { store, library, body_limit_bytes, locks }
+        Self { store, library, body_limit_bytes, revoked, locks }
     }
 
     /// Begins a blob of at most `limit` bytes.
@@ -201,7 +204,7 @@ impl Depot {
         let table = table_of(namespace, space);
         let value = self.store.name(&table, name)?;
         let Some(entry) = value.and_then(|value| Entry::decode(&value)) else { return Ok(None) };
-        if !self.is_whole(&entry)? {
+        if self.revoked.contains(&entry.writer) || !self.is_whole(&entry)? {
             return Ok(None);
         }
         self.touch(&table, name, &entry)?;
@@ -292,6 +295,7 @@ impl Depot {
     fn check_trust(&self, caller: &Caller, table: &str, name: &str) -> Result<(), Fault> {
         let there = self.store.name(table, name)?.and_then(|value| Entry::decode(&value));
         match there {
+            Some(there) if self.revoked.contains(&there.writer) => Ok(()),
             Some(there) if there.trust > caller.trust => Err(Fault::Denied(format!(
                 "`{}` has written this, and is trusted more than `{}`",
                 there.writer, caller.name
@@ -309,7 +313,8 @@ impl Depot {
         let mut all = BTreeMap::new();
         for namespace in &caller.namespaces {
             for (name, value) in self.store.names(&table_of(namespace, space))? {
-                if let Some(entry) = Entry::decode(&value) {
+                let entry = Entry::decode(&value);
+                if let Some(entry) = entry.filter(|e| !self.revoked.contains(&e.writer)) {
                     all.entry(name).or_insert(entry);
                 }
             }

@@ -103,7 +103,7 @@ impl Server {
             .enable_all()
             .build()
             .map_err(StartError::Threads)?;
-        let depot = Depot::new(store, library, config.body_limit_bytes);
+        let depot = Depot::new(store, library, config.body_limit_bytes, config.revoked);
         let site = Arc::new(Site::new(Arc::new(depot), config.access, Metrics::new(), observer));
         let (stop, stopped) = watch::channel(false);
         let door = Door { site, tls, connections: config.connections, stopped };

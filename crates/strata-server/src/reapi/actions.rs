@@ -8,11 +8,9 @@ use prost::Message as _;
 use strata_cas::entry::Need;
 use tonic::Status;
 
-use super::cas::whole;
 use super::name::{BlobName, instance};
-use super::proto::{
-    ActionResult, Digest, Directory, GetActionResultRequest, Tree, UpdateActionResultRequest,
-};
+use super::needs::Needs;
+use super::proto::{ActionResult, GetActionResultRequest, UpdateActionResultRequest};
 use crate::access::Caller;
 use crate::depot::{Content, Depot, Value};
 use crate::fault::Fault;
@@ -87,58 +85,25 @@ pub(crate) fn keep(
 
 /// All that a result names.
 fn needs(depot: &Depot, result: &ActionResult, function: i32) -> Result<Vec<Need>, Status> {
-    let mut needs = Vec::new();
-    let mut need = |digest: &Digest| -> Result<BlobName, Status> {
-        let name = BlobName::new(digest, function)?;
-        let content = name.find(depot)?.ok_or_else(|| missing(&name))?;
-        needs.extend(name.needs(&content));
-        Ok(name)
-    };
+    let mut needs = Needs::new(depot, function);
     for file in &result.output_files {
         check_path(&file.path)?;
+        // What is in the result itself need not be here, too.
         if let Some(digest) = &file.digest
             && file.contents.is_empty()
         {
-            need(digest)?;
+            needs.blob(digest)?;
         }
     }
     for digest in [&result.stdout_digest, &result.stderr_digest].into_iter().flatten() {
-        need(digest)?;
+        needs.blob(digest)?;
     }
     for directory in &result.output_directories {
         check_path(&directory.path)?;
-        if let Some(digest) = &directory.tree_digest {
-            let name = need(digest)?;
-            let tree = Tree::decode(whole(depot, &name)?);
-            let tree = tree.map_err(|error| Status::invalid_argument(error.to_string()))?;
-            for directory in tree.root.iter().chain(&tree.children) {
-                files(directory).try_for_each(|digest| need(digest).map(drop))?;
-            }
-        }
-        let mut rest: Vec<Digest> = directory.root_directory_digest.iter().cloned().collect();
-        let mut seen = std::collections::HashSet::new();
-        while let Some(digest) = rest.pop() {
-            if !seen.insert(digest.hash.clone()) {
-                continue;
-            }
-            let name = need(&digest)?;
-            let below = Directory::decode(whole(depot, &name)?);
-            let below = below.map_err(|error| Status::invalid_argument(error.to_string()))?;
-            files(&below).try_for_each(|digest| need(digest).map(drop))?;
-            rest.extend(below.directories.into_iter().filter_map(|node| node.digest));
-        }
+        directory.tree_digest.iter().try_for_each(|digest| needs.tree(digest))?;
+        directory.root_directory_digest.iter().try_for_each(|digest| needs.directory(digest))?;
     }
-    needs.sort_by_key(|need| format!("{need:?}"));
-    needs.dedup();
-    Ok(needs)
-}
-
-fn files(directory: &Directory) -> impl Iterator<Item = &Digest> {
-    directory.files.iter().filter_map(|file| file.digest.as_ref())
-}
-
-fn missing(name: &BlobName) -> Status {
-    Status::failed_precondition(format!("blob {} is not here: outputs come first", name.hex()))
+    Ok(needs.finish())
 }
 
 /// Paths are the client's matter, but none that leads out of its directory is passed on.

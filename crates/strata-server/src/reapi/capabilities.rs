@@ -4,9 +4,10 @@ use bytes::Bytes;
 use tonic::Status;
 
 use super::call::encode;
+use super::chunks::AVERAGE_BYTES;
 use super::proto::{
-    ActionCacheUpdateCapabilities, BLAKE3, CacheCapabilities, GetCapabilitiesRequest, SHA256,
-    SemVer, ServerCapabilities, ZSTD,
+    ActionCacheUpdateCapabilities, BLAKE3, CacheCapabilities, FastCdc2020Params,
+    GetCapabilitiesRequest, SHA256, SemVer, ServerCapabilities, ZSTD,
 };
 use crate::access::Caller;
 
@@ -29,9 +30,15 @@ pub(super) async fn get(caller: Caller, _: GetCapabilitiesRequest) -> Result<Byt
             symlink_absolute_path_strategy: ALLOWED,
             supported_compressors: vec![ZSTD],
             supported_batch_update_compressors: vec![ZSTD],
+            split_blob_support: true,
+            splice_blob_support: true,
+            fast_cdc_2020_params: Some(FastCdc2020Params {
+                avg_chunk_size_bytes: AVERAGE_BYTES as u64,
+                seed: 0,
+            }),
             ..CacheCapabilities::default()
         }),
         low_api_version: version(0),
-        high_api_version: version(3),
+        high_api_version: version(12),
     }))
 }

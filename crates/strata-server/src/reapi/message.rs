@@ -25,6 +25,8 @@ macro_rules! messages {
 
             impl prost::Message for $name {
                 fn encode_raw(&self, buffer: &mut impl bytes::BufMut) {
+                    // A message may have no fields.
+                    let _ = &buffer;
                     $(messages!(@encode buffer, &self.$field, $tag, $($kind)+);)*
                 }
 

@@ -4,11 +4,14 @@
 //! frames them.
 
 mod actions;
+mod assets;
 mod call;
 mod capabilities;
 mod cas;
+mod chunks;
 mod message;
 mod name;
+mod needs;
 mod proto;
 mod stream;
 mod zstd;
@@ -23,6 +26,8 @@ use crate::access::Caller;
 use crate::body::Body;
 use crate::fault::Fault;
 use crate::site::Site;
+
+use assets::Kind;
 
 pub(crate) use actions::{keep as keep_result, result, space as actions_space};
 pub(crate) use stream::Writes;
@@ -60,6 +65,12 @@ pub(crate) async fn answer(
         "ContentAddressableStorage/GetTree" => {
             call::outgoing(request, move |asked| cas::get_tree(depot, asked)).await
         }
+        "ContentAddressableStorage/SplitBlob" => {
+            call::unary(request, move |asked| chunks::split(depot, caller, asked)).await
+        }
+        "ContentAddressableStorage/SpliceBlob" => {
+            call::unary(request, move |asked| chunks::splice(depot, caller, asked)).await
+        }
         "/google.bytestream.ByteStream/Read" => {
             call::outgoing(request, move |asked| stream::read(depot, asked)).await
         }
@@ -69,6 +80,20 @@ pub(crate) async fn answer(
         }
         "/google.bytestream.ByteStream/QueryWriteStatus" => {
             call::unary(request, move |asked| stream::query(depot, writes, caller, asked)).await
+        }
+        "/build.bazel.remote.asset.v1.Fetch/FetchBlob" => {
+            let site = Arc::clone(site);
+            call::unary(request, |asked| assets::fetch(site, caller, asked, Kind::Blob)).await
+        }
+        "/build.bazel.remote.asset.v1.Fetch/FetchDirectory" => {
+            let site = Arc::clone(site);
+            call::unary(request, |asked| assets::fetch(site, caller, asked, Kind::Directory)).await
+        }
+        "/build.bazel.remote.asset.v1.Push/PushBlob" => {
+            call::unary(request, |asked| assets::push(depot, caller, asked, Kind::Blob)).await
+        }
+        "/build.bazel.remote.asset.v1.Push/PushDirectory" => {
+            call::unary(request, |asked| assets::push(depot, caller, asked, Kind::Directory)).await
         }
         _ => call::refuse(Status::unimplemented(format!("`{path}` is not served here"))),
     }

@@ -97,6 +97,22 @@ impl BlobName {
         }
     }
 
+    /// The name that an upload would have, by this name's function.
+    pub(crate) fn of_upload(
+        &self,
+        upload: &Upload,
+        size: u64,
+    ) -> Result<(proto::Digest, Self), Fault> {
+        let hash = match &self.hash {
+            Hash::Sha256(_) => Hash::Sha256(upload.digest()),
+            Hash::Blake3(_) => Hash::Blake3(upload.id()),
+        };
+        let name = Self { hash, size };
+        let too_large = |_| Fault::invalid("a blob is too large");
+        let size_bytes = i64::try_from(size).map_err(too_large)?;
+        Ok((proto::Digest { hash: name.hex(), size_bytes }, name))
+    }
+
     /// What an entry needs that needs this blob, which was found as `content`.
     pub(crate) fn needs(&self, content: &Content) -> Vec<Need> {
         match (&content.pieces[..], &self.hash) {

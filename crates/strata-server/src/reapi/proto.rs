@@ -10,6 +10,8 @@ pub(crate) const BLAKE3: i32 = 9;
 /// `Compressor.Value`.
 pub(crate) const IDENTITY: i32 = 0;
 pub(crate) const ZSTD: i32 = 1;
+/// `ChunkingFunction.Value`.
+pub(crate) const FAST_CDC_2020: i32 = 1;
 
 messages! {
     /// A blob's name.
@@ -32,7 +34,9 @@ messages! {
         max_cas_blob_size_bytes: [int64] = 8,
         split_blob_support: [bool] = 9,
         splice_blob_support: [bool] = 10,
+        fast_cdc_2020_params: [one FastCdc2020Params] = 11,
     }
+    FastCdc2020Params { avg_chunk_size_bytes: [uint64] = 1, seed: [uint32] = 2 }
     ActionCacheUpdateCapabilities { update_enabled: [bool] = 1 }
 
     GetActionResultRequest {
@@ -108,8 +112,50 @@ messages! {
     }
     /// The directories stay as they came.
     GetTreeResponse { directories: [pieces] = 1, next_page_token: [string] = 2 }
+    SplitBlobRequest {
+        instance_name: [string] = 1,
+        blob_digest: [one Digest] = 2,
+        digest_function: [int32] = 3,
+        chunking_function: [int32] = 4,
+    }
+    SplitBlobResponse { chunk_digests: [many Digest] = 1, chunking_function: [int32] = 2 }
+    SpliceBlobRequest {
+        instance_name: [string] = 1,
+        blob_digest: [one Digest] = 2,
+        chunk_digests: [many Digest] = 3,
+        digest_function: [int32] = 4,
+        chunking_function: [int32] = 5,
+    }
+    SpliceBlobResponse { blob_digest: [one Digest] = 1 }
     /// `google.rpc.Status`.
     Status { code: [int32] = 1, message: [string] = 2 }
+
+    /// `FetchBlobRequest` and `FetchDirectoryRequest`.
+    FetchRequest {
+        instance_name: [string] = 1,
+        uris: [strings] = 4,
+        qualifiers: [many Qualifier] = 5,
+        digest_function: [int32] = 6,
+    }
+    FetchResponse {
+        status: [one Status] = 1,
+        uri: [string] = 2,
+        qualifiers: [many Qualifier] = 3,
+        digest: [one Digest] = 5,
+        digest_function: [int32] = 6,
+    }
+    /// `PushBlobRequest` and `PushDirectoryRequest`.
+    PushRequest {
+        instance_name: [string] = 1,
+        uris: [strings] = 2,
+        qualifiers: [many Qualifier] = 3,
+        digest: [one Digest] = 5,
+        references_blobs: [many Digest] = 6,
+        references_directories: [many Digest] = 7,
+        digest_function: [int32] = 8,
+    }
+    PushResponse {}
+    Qualifier { name: [string] = 1, value: [string] = 2 }
 
     ReadRequest {
         resource_name: [string] = 1,

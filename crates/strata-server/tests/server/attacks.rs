@@ -199,3 +199,27 @@ fn slow_ones_keep_nobody_out() {
     drop(slow);
     host.get("/healthz").is(200);
 }
+
+#[test]
+fn what_a_revoked_writer_wrote_counts_for_nothing() {
+    // The same store, served again after the writer was found out.
+    let store: std::sync::Arc<dyn strata_server::Served> =
+        std::sync::Arc::new(strata_cas::MemoryStore::default());
+    let host = Host::on(&guarded(), std::sync::Arc::clone(&store));
+    let writer = [("authorization", WRITER)];
+    host.ask("PUT", "/cache/a/b", &writer, b"poison").is(201);
+    host.ask("PUT", "/v2/a/manifests/1", &writer, b"{\"schemaVersion\":2}").is(201);
+    drop(host);
+    let tables = guarded();
+    let mut tokens = tables.token.clone();
+    tokens[0].name = "other".to_owned();
+    tokens[0].trust = 1;
+    let revoked = vec!["writer".to_owned()];
+    let host = Host::on(&ServeTable { revoked, token: tokens, ..tables }, store);
+    host.ask("GET", "/cache/a/b", &writer, b"").is(404);
+    host.ask("GET", "/v2/a/manifests/1", &writer, b"").is(404);
+    assert!(host.ask("GET", "/v2/a/tags/list", &writer, b"").text().contains("errors"));
+    // Nor does it stand in the way of who is trusted less.
+    host.ask("PUT", "/cache/a/b", &writer, b"good").is(201);
+    assert_eq!(host.ask("GET", "/cache/a/b", &writer, b"").is(200).body, b"good");
+}

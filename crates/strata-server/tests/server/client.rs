@@ -49,11 +49,15 @@ impl Host {
     }
 
     pub(crate) fn with(table: &ServeTable) -> Self {
+        Self::on(table, Arc::new(MemoryStore::default()))
+    }
+
+    /// On a store that outlives it.
+    pub(crate) fn on(table: &ServeTable, store: Arc<dyn Served>) -> Self {
         let config = Config::new(table, Some("127.0.0.1:0")).expect("a configuration");
         let told = Arc::<Mutex<Vec<Told>>>::default();
         let heard = Arc::clone(&told);
         let observer = Arc::new(move |one: &Told| heard.lock().expect("told").push(one.clone()));
-        let store: Arc<dyn Served> = Arc::new(MemoryStore::default());
         let setup = Setup { config, store, library: Arc::new(NoImages), observer };
         Self { server: Some(Server::start(setup).expect("a server")), told }
     }

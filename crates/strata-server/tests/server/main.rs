@@ -5,3 +5,4 @@ mod caches;
 mod client;
 mod oci;
 mod reapi;
+mod tls;

@@ -488,3 +488,97 @@ fn readers_do_not_write() {
     let cache = all.cache_capabilities.expect("it is a cache");
     assert!(!cache.action_cache_update_capabilities.expect("it says").update_enabled);
 }
+
+#[test]
+fn blobs_in_pieces_and_back() {
+    let world = World::new();
+    let all = noise(5_000_000);
+    let write = format!("uploads/u/blobs/{}/5000000", digest(&all).hash);
+    let split = |blob: &proto::Digest| -> Result<SplitBlobResponse, Status> {
+        let asked = SplitBlobRequest { blob_digest: Some(blob.clone()), ..Default::default() };
+        world.cas("SplitBlob", &asked)
+    };
+    assert_eq!(split(&digest(&all)).expect_err("not yet").code(), Code::NotFound);
+    world.write(pieces(&write, 0, &all, true)).expect("written");
+    let answer = split(&digest(&all)).expect("its pieces");
+    assert_eq!(answer.chunking_function, FAST_CDC_2020);
+    assert!(answer.chunk_digests.len() > 2);
+    assert!(missing(&world, &answer.chunk_digests, 0).is_empty());
+    let whole: Vec<u8> = answer
+        .chunk_digests
+        .iter()
+        .flat_map(|piece| {
+            world.read(&format!("blobs/{}/{}", piece.hash, piece.size_bytes), 0, 0).expect("it")
+        })
+        .collect();
+    assert!(whole == all);
+    assert_eq!(split(&digest(&all)).expect("the same"), answer);
+
+    // Another blob of the same pieces, in another order.
+    let mut turned = answer.chunk_digests.clone();
+    turned.reverse();
+    let bytes: Vec<u8> = turned
+        .iter()
+        .flat_map(|piece| {
+            world.read(&format!("blobs/{}/{}", piece.hash, piece.size_bytes), 0, 0).expect("it")
+        })
+        .collect();
+    let splice = |blob: proto::Digest, chunk_digests: &[proto::Digest]| {
+        let chunk_digests = chunk_digests.to_vec();
+        let asked =
+            SpliceBlobRequest { blob_digest: Some(blob), chunk_digests, ..Default::default() };
+        world.cas::<SpliceBlobResponse>("SpliceBlob", &asked)
+    };
+    let wrong = splice(digest(&bytes), &answer.chunk_digests).expect_err("another blob");
+    assert_eq!(wrong.code(), Code::InvalidArgument);
+    let gone = splice(digest(&bytes), &[digest(b"nobody has this")]).expect_err("a piece is gone");
+    assert_eq!(gone.code(), Code::NotFound);
+    let short = splice(digest(&bytes), &turned[1..]).expect_err("a piece too few");
+    assert_eq!(short.code(), Code::InvalidArgument);
+    assert_eq!(missing(&world, &[digest(&bytes)], 0), [digest(&bytes)]);
+    let spliced = splice(digest(&bytes), &turned).expect("spliced");
+    assert_eq!(spliced.blob_digest, Some(digest(&bytes)));
+    assert!(missing(&world, &[digest(&bytes)], 0).is_empty());
+}
+
+#[test]
+fn what_was_pushed_under_a_uri_is_fetched_by_it() {
+    let world = World::new();
+    let fetch = |method: &str, uris: &[&str], value: &str| -> Result<FetchResponse, Status> {
+        let asked = FetchRequest {
+            uris: uris.iter().map(|uri| (*uri).to_owned()).collect(),
+            qualifiers: vec![Qualifier { name: "q".to_owned(), value: value.to_owned() }],
+            ..Default::default()
+        };
+        world.call(&format!("/build.bazel.remote.asset.v1.Fetch/{method}"), &asked)
+    };
+    let push = |method: &str, uris: &[&str], about: &[u8], references: &[&[u8]]| {
+        let asked = PushRequest {
+            uris: uris.iter().map(|uri| (*uri).to_owned()).collect(),
+            qualifiers: vec![Qualifier { name: "q".to_owned(), value: "1".to_owned() }],
+            digest: Some(digest(about)),
+            references_blobs: references.iter().map(|bytes| digest(bytes)).collect(),
+            ..Default::default()
+        };
+        let path = format!("/build.bazel.remote.asset.v1.Push/{method}");
+        world.call::<PushResponse>(&path, &asked)
+    };
+    // Clients find out so whether the service is there.
+    assert_eq!(fetch("FetchBlob", &[], "1").expect_err("empty").code(), Code::InvalidArgument);
+    assert_eq!(push("PushBlob", &[], b"a", &[]).expect_err("empty").code(), Code::InvalidArgument);
+    assert_eq!(fetch("FetchBlob", &["u"], "1").expect_err("a miss").code(), Code::NotFound);
+    let early = push("PushBlob", &["u"], b"asset", &[]).expect_err("the blob comes first");
+    assert_eq!(early.code(), Code::FailedPrecondition);
+    assert_eq!(update(&world, vec![blob(b"asset")], 0), [0]);
+    let early = push("PushBlob", &["u"], b"asset", &[b"more"]).expect_err("a reference is missing");
+    assert_eq!(early.code(), Code::FailedPrecondition);
+    push("PushBlob", &["u", "v"], b"asset", &[]).expect("pushed");
+    for uris in [&["u"][..], &["v"], &["nowhere", "v"]] {
+        let found = fetch("FetchBlob", uris, "1").expect("a hit");
+        assert_eq!((found.digest, &*found.uri), (Some(digest(b"asset")), uris[uris.len() - 1]));
+    }
+    assert_eq!(fetch("FetchBlob", &["u"], "2").expect_err("another").code(), Code::NotFound);
+    assert_eq!(fetch("FetchDirectory", &["u"], "1").expect_err("other").code(), Code::NotFound);
+    push("PushDirectory", &["d"], b"", &[]).expect("an empty directory is always there");
+    assert_eq!(fetch("FetchDirectory", &["d"], "1").expect("a hit").digest, Some(digest(b"")));
+}
