@@ -5,7 +5,7 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-targets=(parse plan expand ignore add_tar)
+targets=(parse plan expand ignore add_tar image)
 seconds=$((${1:-60} / ${#targets[@]}))
 root=${CARGO_TARGET_DIR:-$PWD/target}/fuzz
 mkdir -p "$root"
@@ -24,6 +24,36 @@ seed() { # TARGET FILE...: copies files into the target's corpus, by their place
   mkdir -p "$root/corpus/$target"
   for file in "$@"; do cp "$file" "$root/corpus/$target/$(echo "$file" | tr / _)"; done
 }
+make_images() { # DIRECTORY: an OCI layout and a Docker archive with the smallest of images
+  rm -rf "$1"
+  mkdir -p "$1/oci/blobs/sha256" "$1/docker"
+  digest() { sha256sum "$1" | cut -d' ' -f1; }
+  tar -C crates/strata-plan -cf "$1/docker/layer.tar" Cargo.toml
+  local layer config manifest oci=application/vnd.oci.image
+  layer=$(digest "$1/docker/layer.tar")
+  printf '{"architecture":"amd64","os":"linux","config":{"Env":["A=b"]},"rootfs":{"type":"layers",'`
+    `'"diff_ids":["sha256:%s"]},"history":[{"created_by":"COPY"}]}' "$layer" >"$1/config.json"
+  config=$(digest "$1/config.json")
+  printf '{"schemaVersion":2,"mediaType":"%s.manifest.v1+json","config":{"mediaType":'`
+    `'"%s.config.v1+json","digest":"sha256:%s","size":%d},"layers":[{"mediaType":"%s.layer.v1.tar",'`
+    `'"digest":"sha256:%s","size":%d}]}' $oci $oci "$config" "$(wc -c <"$1/config.json")" $oci \
+    "$layer" "$(wc -c <"$1/docker/layer.tar")" >"$1/manifest.json"
+  manifest=$(digest "$1/manifest.json")
+  printf '{"schemaVersion":2,"manifests":[{"mediaType":"%s.manifest.v1+json","digest":"sha256:%s",'`
+    `'"size":%d,"platform":{"architecture":"amd64","os":"linux"}}]}' $oci "$manifest" \
+    "$(wc -c <"$1/manifest.json")" >"$1/index.json"
+  cp "$1/docker/layer.tar" "$1/oci/blobs/sha256/$layer"
+  cp "$1/config.json" "$1/oci/blobs/sha256/$config"
+  cp "$1/manifest.json" "$1/oci/blobs/sha256/$manifest"
+  cp "$1/index.json" "$1/oci/"
+  printf '{"imageLayoutVersion":"1.0.0"}' >"$1/oci/oci-layout"
+  cp "$1/config.json" "$1/docker/"
+  printf '[{"Config":"config.json","RepoTags":["a:1"],"Layers":["layer.tar"]}]' \
+    >"$1/docker/manifest.json"
+  tar -C "$1/oci" -cf "$1/oci.tar" oci-layout index.json blobs
+  tar -C "$1/docker" -cf "$1/docker.tar" .
+  printf 'registry.example:5000/team/app:1.0@sha256:%s' "$manifest" >"$1/name"
+}
 mapfile -t dockerfiles < <(find crates examples -name '*Dockerfile' -type f -not -path '*/target/*')
 mapfile -t ignores < <(find crates examples -name '.dockerignore' -type f -not -path '*/target/*')
 seed parse "${dockerfiles[@]}"
@@ -33,13 +63,15 @@ seed ignore "${ignores[@]}"
 mkdir -p "$root/seed" && tar -C crates/strata-plan -cf "$root/seed/plain.tar" Cargo.toml src/lib.rs
 gzip -kf "$root/seed/plain.tar"
 seed add_tar "$root"/seed/plain.tar*
+make_images "$root/seed/images"
+seed image "$root"/seed/images/*.tar "$root"/seed/images/*.json "$root"/seed/images/name
 
 failed=
 for target in "${targets[@]}"; do
   mkdir -p "$root/found/$target"
   log=$root/found/$target.log
   if "$root/$host/release/$target" -max_total_time="$seconds" -timeout=20 -rss_limit_mb=2048 \
-    -max_len=4096 -artifact_prefix="$root/found/$target/" "$root/corpus/$target" >"$log" 2>&1; then
+    -max_len=16384 -artifact_prefix="$root/found/$target/" "$root/corpus/$target" >"$log" 2>&1; then
     echo "$target: $(grep -E '^Done' "$log")"
   else
     failed=1
