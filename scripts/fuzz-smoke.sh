@@ -28,7 +28,7 @@ make_images() { # DIRECTORY: an OCI layout and a Docker archive with the smalles
   rm -rf "$1"
   mkdir -p "$1/oci/blobs/sha256" "$1/docker"
   digest() { sha256sum "$1" | cut -d' ' -f1; }
-  tar -C crates/strata-plan -cf "$1/docker/layer.tar" Cargo.toml
+  tar -b 1 -C crates/strata-plan -cf "$1/docker/layer.tar" Cargo.toml
   local layer config manifest oci=application/vnd.oci.image
   layer=$(digest "$1/docker/layer.tar")
   printf '{"architecture":"amd64","os":"linux","config":{"Env":["A=b"]},"rootfs":{"type":"layers",'`
@@ -50,8 +50,8 @@ make_images() { # DIRECTORY: an OCI layout and a Docker archive with the smalles
   cp "$1/config.json" "$1/docker/"
   printf '[{"Config":"config.json","RepoTags":["a:1"],"Layers":["layer.tar"]}]' \
     >"$1/docker/manifest.json"
-  tar -C "$1/oci" -cf "$1/oci.tar" oci-layout index.json blobs
-  tar -C "$1/docker" -cf "$1/docker.tar" .
+  tar -b 1 -C "$1/oci" -cf "$1/oci.tar" oci-layout index.json blobs
+  tar -b 1 -C "$1/docker" -cf "$1/docker.tar" .
   printf 'registry.example:5000/team/app:1.0@sha256:%s' "$manifest" >"$1/name"
 }
 mapfile -t dockerfiles < <(find crates examples -name '*Dockerfile' -type f -not -path '*/target/*')
