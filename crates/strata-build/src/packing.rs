@@ -311,7 +311,7 @@ enum Content {
 
 /// Compressed layers by diff ID, compression and level: each is compressed once, and each of its
 /// pieces once for all layers that have it.
-pub(crate) const TABLE: &str = "compressed-2";
+pub(crate) const TABLE: &str = "compressed-3";
 
 /// What is known of a compressed layer.
 #[derive(Serialize, Deserialize)]
