@@ -44,6 +44,7 @@ impl BuildStep<'_> {
             env: environment(op),
             secret_env: std::mem::take(&mut mounts.secret_env),
             cwd: op.cwd.clone(),
+            hostname: op.hostname.clone().unwrap_or_else(|| Job::default().hostname),
             user,
             network: match op.network {
                 Network::None => strata_exec::Network::None,

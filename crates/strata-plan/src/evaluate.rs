@@ -1,15 +1,16 @@
 //! Walks the stages that the target needs, instruction by instruction.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::rc::Rc;
 
 use strata_dockerfile::{
-    Declaration, Diagnostic, Expander, Expansion, FromArgs, Instruction, Kind, MountKey, Span,
-    Word, foreign_frontend, parse_trigger, suggest,
+    Declaration, Diagnostic, Expander, Expansion, FromArgs, Instruction, Kind, Span, Word,
+    foreign_frontend, suggest,
 };
 use strata_oci::{Platform, Reference};
 
+use crate::onbuild::Trigger;
 use crate::stage::{State, clean_path};
+use crate::stages::{StageText, alias, stages};
 use crate::{
     ContextKind, CopyOp, CopySource, Entry, ImageName, ImageNeed, ImageOp, Op, Plan, PlanError,
     PlannedImage, Request, ResolvedImage, Source, Step, StepIndex,
@@ -24,18 +25,11 @@ const DECLARE_GLOBALLY: &str = "declare the `ARG` before the first `FROM`, with 
 /// One thing wrong, with its place.
 pub(crate) type Wrong = Box<Diagnostic>;
 
-/// A stage as the file has it.
-struct StageText<'a> {
-    from: &'a FromArgs,
-    /// The FROM and what follows it.
-    instructions: &'a [Instruction],
-}
-
 pub(crate) struct Evaluation<'a> {
     pub(crate) request: &'a Request<'a>,
     pub(crate) expander: Expander,
     images: &'a dyn Fn(&ImageNeed) -> Option<ResolvedImage>,
-    stages: Vec<StageText<'a>>,
+    pub(crate) stages: Vec<StageText<'a>>,
     pub(crate) globals: BTreeMap<String, String>,
     states: BTreeMap<usize, State>,
     /// Images that are copied from, by name: each is one step.
@@ -92,7 +86,7 @@ impl<'a> Evaluation<'a> {
             config: state.config,
             author: state.author,
             base: state.base,
-            history: state.history.into_iter().map(Rc::unwrap_or_clone).collect(),
+            history: state.history.to_vec(),
         };
         Ok(Plan { steps: self.steps, entries: self.entries, image })
     }
@@ -115,27 +109,6 @@ impl<'a> Evaluation<'a> {
             }
             None => Err(wrong(Span::default(), "the Dockerfile has no stage")),
         }
-    }
-
-    fn target_stage(&self, name: &str) -> Result<usize, Wrong> {
-        let number = name.parse::<usize>().ok().filter(|number| *number < self.stages.len());
-        self.find_stage(name, self.stages.len()).or(number).ok_or_else(|| {
-            let message = format!("target stage `{name}` could not be found");
-            let names: Vec<&str> = self.stages.iter().filter_map(|s| alias(s.from)).collect();
-            let hint = match suggest(name, names.iter().copied()) {
-                Some(close) => format!("did you mean `{close}`?"),
-                None if names.is_empty() => "no stage of this file has a name".to_owned(),
-                None => format!("the stages are `{}`", names.join("`, `")),
-            };
-            Box::new(Diagnostic::error("unknown-target", Span::default(), message).hint(hint))
-        })
-    }
-
-    /// The last stage of this name before the `before`-th.
-    fn find_stage(&self, name: &str, before: usize) -> Option<usize> {
-        let name = name.to_ascii_lowercase();
-        let earlier = self.stages[..before].iter();
-        earlier.enumerate().rev().find(|(_, s)| alias(s.from) == Some(&name)).map(|(at, _)| at)
     }
 
     fn global_args(&mut self) -> Result<(), Wrong> {
@@ -166,47 +139,6 @@ impl<'a> Evaluation<'a> {
         Ok(())
     }
 
-    /// In a file of very many stages, evaluates what a stage needs before it: a stage evaluates
-    /// what it comes upon, and that as deep as stages can go would take more stack than there is.
-    fn stages_below(&mut self, target: usize) -> Result<(), Wrong> {
-        const FEW: usize = 100;
-        if target < FEW {
-            return Ok(());
-        }
-        let mut needed = BTreeSet::new();
-        let mut next = vec![target];
-        while let Some(stage) = next.pop() {
-            if needed.insert(stage) {
-                next.extend(self.needs(stage));
-            }
-        }
-        // A stage needs only those above it.
-        needed.into_iter().try_for_each(|stage| self.stage(stage).map(drop))
-    }
-
-    /// The stages that a stage names: its base, and what it copies from and mounts.
-    fn needs(&self, stage: usize) -> Vec<usize> {
-        let text = &self.stages[stage];
-        if alias(text.from).is_some_and(|alias| self.context(alias).is_some()) {
-            return Vec::new();
-        }
-        let base = self.base_name(text.from).ok().map(|name| name.text);
-        let mut names: Vec<String> = base.into_iter().collect();
-        for instruction in text.instructions {
-            match &instruction.kind {
-                Kind::Copy(copy) => names.extend(copy.from.as_ref().map(|from| from.raw.clone())),
-                Kind::Run(run) => {
-                    let from = run.mounts.iter().filter_map(|each| each.value(MountKey::From));
-                    names.extend(from.map(|from| from.raw.clone()));
-                }
-                _ => {}
-            }
-        }
-        let number = |name: &str| name.parse().ok().filter(|number| *number < stage);
-        let find = |name: &String| self.find_stage(name, stage).or_else(|| number(name));
-        names.iter().filter_map(find).collect()
-    }
-
     /// Evaluates a stage, once.
     pub(crate) fn stage(&mut self, index: usize) -> Result<State, Wrong> {
         if let Some(state) = self.states.get(&index) {
@@ -227,9 +159,9 @@ impl<'a> Evaluation<'a> {
             return Ok(state);
         }
         let mut ordinal = 0;
-        for (trigger, span) in triggers {
+        for trigger in triggers {
             ordinal += 1;
-            self.trigger(index, &mut state, &trigger, span, ordinal)?;
+            self.trigger(index, &mut state, &trigger, ordinal)?;
         }
         for instruction in &instructions[1..] {
             ordinal += 1;
@@ -239,32 +171,6 @@ impl<'a> Evaluation<'a> {
         Ok(state)
     }
 
-    fn trigger(
-        &mut self,
-        stage: usize,
-        state: &mut State,
-        trigger: &str,
-        span: Span,
-        ordinal: usize,
-    ) -> Result<(), Wrong> {
-        let parse = parse_trigger(trigger.as_bytes());
-        let error = parse.diagnostics.iter().find(|diagnostic| diagnostic.is_error());
-        if let Some(error) = error {
-            let message = format!("in `ONBUILD {trigger}` of the base image: {}", error.message);
-            return Err(wrong(span, message));
-        }
-        let instructions = parse.tree.instructions().to_vec();
-        for instruction in &instructions {
-            self.instruction(stage, state, instruction, span, ordinal).map_err(|mut wrong| {
-                wrong.message =
-                    format!("in `ONBUILD {trigger}` of the base image: {}", wrong.message);
-                wrong.span = span;
-                wrong
-            })?;
-        }
-        Ok(())
-    }
-
     /// What FROM starts from, and the triggers that it fires.
     fn base(
         &mut self,
@@ -272,7 +178,7 @@ impl<'a> Evaluation<'a> {
         from: &FromArgs,
         instruction: &Instruction,
         stage_name: &str,
-    ) -> Result<(State, Vec<(String, Span)>), Wrong> {
+    ) -> Result<(State, Vec<Trigger>), Wrong> {
         let Expansion { text: name, unset, .. } = self.base_name(from)?;
         let platform = match &from.platform {
             Some(word) => self.platform(word)?,
@@ -292,7 +198,12 @@ impl<'a> Evaluation<'a> {
             // An ARG that came after an ENV of its name has no say here.
             state.take_image_env();
             self.entry(stage_name, instruction, instruction.span, None);
-            return Ok((state, triggers.into_iter().map(|(t, _)| (t, instruction.span)).collect()));
+            let triggers = triggers.into_iter().map(|(text, written)| {
+                let line = self.request.tree.position(written.start).line;
+                let origin = format!("stage `{name}`, line {line}");
+                Trigger { text, fired: instruction.span, origin }
+            });
+            return Ok((state, triggers.collect()));
         }
         if name == "scratch" {
             self.entry(stage_name, instruction, instruction.span, None);
@@ -311,7 +222,7 @@ impl<'a> Evaluation<'a> {
         self.image_stage(name, platform, instruction, stage_name)
     }
 
-    fn base_name(&self, from: &FromArgs) -> Result<Expansion, Wrong> {
+    pub(crate) fn base_name(&self, from: &FromArgs) -> Result<Expansion, Wrong> {
         let name = self.expand_in(&from.image, &self.globals)?;
         if name.text.is_empty() {
             let message = format!("`{}` is blank: no such image", from.image);
@@ -334,7 +245,7 @@ impl<'a> Evaluation<'a> {
         })
     }
 
-    fn context(&self, name: &str) -> Option<ContextKind> {
+    pub(crate) fn context(&self, name: &str) -> Option<ContextKind> {
         self.request.contexts.get(&name.to_ascii_lowercase()).copied()
     }
 
@@ -356,7 +267,7 @@ impl<'a> Evaluation<'a> {
         platform: &Platform,
         instruction: &Instruction,
         stage_name: &str,
-    ) -> Result<(State, Vec<(String, Span)>), Wrong> {
+    ) -> Result<(State, Vec<Trigger>), Wrong> {
         if kind == ContextKind::Image {
             let name = ImageName::Context(context.to_owned());
             return self.image_stage(name, platform.clone(), instruction, stage_name);
@@ -386,7 +297,7 @@ impl<'a> Evaluation<'a> {
         platform: Platform,
         instruction: &Instruction,
         stage_name: &str,
-    ) -> Result<(State, Vec<(String, Span)>), Wrong> {
+    ) -> Result<(State, Vec<Trigger>), Wrong> {
         let span = match &instruction.kind {
             Kind::From(from) => from.image.span,
             _ => instruction.span,
@@ -405,10 +316,14 @@ impl<'a> Evaluation<'a> {
             state.config.working_dir = clean_path(&state.config.working_dir);
         }
         state.base = Some(image.clone());
+        let origin = format!("the image `{}`", need.name);
         let step = self.image_step(need, image, stage_name, &instruction.original);
         state.root = step;
         self.entry(stage_name, instruction, instruction.span, step);
-        Ok((state, triggers.into_iter().map(|t| (t, instruction.span)).collect()))
+        let fired = instruction.span;
+        let triggers =
+            triggers.into_iter().map(|text| Trigger { text, fired, origin: origin.clone() });
+        Ok((state, triggers.collect()))
     }
 
     fn image_step(
@@ -495,8 +410,10 @@ impl<'a> Evaluation<'a> {
         let no_cache = &self.request.no_cache;
         let forced =
             !matches!(op, Op::Image(_)) && (no_cache.contains("") || no_cache.contains(stage));
-        let mut instructions = self.request.tree.instructions().iter();
-        let instruction = instructions.find(|it| it.span.range().contains(&span.start));
+        let instructions = self.request.tree.instructions();
+        let after = instructions.partition_point(|it| it.span.start <= span.start);
+        let instruction = after.checked_sub(1).map(|last| &instructions[last]);
+        let instruction = instruction.filter(|it| it.span.range().contains(&span.start));
         let ttl = instruction.filter(|_| span != Span::default()).and_then(Instruction::cache_ttl);
         let (stage, ttl_seconds) = (stage.to_owned(), ttl.map(|ttl| ttl.as_secs()));
         let step = Step { stage, ordinal, text, span, parent, op, forced, ttl_seconds };
@@ -534,26 +451,6 @@ impl<'a> Evaluation<'a> {
 /// An error of the plan.
 pub(crate) fn wrong(span: Span, message: impl Into<String>) -> Wrong {
     Box::new(Diagnostic::error("plan", span, message))
-}
-
-fn alias(from: &FromArgs) -> Option<&str> {
-    from.alias.as_ref().map(|alias| &*alias.value)
-}
-
-fn stages(instructions: &[Instruction]) -> Vec<StageText<'_>> {
-    let starts: Vec<(usize, &FromArgs)> = instructions
-        .iter()
-        .enumerate()
-        .filter_map(|(at, instruction)| match &instruction.kind {
-            Kind::From(from) => Some((at, from)),
-            _ => None,
-        })
-        .collect();
-    let ends = starts.iter().skip(1).map(|(at, _)| *at).chain([instructions.len()]);
-    let ranges = starts.iter().zip(ends);
-    ranges
-        .map(|((start, from), end)| StageText { from, instructions: &instructions[*start..end] })
-        .collect()
 }
 
 /// The steps that the root of an image consists of.

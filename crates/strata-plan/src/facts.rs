@@ -13,8 +13,19 @@ impl RunOp {
     /// What its result depends on, besides the root that it starts from and the files that its
     /// mounts bring.
     pub fn facts(&self) -> Vec<Fact> {
-        let Self { argv, script, env, proxies: _, cwd, user, network, security, mounts, platform } =
-            self;
+        let Self {
+            argv,
+            script,
+            env,
+            proxies: _,
+            cwd,
+            user,
+            hostname,
+            network,
+            security,
+            mounts,
+            platform,
+        } = self;
         let mut facts = vec![
             Fact::text("kind", "run"),
             Fact::text("command", list(argv)),
@@ -26,6 +37,9 @@ impl RunOp {
             facts.push(Fact::text("script", &script.body));
         }
         facts.extend(env.iter().map(|(name, value)| Fact::text(format!("env {name}"), value)));
+        if let Some(hostname) = hostname {
+            facts.push(Fact::text("hostname", hostname));
+        }
         if *network != Network::Default {
             facts.push(Fact::text("network", format!("{network:?}").to_lowercase()));
         }

@@ -25,11 +25,13 @@ mod evaluate;
 mod facts;
 mod golang;
 mod metadata;
+mod onbuild;
 mod ports;
 mod remote;
 mod request;
 mod run;
 mod stage;
+mod stages;
 mod step;
 
 pub use remote::{GitSource, HttpSource, RemoteSource};

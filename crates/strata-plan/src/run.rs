@@ -16,6 +16,9 @@ const PROXIES: [&str; 5] = ["HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "NO_PROXY"
 /// A build argument that keeps the cache mounts of one project from those of others.
 const CACHE_NAMESPACE: &str = "BUILDKIT_CACHE_MOUNT_NS";
 
+/// A build argument that names the machine which commands see.
+const HOSTNAME: &str = "BUILDKIT_SANDBOX_HOSTNAME";
+
 impl Evaluation<'_> {
     pub(crate) fn run_instruction(
         &mut self,
@@ -45,6 +48,7 @@ impl Evaluation<'_> {
             proxies: self.proxies(),
             cwd: clean_path(state.cwd()),
             user: state.config.user.clone(),
+            hostname: self.hostname(),
             network,
             security: run.security,
             mounts: self.mounts(stage, state, run)?,
@@ -55,6 +59,10 @@ impl Evaluation<'_> {
         state.root = Some(step);
         state.commit(format!("{line} # buildkit"), Some(step));
         Ok(step)
+    }
+
+    fn hostname(&self) -> Option<String> {
+        self.request.build_args.get(HOSTNAME).filter(|name| !name.is_empty()).cloned()
     }
 
     fn proxies(&self) -> BTreeMap<String, String> {

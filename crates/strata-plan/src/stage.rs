@@ -18,8 +18,7 @@ pub(crate) struct State {
     pub(crate) config: RuntimeConfig,
     pub(crate) author: Option<String>,
     pub(crate) base: Option<ResolvedImage>,
-    /// Shared with the stages above and below: a file of many stages would copy it for each.
-    pub(crate) history: Vec<Rc<HistoryEntry>>,
+    pub(crate) history: Lines,
     /// The environment of commands: the image's and the build's.
     pub(crate) env: BTreeMap<String, String>,
     /// The ARGs that were declared, in order, with the value that they were given.
@@ -28,6 +27,42 @@ pub(crate) struct State {
     pub(crate) triggers: Vec<(String, Span)>,
     /// Whether this stage, or one below it in this file, has set a CMD.
     pub(crate) has_cmd: bool,
+}
+
+/// The history so far. What stages have in common is there once: in a file of many stages, each
+/// upon the last, copies for all would take memory by the square.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Lines(Option<Rc<Line>>);
+
+#[derive(Debug)]
+struct Line {
+    entry: HistoryEntry,
+    before: Lines,
+}
+
+impl Lines {
+    fn push(&mut self, entry: HistoryEntry) {
+        let before = Self(self.0.take());
+        self.0 = Some(Rc::new(Line { entry, before }));
+    }
+
+    /// All lines, the first one first.
+    pub(crate) fn to_vec(&self) -> Vec<HistoryEntry> {
+        let lines = std::iter::successors(self.0.as_ref(), |line| line.before.0.as_ref());
+        let mut entries: Vec<HistoryEntry> = lines.map(|line| line.entry.clone()).collect();
+        entries.reverse();
+        entries
+    }
+}
+
+impl Drop for Lines {
+    /// One after the other: the history of very many stages would take more stack than there is.
+    fn drop(&mut self) {
+        let mut next = self.0.take();
+        while let Some(mut line) = next.and_then(Rc::into_inner) {
+            next = line.before.0.take();
+        }
+    }
 }
 
 impl State {
@@ -41,7 +76,7 @@ impl State {
             config: RuntimeConfig { working_dir: "/".to_owned(), ..RuntimeConfig::default() },
             author: None,
             base: None,
-            history: Vec::new(),
+            history: Lines::default(),
             env: BTreeMap::new(),
             args: Vec::new(),
             triggers: Vec::new(),
@@ -65,7 +100,7 @@ impl State {
             empty_layer: step.is_none(),
             ..History::default()
         };
-        self.history.push(Rc::new(HistoryEntry { line, step }));
+        self.history.push(HistoryEntry { line, step });
     }
 
     /// Where relative paths start.

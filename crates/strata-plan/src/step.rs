@@ -214,6 +214,8 @@ pub struct RunOp {
     pub cwd: String,
     /// `USER`; empty for root.
     pub user: String,
+    /// The machine's name, where `BUILDKIT_SANDBOX_HOSTNAME` gives one.
+    pub hostname: Option<String>,
     /// The network.
     pub network: Network,
     /// The sandbox.

@@ -202,6 +202,14 @@ fn what_is_wrong_is_said() {
     };
     check("ARG A\nFROM $A\n", "`$A` is blank: no such image");
     check("FROM a\nCOPY --chmod=9 a b\n", "`--chmod=9` is not a mode");
+    check(
+        "FROM a AS x\nONBUILD COPY --chmod=9 a b\nFROM x\n",
+        "in `ONBUILD COPY --chmod=9 a b` of stage `x`, line 2: `--chmod=9` is not a mode",
+    );
+    check(
+        "FROM a AS x\nONBUILD FOO b\nFROM x\n",
+        "in `ONBUILD FOO b` of stage `x`, line 2: unknown instruction: `FOO`",
+    );
     check("FROM a\nEXPOSE x\n", "`x` is not a port: a number from 1 to 65535 is expected");
     check("FROM a\nSTOPSIGNAL SIGNO\n", "`SIGNO` is not a signal");
     let later = "FROM a\nCOPY --from=later / /\nFROM b AS later\n";
@@ -225,11 +233,39 @@ fn labels_of_the_caller_and_metadata_enter_no_key() {
 }
 
 #[test]
+fn build_arguments_that_are_options() {
+    let facts = |arguments: &[(&str, &str)]| {
+        let plan = plan_of("FROM a\nRUN --mount=type=cache,target=/c x\n", |request| {
+            let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+            request.build_args = arguments.iter().map(owned).collect();
+        });
+        match &plan.expect("a plan").steps.last().expect("a step").op {
+            Op::Run(run) => (run.facts(), run.hostname.clone()),
+            other => panic!("{other:?}"),
+        }
+    };
+    let plain = facts(&[]);
+    for nothing in [
+        "BUILDKIT_BUILD_NAME",
+        "BUILDKIT_MULTI_PLATFORM",
+        "BUILDKIT_INLINE_CACHE",
+        "BUILDKIT_SBOM_SCAN_CONTEXT",
+        "BUILDKIT_SBOM_SCAN_STAGE",
+    ] {
+        assert_eq!(facts(&[(nothing, "1")]), plain, "{nothing}");
+    }
+    assert_ne!(facts(&[("BUILDKIT_CACHE_MOUNT_NS", "mine")]).0, plain.0);
+    let named = facts(&[("BUILDKIT_SANDBOX_HOSTNAME", "box")]);
+    assert_eq!(named.1.as_deref(), Some("box"));
+    assert_ne!(named.0, plain.0);
+}
+
+#[test]
 fn many_stages_on_top_of_each_other_take_no_stack() {
     let mut based = "FROM scratch AS s0\n".to_owned();
     let mut copied = based.clone();
     for stage in 1..3_000 {
-        based.push_str(&format!("FROM s{} AS s{stage}\n", stage - 1));
+        based.push_str(&format!("FROM s{} AS s{stage}\nLABEL a={stage}\n", stage - 1));
         copied.push_str(&format!("FROM scratch AS s{stage}\nCOPY --from=s{} a b\n", stage - 1));
     }
     let steps = |text: &str| planned(text).steps.len();
