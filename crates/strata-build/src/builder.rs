@@ -18,7 +18,7 @@ use strata_plan::{
 };
 
 use crate::far::{Far, Shelf};
-use crate::fetch::{self, FetchedTree, Fetcher, Fetching};
+use crate::fetch::{self, Caller, FetchedTree, Fetcher, Fetching};
 use crate::images::{Images, StoredImage};
 use crate::nodes::Nodes;
 use crate::remember::Remembering;
@@ -93,8 +93,8 @@ impl<'a> Builder<'a> {
     }
 
     pub(crate) fn fetching(&self, observe: Observer<'a>) -> Fetching<'a> {
-        let Self { store, fetcher, cancel, .. } = *self;
-        Fetching { store, fetcher, cancel, observe }
+        let Self { store, fetcher, cancel, credentials, .. } = *self;
+        Fetching { store, fetcher, caller: Caller { cancel, credentials }, observe }
     }
 }
 
@@ -109,8 +109,8 @@ impl Builder<'_> {
         source: &RemoteSource,
         observe: Observer<'_>,
     ) -> Result<FetchedTree, BuildError> {
-        let Self { store, fetcher, cancel, .. } = *self;
-        let fetching = Fetching { store, fetcher, cancel, observe };
+        let Self { store, fetcher, cancel, credentials, .. } = *self;
+        let fetching = Fetching { store, fetcher, caller: Caller { cancel, credentials }, observe };
         fetching.context(source).map_err(|error| error.of(source, Span::default()))
     }
 
@@ -123,8 +123,9 @@ impl Builder<'_> {
         &self,
         source: &mut (dyn Read + Send),
     ) -> Result<FetchedTree, BuildError> {
-        let Self { store, fetcher, cancel, .. } = *self;
-        Fetching { store, fetcher, cancel, observe: &|_| {} }.unpack(source)
+        let Self { store, fetcher, cancel, credentials, .. } = *self;
+        let caller = Caller { cancel, credentials };
+        Fetching { store, fetcher, caller, observe: &|_| {} }.unpack(source)
     }
 
     /// Reads a file of a context that was brought into the store: at most `limit` bytes. None if

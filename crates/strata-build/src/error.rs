@@ -101,14 +101,6 @@ pub enum BuildError {
         /// The id of a given one that may be meant.
         nearest: Option<String>,
     },
-    /// What the instruction asks for is not there yet.
-    #[error("{what} is not supported yet")]
-    Unsupported {
-        /// Which instruction.
-        span: Span,
-        /// What.
-        what: &'static str,
-    },
     /// The user ended the build.
     #[error("cancelled")]
     Cancelled,
@@ -168,8 +160,7 @@ impl BuildError {
             | Self::Copy { span, .. }
             | Self::Command { span, .. }
             | Self::NotAllowed { span, .. }
-            | Self::NotLent { span, .. }
-            | Self::Unsupported { span, .. } => Some(*span),
+            | Self::NotLent { span, .. } => Some(*span),
             _ => None,
         }
     }

@@ -25,7 +25,7 @@ use crate::copy::bring_files;
 use crate::lay::{LayError, Laying};
 use crate::selection::{SelectError, select_path};
 use crate::view::{ContextView, RootView, View};
-use crate::{BuildError, Event, Material, Observer, layers};
+use crate::{BuildError, Credentials, Event, Material, Observer, layers};
 
 /// Downloads by the names of their URLs. A URL may hold a password, so it is no name itself.
 const DOWNLOADS: &str = "downloads-1";
@@ -46,7 +46,7 @@ pub trait Fetcher: Sync {
         source: &HttpSource,
         known: Option<&Validators>,
         into: &mut File,
-        cancel: &Cancel,
+        caller: Caller<'_>,
     ) -> Result<Downloaded, FetchError>;
 
     /// The id of the commit that a repository's reference names at the moment.
@@ -54,7 +54,7 @@ pub trait Fetcher: Sync {
     /// # Errors
     ///
     /// When the repository can not be reached, or has no such reference.
-    fn commit(&self, source: &GitSource, cancel: &Cancel) -> Result<String, FetchError>;
+    fn commit(&self, source: &GitSource, caller: Caller<'_>) -> Result<String, FetchError>;
 
     /// Checks a commit out into the empty directory `into`, using the empty directory `scratch`
     /// besides.
@@ -67,8 +67,17 @@ pub trait Fetcher: Sync {
         source: &GitSource,
         commit: &str,
         places: CheckoutPlaces<'_>,
-        cancel: &Cancel,
+        caller: Caller<'_>,
     ) -> Result<CheckedOut, FetchError>;
+}
+
+/// On whose behalf something is fetched. It has no `Debug`, since secrets have none.
+#[derive(Clone, Copy)]
+pub struct Caller<'a> {
+    /// Says when it is not wanted any more.
+    pub cancel: &'a Cancel,
+    /// What may be shown to servers, if it is for them.
+    pub credentials: &'a Credentials,
 }
 
 /// Where a commit is checked out: two empty directories.
@@ -180,14 +189,14 @@ struct Download {
 pub(crate) struct Fetching<'a> {
     pub(crate) store: &'a dyn Store,
     pub(crate) fetcher: &'a dyn Fetcher,
-    pub(crate) cancel: &'a Cancel,
+    pub(crate) caller: Caller<'a>,
     pub(crate) observe: Observer<'a>,
 }
 
 impl Fetching<'_> {
     /// The commit that a repository's reference names.
     pub(crate) fn commit(&self, source: &GitSource) -> Result<String, FetchError> {
-        let commit = self.fetcher.commit(source, self.cancel)?;
+        let commit = self.fetcher.commit(source, self.caller)?;
         match &source.checksum {
             Some(expected) if !commit.starts_with(expected.as_str()) => {
                 let wrong = format!("its commit is `{commit}`, not `{expected}`");
@@ -272,7 +281,7 @@ impl Fetching<'_> {
         let opened = options.read(true).write(true).create_new(true).open(&path);
         let mut file = opened.map_err(BuildError::io(action()))?;
         let validators = known.as_ref().map(|known| &known.validators);
-        let answer = self.fetcher.download(source, validators, &mut file, self.cancel)?;
+        let answer = self.fetcher.download(source, validators, &mut file, self.caller)?;
         let download = match (answer, known) {
             (Downloaded::Unchanged, Some(known)) => {
                 (self.observe)(Event::Fetched { what: &what, bytes: None });
@@ -329,7 +338,7 @@ impl Fetching<'_> {
         let staging = self.store.stage().map_err(BuildError::from)?;
         let (scratch, into) = (staging.work(), staging.fs());
         let places = CheckoutPlaces { scratch: &scratch, into: &into };
-        let checked_out = self.fetcher.check_out(source, commit, places, self.cancel)?;
+        let checked_out = self.fetcher.check_out(source, commit, places, self.caller)?;
         let tree = self.directory(&checked_out.root, Time(checked_out.committed))?;
         let bytes = tree.layer.blobs().map(|(_, size)| size).sum();
         (self.observe)(Event::Fetched { what: &shown(source), bytes: Some(bytes) });

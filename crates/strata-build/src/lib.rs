@@ -64,7 +64,7 @@ pub use event::{Event, Observer};
 pub use export::{Export, ExportDest, ExportKind, into_file};
 pub use far::{Far, Nowhere};
 pub use fetch::{
-    CheckedOut, CheckoutPlaces, Downloaded, FetchError, FetchedTree, Fetcher, Validators,
+    Caller, CheckedOut, CheckoutPlaces, Downloaded, FetchError, FetchedTree, Fetcher, Validators,
 };
 pub use find::{NoStep, find_step};
 pub use history::{End, History, PastBuild, PastStep, PastVerdict, Verified};

@@ -9,6 +9,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use crate::failure::printable;
+use crate::settings::Secret;
 
 /// How often we see whether git has ended, or shall.
 const GLANCE: Duration = Duration::from_millis(10);
@@ -28,7 +29,7 @@ const MISLEADING: [&str; 7] = [
 ];
 
 /// A repository and what of it is wanted.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone, Copy)]
 pub struct Repository<'a> {
     /// The repository, as git takes it.
     pub remote: &'a str,
@@ -40,6 +41,9 @@ pub struct Repository<'a> {
     pub keep_git_dir: bool,
     /// Whether submodules are fetched too.
     pub submodules: bool,
+    /// The value of `Authorization` for a repository behind http; on github.com for all of them,
+    /// since submodules there are likely to be the same owner's.
+    pub authorization: Option<&'a Secret>,
 }
 
 /// Where a commit's files are.
@@ -73,6 +77,12 @@ pub enum GitError {
     },
 }
 
+/// Which repositories get the header, as BuildKit has it.
+fn scope(remote: &str) -> &str {
+    const GITHUB: &str = "https://github.com/";
+    if remote.starts_with(GITHUB) { GITHUB } else { remote }
+}
+
 /// Whether a text is a whole commit id.
 fn is_commit(text: &str) -> bool {
     matches!(text.len(), 40 | 64) && text.bytes().all(|byte| byte.is_ascii_hexdigit())
@@ -90,7 +100,7 @@ impl Repository<'_> {
         if is_commit(reference) {
             return Ok(reference.to_ascii_lowercase());
         }
-        let git = Git { is_cancelled, remote: self.remote, directory: None };
+        let git = self.git(is_cancelled, None);
         let peeled = format!("{reference}^{{}}");
         let listing = git.run(["ls-remote", "--", self.remote, reference, &peeled])?;
         chosen(&listing, reference)
@@ -110,7 +120,7 @@ impl Repository<'_> {
         into: &Path,
         is_cancelled: &dyn Fn() -> bool,
     ) -> Result<Checkout, GitError> {
-        let git = Git { is_cancelled, remote: self.remote, directory: Some(scratch) };
+        let git = self.git(is_cancelled, Some(scratch));
         let repository = scratch.join("repository.git");
         let directory = with("--git-dir=", &repository);
         let directory = directory.as_os_str();
@@ -164,6 +174,14 @@ impl Repository<'_> {
             git.run(words)?;
         }
         Ok(Checkout { root: self.root(into)?, committed })
+    }
+
+    fn git<'a>(
+        &'a self,
+        is_cancelled: &'a dyn Fn() -> bool,
+        directory: Option<&'a Path>,
+    ) -> Git<'a> {
+        Git { is_cancelled, remote: self.remote, directory, authorization: self.authorization }
     }
 
     /// Brings the commit into the bare repository.
@@ -302,6 +320,7 @@ struct Git<'a> {
     is_cancelled: &'a dyn Fn() -> bool,
     remote: &'a str,
     directory: Option<&'a Path>,
+    authorization: Option<&'a Secret>,
 }
 
 impl Git<'_> {
@@ -323,6 +342,13 @@ impl Git<'_> {
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
+        if let Some(secret) = self.authorization {
+            // In the environment, and not among the arguments, which every user can see.
+            let key = format!("http.{}.extraHeader", scope(self.remote));
+            let value = format!("Authorization: {}", secret.reveal());
+            command.env("GIT_CONFIG_COUNT", "1");
+            command.env("GIT_CONFIG_KEY_0", key).env("GIT_CONFIG_VALUE_0", value);
+        }
         if let Some(directory) = self.directory {
             command.current_dir(directory);
         }
@@ -416,7 +442,7 @@ mod tests {
     fn passwords_are_not_shown() {
         let remote = "https://me:secret@h/a.git";
         assert_eq!(without_password(remote), "https://h/a.git");
-        let git = Git { is_cancelled: &|| false, remote, directory: None };
+        let git = Git { is_cancelled: &|| false, remote, directory: None, authorization: None };
         let text = format!("warning: x\nfatal: repository '{remote}' not found\n");
         assert_eq!(git.said(&text), "repository 'https://h/a.git' not found");
         assert_eq!(git.said("\n"), "git says nothing about why");

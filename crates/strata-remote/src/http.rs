@@ -7,8 +7,8 @@ use std::sync::OnceLock;
 
 use bytes::Bytes;
 use reqwest::header::{
-    ACCEPT_ENCODING, ETAG, HeaderMap, HeaderName, IF_MODIFIED_SINCE, IF_NONE_MATCH, LAST_MODIFIED,
-    RETRY_AFTER,
+    ACCEPT_ENCODING, AUTHORIZATION, ETAG, HeaderMap, HeaderName, HeaderValue, IF_MODIFIED_SINCE,
+    IF_NONE_MATCH, LAST_MODIFIED, RETRY_AFTER,
 };
 use reqwest::{Response, StatusCode, redirect};
 use tokio::sync::mpsc::Sender;
@@ -18,13 +18,13 @@ use crate::door::Door;
 use crate::failure::Failure;
 use crate::network;
 use crate::retry::Patience;
-use crate::settings::RegistrySettings;
+use crate::settings::{RegistrySettings, Secret};
 
 /// As Go's client.
 const MOST_REDIRECTS: usize = 10;
 
 /// What is asked for.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone, Copy)]
 pub struct HttpRequest<'a> {
     /// Where it is.
     pub url: &'a str,
@@ -32,6 +32,8 @@ pub struct HttpRequest<'a> {
     pub etag: Option<&'a str>,
     /// The `Last-Modified` of what is here already.
     pub last_modified: Option<&'a str>,
+    /// The value of `Authorization`. It goes to this host alone, also if that redirects.
+    pub authorization: Option<&'a Secret>,
 }
 
 /// What a server says.
@@ -133,6 +135,13 @@ impl HttpClient {
             if let Some(value) = value {
                 asked = asked.header(name, value);
             }
+        }
+        if let Some(secret) = request.authorization {
+            let mut value = HeaderValue::from_str(secret.reveal()).map_err(|_| {
+                Failure::Failed("its secret has letters that no header can have".to_owned())
+            })?;
+            value.set_sensitive(true);
+            asked = asked.header(AUTHORIZATION, value);
         }
         let sent = door.run(async move { asked.send().await });
         let response = sent.ok_or_else(broken)?.map_err(|error| network::failure(&error))?;

@@ -41,6 +41,7 @@
 //! # Ok::<(), strata_oci::RegistryError>(())
 //! ```
 
+pub mod authorization;
 mod base64;
 mod blob;
 mod cache_objects;

@@ -88,7 +88,6 @@ pub(crate) fn plain(error: &BuildError) -> Failure {
             let meant = nearest.as_ref().map(|id| format!("did you mean `{id}`?"));
             build(chain(error)).hint(meant.unwrap_or(give))
         }
-        BuildError::Unsupported { .. } => build(chain(error)),
         BuildError::Cancelled => Failure::new(Kind::Signal(2), "cancelled"),
         BuildError::Push { source, .. } | BuildError::Far(source) => {
             let hint = strata_remote::hint(source).map(str::to_owned);
@@ -200,11 +199,6 @@ mod tests {
         let (id, nearest) = ("npm".to_owned(), None);
         let lent = BuildError::NotLent { span, kind: "secret", id, nearest };
         check(lent, 1, "secret `npm` is required and was not given");
-        check(
-            BuildError::Unsupported { span, what: "`ADD` of git" },
-            1,
-            "`ADD` of git is not supported yet",
-        );
         let ignore =
             BuildError::IgnoreFile { context: String::new(), message: "line 1".to_owned() };
         check(ignore, 1, "the ignore file of the context: line 1");

@@ -110,6 +110,36 @@ fn with_a_checksum_nobody_is_asked_again() {
 }
 
 #[test]
+fn a_secret_opens_what_its_host_keeps_closed() {
+    let (server, other) = (Server::new(), Server::new());
+    server.put("closed", Answer::For("Bearer tok", b"inside".to_vec()));
+    server.put("repo.git/info/refs?service=git-upload-pack", Answer::For("Basic h", Vec::new()));
+    // Who is redirected elsewhere is a stranger there.
+    other.put("elsewhere", Answer::For("Bearer tok", b"not so".to_vec()));
+    server.put("moved", Answer::Moved(other.url("elsewhere").replace("127.0.0.1", "localhost")));
+    let dockerfile = format!("FROM scratch\nADD {} /\n", server.url("closed"));
+    let session = Session::with(&[("Dockerfile", &dockerfile)]);
+    session.write("token", "tok\n");
+    assert!(said(&session, "build -q .").contains("the server answers 401"));
+    let secret = "--secret id=HTTP_AUTH_TOKEN_127.0.0.1,src=token";
+    assert_eq!(session.stdout_text(&format!("build -q {secret} .")).len(), 71);
+    let record = said(&session, &format!("build --progress plain {secret} ."));
+    assert!(!record.contains("tok\n"), "{record}");
+    session.write("Dockerfile", &format!("FROM scratch\nADD {} /\n", server.url("moved")));
+    assert!(said(&session, &format!("build -q {secret} .")).contains("the server answers 401"));
+    assert_eq!(other.requests(), ["/elsewhere 401"]);
+    // A repository: what matters is who asks, since this server has no repository.
+    session.write("Dockerfile", &format!("FROM scratch\nADD {} /\n", server.url("repo.git")));
+    session.write("token", "Basic h");
+    server.requests();
+    said(&session, "build -q .");
+    said(&session, "build -q --secret id=GIT_AUTH_HEADER,src=token .");
+    let asked = server.requests();
+    let opened = asked.iter().any(|line| line.ends_with("git-upload-pack 200"));
+    assert!(asked[0].ends_with(" 401") && opened, "{asked:?}");
+}
+
+#[test]
 fn what_does_not_come_is_told_with_its_place() {
     let server = Server::new();
     let check = |dockerfile: &str, code: i32, expected: &str| {
