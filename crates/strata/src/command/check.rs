@@ -156,14 +156,14 @@ fn json(checked: &Checked) -> Value {
             "url": url(finding.code),
             "detail": finding.message,
             "hint": finding.hint,
-            "location": location(tree, finding.span),
+            "location": location(tree, finding),
         })
     };
     let error = |finding: &Diagnostic| {
         json!({
             "message": finding.message,
             "hint": finding.hint,
-            "location": location(tree, finding.span),
+            "location": location(tree, finding),
         })
     };
     let (errors, warnings): (Vec<_>, Vec<_>) =
@@ -173,12 +173,24 @@ fn json(checked: &Checked) -> Value {
     json!({ "warnings": warnings, "buildError": errors.first(), "errors": errors })
 }
 
-fn location(tree: &SyntaxTree, span: Span) -> Value {
+/// `ranges` are the lines that Docker gives: those of the whole instruction, one by one, and the
+/// last one for a line that should not be in it. `place` says exactly where.
+fn location(tree: &SyntaxTree, finding: &Diagnostic) -> Value {
+    let span = finding.span;
     let place = |offset: usize| {
         let position = tree.position(offset);
         json!({ "line": position.line, "column": position.column })
     };
-    json!({ "ranges": [{ "start": place(span.start), "end": place(span.end) }] })
+    let at = |offset: usize| tree.position(offset).line;
+    let around = tree.instructions().iter().map(|each| each.span);
+    let around = around.into_iter().find(|each| each.range().contains(&span.start));
+    let Span { start, end } = around.unwrap_or(span);
+    let (first, last) = (at(start), at(end.max(start + 1) - 1));
+    let first = if finding.code == "NoEmptyContinuation" { last } else { first };
+    let line = |line: usize| json!({ "start": { "line": line }, "end": { "line": line } });
+    let ranges: Vec<Value> = (first..=last).map(line).collect();
+    let exact = json!({ "start": place(span.start), "end": place(span.end) });
+    json!({ "ranges": ranges, "place": exact })
 }
 
 /// What a finding's rule asks for; the parser's findings speak for themselves.

@@ -85,6 +85,24 @@ fn errors_of_a_dockerfile_are_findings() {
 }
 
 #[test]
+fn lines_are_dockers_and_places_exact() {
+    let file = "FROM scratch\nENV \\\n  a=$b \\\n\n  c=1\nARG d\n";
+    let session = Session::with(&[("Dockerfile", file)]);
+    let output = session.command("build --call=check,format=json .").output().expect("it runs");
+    let found: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let warnings = found["warnings"].as_array().expect("a list");
+    let of = |rule: &str| {
+        let warning = warnings.iter().find(|warning| warning["ruleName"] == rule).expect(rule);
+        let ranges = warning["location"]["ranges"].as_array().expect("a list");
+        let lines = ranges.iter().filter_map(|range| range["start"]["line"].as_u64());
+        let place = &warning["location"]["place"]["start"];
+        (lines.collect::<Vec<_>>(), place["line"].as_u64(), place["column"].as_u64())
+    };
+    assert_eq!(of("UndefinedVar"), (vec![2, 3, 4, 5], Some(3), Some(5)));
+    assert_eq!(of("NoEmptyContinuation"), (vec![5], Some(4), Some(1)));
+}
+
+#[test]
 fn sarif() {
     let session = Session::with(&[("my dockerfile", "FROM scratch AS B\n")]);
     let output = session.command("check --format sarif -f").arg("my dockerfile").output();
