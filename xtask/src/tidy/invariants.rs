@@ -1,7 +1,8 @@
-//! Each invariant of `docs/architecture.md` names what holds it, and the tests named are there.
+//! Each invariant of `docs/architecture.md` names what holds it, each row of
+//! `docs/dockerfile-rows.md` what shows it, and the tests named are there.
 
 use super::markdown::table;
-use super::{ARCHITECTURE, Finding, Text};
+use super::{ARCHITECTURE, Finding, LANGUAGE, Text};
 
 /// Looks for every `` `crate::test` `` of the page's table in that crate's sources.
 pub(super) fn check(page: &str, sources: &[&Text]) -> Vec<Finding> {
@@ -18,6 +19,37 @@ pub(super) fn check(page: &str, sources: &[&Text]) -> Vec<Finding> {
         for test in held_by.split('`').skip(1).step_by(2).filter(|test| !exists(test, sources)) {
             findings.push(Finding::new(ARCHITECTURE, row.line, format!("no test `{test}`")));
         }
+    }
+    findings
+}
+
+/// Looks for every test and `` `cases/NAME` `` of the tables of the language's page; `has_case`
+/// tells whether there is a case of that name.
+pub(super) fn check_language(
+    page: &str,
+    sources: &[&Text],
+    has_case: impl Fn(&str) -> bool,
+) -> Vec<Finding> {
+    let rows = page.lines().enumerate().filter(|(_, line)| line.starts_with("| "));
+    let mut findings = Vec::new();
+    for (at, line) in rows.filter(|(_, line)| !line.ends_with("| shown by |")) {
+        let mut finding = |message: String| findings.push(Finding::new(LANGUAGE, at + 1, message));
+        let shown_by = line.trim_end_matches(" |").rsplit(" | ").next().unwrap_or_default();
+        if !shown_by.contains('`') {
+            finding("nothing shows this row".to_owned());
+        }
+        for name in shown_by.split('`').skip(1).step_by(2) {
+            let there = match name.strip_prefix("cases/") {
+                Some(case) => has_case(case),
+                None => name.contains("::") && exists(name, sources),
+            };
+            if !there {
+                finding(format!("no test `{name}`"));
+            }
+        }
+    }
+    if findings.is_empty() && !page.contains("| shown by |") {
+        findings.push(Finding::new(LANGUAGE, 1, "there is no table of rows"));
     }
     findings
 }
@@ -44,5 +76,18 @@ mod tests {
         let lines: Vec<usize> = check(page, &[&source]).iter().map(|one| one.line).collect();
         assert_eq!(lines, [4, 5, 6]);
         assert_eq!(check("", &[]).len(), 1);
+    }
+
+    #[test]
+    fn rows_that_nothing_shows() {
+        let path = "crates/strata-a/tests/a.rs".to_owned();
+        let source = Text { path, text: "#[test]\nfn holds() {}\n".to_owned() };
+        let page = "| row | how strata reads it | shown by |\n|---|---|---|\n\
+                    | A | a | `strata-a::holds`, `cases/one` |\n| B | b | `cases/two` |\n\
+                    | C | c | `strata-a::gone` |\n| D | `strata-a::holds` | |\n";
+        let found = check_language(page, &[&source], |case| case == "one");
+        let lines: Vec<usize> = found.iter().map(|one| one.line).collect();
+        assert_eq!(lines, [4, 5, 6]);
+        assert_eq!(check_language("", &[], |_| true).len(), 1);
     }
 }

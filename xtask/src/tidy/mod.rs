@@ -46,6 +46,9 @@ struct Text {
 const ARCHITECTURE: &str = "docs/architecture.md";
 const DEPENDENCIES: &str = "docs/dependencies.md";
 const GLOSSARY: &str = "docs/glossary.md";
+const LANGUAGE: &str = "docs/dockerfile-rows.md";
+/// Contexts whose images were compared with BuildKit's.
+const CASES: &str = "crates/strata/tests/cases";
 
 /// Checks the workspace in `root`; the findings are in the order of their places.
 pub(crate) fn check(root: &Path) -> Result<Vec<Finding>, String> {
@@ -64,6 +67,8 @@ pub(crate) fn check(root: &Path) -> Result<Vec<Finding>, String> {
     findings.extend(dependencies::check(&workspace, named(DEPENDENCIES)));
     findings.extend(glossary::check(named(GLOSSARY), &sources));
     findings.extend(invariants::check(named(ARCHITECTURE), &sources));
+    let has_case = |case: &str| root.join(CASES).join(case).join("Dockerfile").exists();
+    findings.extend(invariants::check_language(named(LANGUAGE), &sources, has_case));
     for source in &sources {
         findings.extend(rust::check(&source.path, &source.text, &formats));
     }
