@@ -7,11 +7,13 @@ use std::time::Duration;
 use crate::context::{Scratch, seed};
 use crate::options::Options;
 use crate::ship;
-use crate::tool::Tool;
+use crate::tool::{END_MARK, Tool};
 
 const COPY_FILES: usize = 64;
 const COPY_FILE_BYTES: usize = 16 << 20;
-const RUNS: usize = 50;
+const RUNS: usize = 100;
+const SMALL_FILES: usize = 100_000;
+const BIG_FILE_BYTES: usize = 1 << 30;
 
 /// One kind of build.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,6 +34,10 @@ pub(crate) enum Case {
     PushChange,
     /// An image from a registry.
     Pull,
+    /// What comes after a RUN that writes many small files.
+    Files,
+    /// What comes after a RUN that writes one big file.
+    Gigabyte,
 }
 
 /// What came out: a time for each round, for each tool in its order.
@@ -43,7 +49,7 @@ pub(crate) struct Outcome {
 }
 
 impl Case {
-    pub(crate) const ALL: [Self; 10] = [
+    pub(crate) const ALL: [Self; 12] = [
         Self::Noop,
         Self::Context(1_000),
         Self::Context(20_000),
@@ -54,6 +60,8 @@ impl Case {
         Self::Push,
         Self::PushChange,
         Self::Pull,
+        Self::Files,
+        Self::Gigabyte,
     ];
 
     pub(crate) fn named(name: &str) -> Option<Self> {
@@ -72,6 +80,8 @@ impl Case {
             Self::Push => "push",
             Self::PushChange => "push-change",
             Self::Pull => "pull",
+            Self::Files => "files",
+            Self::Gigabyte => "gigabyte",
         }
     }
 
@@ -85,6 +95,10 @@ impl Case {
             Self::Push => "First push of 256 MiB of new bytes".to_owned(),
             Self::PushChange => "Push after one of 64 files of a 1 GiB layer changed".to_owned(),
             Self::Pull => "Pull and unpack of 256 MiB".to_owned(),
+            Self::Files => {
+                format!("From the end of a RUN that writes {SMALL_FILES} small files to the image")
+            }
+            Self::Gigabyte => "From the end of a RUN that writes 1 GiB to the image".to_owned(),
         }
     }
 
@@ -95,7 +109,19 @@ impl Case {
 
     /// Whether every round needs a context that no builder has seen.
     fn is_cold(self) -> bool {
-        matches!(self, Self::Copy | Self::Run)
+        matches!(self, Self::Copy | Self::Run | Self::Files | Self::Gigabyte)
+    }
+
+    /// Whether the time of the command itself does not count: it says when it ends.
+    fn begins_with_the_commands_end(self) -> bool {
+        matches!(self, Self::Files | Self::Gigabyte)
+    }
+
+    fn build(self, tool: &Tool, context: &Path) -> Result<Duration, String> {
+        match self.begins_with_the_commands_end() {
+            true => tool.build_after_command(&self.image(), context),
+            false => tool.build(&self.image(), context),
+        }
     }
 
     fn image(self) -> String {
@@ -132,7 +158,7 @@ pub(crate) fn run(case: Case, tools: &[Tool], options: &Options) -> Result<Outco
         // Who comes first changes, since the first one may find a colder machine.
         for turn in 0..tools.len() {
             let at = (turn + round) % tools.len();
-            times[at].push(tools[at].build(&case.image(), &context)?);
+            times[at].push(case.build(&tools[at], &context)?);
         }
     }
     if case.is_cold() {
@@ -163,7 +189,23 @@ fn write(case: Case, scratch: &Scratch, base: &str) -> std::io::Result<()> {
             scratch.files(COPY_FILES, COPY_FILE_BYTES, seed)
         }
         Case::Run => scratch.dockerfile(&many_runs(base, seed)),
+        Case::Files => scratch.dockerfile(&ending(
+            base,
+            &format!(
+                "mkdir /files && cd /files && i=0 && while [ $i -lt {SMALL_FILES} ]; do \
+             echo {seed} $i > $i; i=$((i + 1)); done"
+            ),
+        )),
+        Case::Gigabyte => {
+            let write = format!("head -c {BIG_FILE_BYTES} /dev/urandom > /big && : {seed}");
+            scratch.dockerfile(&ending(base, &write))
+        }
     }
+}
+
+/// A command that says when it has ended.
+fn ending(base: &str, command: &str) -> String {
+    format!("FROM {base}\nRUN {command} && echo {END_MARK} $(date +%s%N)\n")
 }
 
 /// Each RUN has a text of its own: the same command over the same tree is one step for strata.

@@ -27,8 +27,9 @@ usage: strata-benches [--rounds N] [--base IMAGE] [--app DIR] [--registry HOST]
                       [--strata-args ARGS] [CASE...]
 
 cases: noop (the application), context-1000, context (20,000 files) and context-100000 (each with
-`git status` beside), copy (1 GB), run (50 x RUN), export (the application into an archive), and to
-and from a registry at HOST (127.0.0.1:5000) push, push-change, pull; default: all
+`git status` beside), copy (1 GB), run (100 x RUN), export (the application into an archive), and to
+and from a registry at HOST (127.0.0.1:5000) push, push-change, pull; files (what comes after a
+RUN that writes 100,000 files), gigabyte (the same for one file of 1 GiB); default: all
 
 STRATA_BENCH_STRATA    strata, with its global options [default: target/release/strata]
 STRATA_BENCH_DOCKER    docker with buildx, such as `/usr/bin/docker`

@@ -2,10 +2,13 @@
 
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// GNU time, which reads the kernel's account of a finished process.
 const TIME: &str = "/usr/bin/time";
+
+/// What a command writes before the time of its end, in nanoseconds since 1970.
+pub(crate) const END_MARK: &str = "the command ended at";
 
 /// One builder.
 #[derive(Debug, Clone)]
@@ -135,6 +138,29 @@ impl Tool {
         if self.name == "buildah" { " --tls-verify=false" } else { "" }
     }
 
+    /// Builds the context once, and says how long that took after its command had ended. The
+    /// command's output must be shown for that.
+    pub(crate) fn build_after_command(
+        &self,
+        image: &str,
+        context: &Path,
+    ) -> Result<Duration, String> {
+        let loud: Vec<String> = self.build.iter().filter(|word| *word != "-q").cloned().collect();
+        let mut command = self.call(&loud);
+        if self.name != "buildah" {
+            command.args(["--progress", "plain"]);
+        }
+        let output = command.arg("-t").arg(image).arg(context).output();
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let output = output.map_err(|error| format!("{}: {error}", self.command.join(" ")))?;
+        let talk = [output.stdout, output.stderr].concat();
+        let talk = String::from_utf8_lossy(&talk);
+        ended_at(&talk)
+            .filter(|_| output.status.success())
+            .and_then(|ended| now.checked_sub(ended))
+            .ok_or_else(|| format!("{}: {}\n{talk}", self.name, output.status))
+    }
+
     /// The greatest resident size in KiB of one build, if GNU time is there to ask.
     pub(crate) fn peak_memory(&self, image: &str, context: &Path) -> Option<u64> {
         let mut command = Command::new(TIME);
@@ -173,9 +199,23 @@ impl Tool {
     }
 }
 
+/// When the command says that it ended. Its text, with no number in it, is shown too.
+fn ended_at(talk: &str) -> Option<Duration> {
+    let said = talk.lines().filter_map(|line| line.split_once(END_MARK));
+    let mut times = said.filter_map(|(_, time)| time.trim().parse::<u64>().ok());
+    times.next_back().map(Duration::from_nanos)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_commands_end_is_found_in_what_is_shown() {
+        let talk = format!("#5 RUN x && echo {END_MARK} $(date)\n#5 0.1 {END_MARK} 1500000000\n");
+        assert_eq!(ended_at(&talk), Some(Duration::from_millis(1500)));
+        assert_eq!(ended_at("nothing"), None);
+    }
 
     #[test]
     fn a_build_is_timed_and_its_failure_told() {
