@@ -270,7 +270,14 @@ impl Depot {
         }
         let table = table_of(caller.namespace(), space);
         let _one = self.lock(&table, name);
-        self.check_trust(caller, &table, name)?;
+        let entry = match self.more_trusted(caller, &table, name)? {
+            // The same once more takes nothing from who is trusted more, and leaves it theirs.
+            Some(there) if there.body == entry.body => {
+                Entry { stays: there.stays || entry.stays, needs: entry.needs, ..there }
+            }
+            Some(there) => return Err(denied(caller, &there)),
+            None => entry,
+        };
         self.store.set_name(&table, name, Some(&entry.encode()))?;
         Ok(entry)
     }
@@ -287,21 +294,23 @@ impl Depot {
         if self.store.name(&table, name)?.is_none() {
             return Ok(false);
         }
-        self.check_trust(caller, &table, name)?;
+        if let Some(there) = self.more_trusted(caller, &table, name)? {
+            return Err(denied(caller, &there));
+        }
         self.store.set_name(&table, name, None)?;
         Ok(true)
     }
 
-    fn check_trust(&self, caller: &Caller, table: &str, name: &str) -> Result<(), Fault> {
+    /// The entry under a key, if its writer is trusted more than the caller.
+    fn more_trusted(
+        &self,
+        caller: &Caller,
+        table: &str,
+        name: &str,
+    ) -> Result<Option<Entry>, Fault> {
         let there = self.store.name(table, name)?.and_then(|value| Entry::decode(&value));
-        match there {
-            Some(there) if self.revoked.contains(&there.writer) => Ok(()),
-            Some(there) if there.trust > caller.trust => Err(Fault::Denied(format!(
-                "`{}` has written this, and is trusted more than `{}`",
-                there.writer, caller.name
-            ))),
-            _ => Ok(()),
-        }
+        Ok(there
+            .filter(|there| there.trust > caller.trust && !self.revoked.contains(&there.writer)))
     }
 
     /// All entries of a space that the caller sees, by name.
@@ -327,6 +336,11 @@ impl Depot {
         let lock = &self.locks[usize::from(hash.as_bytes()[0]) % LOCKS];
         lock.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn denied(caller: &Caller, there: &Entry) -> Fault {
+    let (writer, name) = (&there.writer, &caller.name);
+    Fault::Denied(format!("`{writer}` has written this, and is trusted more than `{name}`"))
 }
 
 /// The table of a namespace's entries for one protocol.

@@ -84,6 +84,9 @@ fn a_branch_does_not_reach_main() {
     // Who is trusted less does not replace, in one namespace either.
     ask("intern", "PUT", "/cache/c/k", b"poison").is(403);
     ask("intern", "DELETE", "/cache/c/k", b"").is(403);
+    // The same bytes once more are no harm, and stay who they were from.
+    ask("intern", "PUT", "/cache/c/k", b"good").is(204);
+    ask("intern", "DELETE", "/cache/c/k", b"").is(403);
     ask("intern", "PUT", "/cache/c/mine", b"x").is(201);
     ask("release", "PUT", "/cache/c/mine", b"better").is(204);
     assert_eq!(ask("release", "GET", "/cache/c/k", b"").body, b"good");

@@ -67,6 +67,13 @@ fn what_was_built_is_pulled_at_once_and_what_is_pushed_is_there() {
     let listed = skopeo(&["list-tags", "--tls-verify=false", &serving.name("app")]);
     assert!(listed.out.contains("\"latest\""), "{}", listed.out);
 
+    // Another tag of the same image, in the same repository and with the same digest.
+    let again = ["copy", no_tls, "--dest-tls-verify=false"];
+    let tags = [serving.name("app:latest"), serving.name("app:v2")];
+    skopeo(&[&again[..], &[&tags[0], &tags[1]]].concat());
+    let listed = skopeo(&["list-tags", "--tls-verify=false", &serving.name("app")]);
+    assert!(listed.out.contains("\"v2\""), "{}", listed.out);
+
     // The same bytes pushed under another name are there already, and are kept once.
     let dest = "--dest-tls-verify=false";
     skopeo(&["copy", dest, &layout("first:app"), &serving.name("team/copy:1")]);
