@@ -122,11 +122,28 @@ impl BlobName {
     }
 }
 
+/// Words of the names of streams, which no part of an instance's name may be
+/// (`remote_execution.proto`).
+const RESERVED: [&str; 7] = [
+    "blobs",
+    "uploads",
+    "actions",
+    "actionResults",
+    "operations",
+    "capabilities",
+    "compressed-blobs",
+];
+
 /// An instance's name: parts of letters, digits and a few signs, with slashes between them.
 pub(crate) fn instance(name: &str) -> Result<&str, Status> {
     let sign = |byte: u8| byte.is_ascii_alphanumeric() || b"._-+=@:".contains(&byte);
-    let is_part =
-        |part: &str| !part.is_empty() && part.bytes().all(sign) && part != ".." && part != ".";
+    let is_part = |part: &str| {
+        !part.is_empty()
+            && part.bytes().all(sign)
+            && part != ".."
+            && part != "."
+            && !RESERVED.contains(&part)
+    };
     if name.is_empty() || name.len() <= 256 && name.split('/').all(is_part) {
         Ok(name)
     } else {
