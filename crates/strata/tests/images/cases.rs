@@ -17,13 +17,15 @@ use std::process::Command;
 use serde_json::Value;
 
 /// The cases that only root can put together or run, and why.
-const ROOTS: [(&str, &str); 6] = [
+const ROOTS: [(&str, &str); 8] = [
     ("add-odd-tars", "a tar of device nodes and capabilities"),
+    ("copy-chown-odd-numbers", "ids that no range of a user's has"),
     ("copy-odd-modes", "a context with files of others"),
     ("copy-xattrs", "a context with capabilities"),
     ("run-changes", "its command makes device nodes, which no user namespace may"),
     ("run-devices-and-odd-names", "the same"),
     ("run-owners-of-kernel-files", "the machine's root, who owns them, is nobody in a namespace"),
+    ("user-forms", "ids that no range of a user's has"),
 ];
 
 fn cases() -> Vec<PathBuf> {
