@@ -121,7 +121,8 @@ mod tests {
         let typo = "[registry.a]\n\nmirors = []\n";
         check(typo, "c:3: unknown field `mirors`", Some("did you mean `mirrors`?"));
         let other = "c:1: unknown field `zebra`";
-        check("[zebra]\n", other, Some("the keys here are `registry`, `store`, `build`"));
+        let keys = "the keys here are `registry`, `store`, `build`, `serve`";
+        check("[zebra]\n", other, Some(keys));
         check("[build]\njobs = \"x\"\n", "c:2: invalid type", None);
     }
 }
