@@ -9,6 +9,13 @@ use strata_dockerfile::{Network, Security, Sharing};
 
 use crate::{Chmod, CopyOp, GitSource, MakeDirectoryOp, RemoteSource, RunMount, RunOp};
 
+/// Which edition of this program's rules the facts are under. It is another one as soon as the same
+/// facts give another tree than before, such as when a COPY is made more like BuildKit's: what an
+/// older strata has left in a store is no answer then.
+fn edition() -> Fact {
+    Fact::text("edition of strata's rules", "2")
+}
+
 impl RunOp {
     /// What its result depends on, besides the root that it starts from and the files that its
     /// mounts bring.
@@ -28,6 +35,7 @@ impl RunOp {
         } = self;
         let mut facts = vec![
             Fact::text("kind", "run"),
+            edition(),
             Fact::text("command", list(argv)),
             Fact::text("working directory", cwd),
             Fact::text("user", user),
@@ -112,7 +120,8 @@ impl CopyOp {
             unpack,
             is_add: _,
         } = self;
-        let mut facts = vec![Fact::text("kind", "copy"), Fact::text("destination", dest)];
+        let mut facts =
+            vec![Fact::text("kind", "copy"), edition(), Fact::text("destination", dest)];
         if *link {
             facts.push(Fact::text("link", "yes"));
         }
@@ -264,6 +273,7 @@ impl MakeDirectoryOp {
         let Self { path, user } = self;
         vec![
             Fact::text("kind", "make directory"),
+            edition(),
             Fact::text("destination", path),
             Fact::text("user", user),
         ]
