@@ -34,7 +34,8 @@ pub(super) fn check_language(
     let mut findings = Vec::new();
     for (at, line) in rows.filter(|(_, line)| !line.ends_with("| shown by |")) {
         let mut finding = |message: String| findings.push(Finding::new(LANGUAGE, at + 1, message));
-        let shown_by = line.trim_end_matches(" |").rsplit(" | ").next().unwrap_or_default();
+        let cells = line.trim_end().strip_suffix('|').unwrap_or(line);
+        let shown_by = cells.rsplit('|').next().unwrap_or_default();
         if !shown_by.contains('`') {
             finding("nothing shows this row".to_owned());
         }

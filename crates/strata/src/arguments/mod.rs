@@ -148,7 +148,7 @@ pub(crate) enum Format {
 }
 
 /// Flags of `docker build` that mean something here one day, or never.
-const NOT_YET: [&str; 5] = ["--attest", "--builder", "--policy", "--provenance", "--sbom"];
+const NOT_YET: [&str; 2] = ["--builder", "--policy"];
 
 impl Arguments {
     /// Reads the command line; what is not one is answered here, with an exit code.
