@@ -30,13 +30,21 @@ pub struct Reference {
 }
 
 const DOCKER_HUB: &str = "docker.io";
+/// In bytes, `library/` included.
+const LONGEST_REPOSITORY: usize = 255;
 
 impl Reference {
-    /// The name as people write it: without `docker.io/library/`.
+    /// The name as people write it: without `docker.io/library/`, where that is added again.
     pub fn familiar(&self) -> String {
         let full = self.to_string();
         let hub = full.strip_prefix("docker.io/").unwrap_or(&full);
-        hub.strip_prefix("library/").unwrap_or(hub).to_owned()
+        let official = hub.strip_prefix("library/").filter(|_| self.is_official());
+        official.unwrap_or(hub).to_owned()
+    }
+
+    fn is_official(&self) -> bool {
+        let name = self.repository.strip_prefix("library/");
+        self.registry == DOCKER_HUB && name.is_some_and(|name| !name.contains('/'))
     }
 
     /// What the registry is asked for: the digest where there is one, else the tag.
@@ -82,7 +90,7 @@ impl FromStr for Reference {
         if path.bytes().any(|byte| byte.is_ascii_uppercase()) {
             return Err(invalid("a repository's name is in lower case"));
         }
-        if path.is_empty() || path.len() > 255 || !path.split('/').all(is_component) {
+        if path.is_empty() || !path.split('/').all(is_component) {
             return Err(invalid(
                 "a repository's name has lower-case letters, digits, `.`, `_`, `-`",
             ));
@@ -91,6 +99,9 @@ impl FromStr for Reference {
             (DOCKER_HUB, false) => format!("library/{path}"),
             _ => path.to_owned(),
         };
+        if repository.len() > LONGEST_REPOSITORY {
+            return Err(invalid("a repository's name has 255 characters at most"));
+        }
         let tag = tag.or_else(|| digest.is_none().then(|| "latest".to_owned()));
         Ok(Self { registry: registry.to_owned(), repository, tag, digest })
     }
@@ -170,6 +181,7 @@ mod tests {
         check("localhost:5000/a/b:c", "localhost:5000/a/b:c", "localhost:5000/a/b:c");
         check("ghcr.io/x/y", "ghcr.io/x/y:latest", "ghcr.io/x/y:latest");
         check("index.docker.io/library/a", "docker.io/library/a:latest", "a:latest");
+        check("library/a/b", "docker.io/library/a/b:latest", "library/a/b:latest");
         let pinned = format!("a@{}", Digest::of(b"x"));
         check(&pinned, &format!("docker.io/library/{pinned}"), &pinned);
     }
@@ -183,6 +195,7 @@ mod tests {
         check("", "empty");
         check("Node", "lower case");
         check("a:b c", "tag");
+        check(&"a".repeat(248), "255 characters");
         check("a@sha256:12", "no digest");
         for bad in ["a//b", "-a", "a.", "a..b", "a/", "/a"] {
             check(bad, "repository");
