@@ -8,7 +8,13 @@ use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
+
 use crate::failure::Failure;
+
+/// So long an agent is waited for that was told to end.
+const LONGEST_END: Timespec = Timespec { tv_sec: 2, tv_nsec: 0 };
 
 /// Ends with its standard input, and says first where the agent is.
 const COMMAND: &str = "echo \"$SSH_AUTH_SOCK\"; echo \"$SSH_AGENT_PID\"; exec cat >/dev/null";
@@ -88,9 +94,15 @@ impl KeyAgent {
 
 impl Drop for KeyAgent {
     fn drop(&mut self) {
+        let agent = self.pid.parse().ok().and_then(Pid::from_raw);
+        let agent = agent.and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
         let mut end = Command::new("ssh-agent");
         end.arg("-k").env("SSH_AGENT_PID", &self.pid).env("SSH_AUTH_SOCK", &self.socket);
         drop(end.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status());
+        // It is only told to end: what comes after us is not to meet it.
+        if let Some(agent) = agent {
+            let _ = poll(&mut [PollFd::new(&agent, PollFlags::IN)], Some(&LONGEST_END));
+        }
         drop(self.around.stdin.take());
         drop(self.around.wait());
     }
