@@ -28,7 +28,7 @@ use crate::session::Session;
 use crate::shared::{Sending, SharedCaches, steps_of_image};
 use crate::step::BuildStep;
 use crate::time::rfc3339;
-use crate::{BuildError, Credentials, Event, History, Observer, material, why};
+use crate::{BuildError, Credentials, Event, History, Observer, find, material, why};
 
 /// Builds images.
 #[derive(Clone, Copy)]
@@ -156,7 +156,7 @@ impl Builder<'_> {
     ) -> Result<BuildReport, BuildError> {
         let (plan, bases) = self.plan(request, observe)?;
         let planned = Planned { request, plan: &plan, bases: &bases };
-        let forced = planned.reruns()?;
+        let forced = planned.forced(observe)?;
         observe(Event::Planned(&plan));
         let remembering = Remembering::begin(request, &plan);
         let made = self.make(planned, forced, &remembering, observe);
@@ -218,7 +218,7 @@ impl Builder<'_> {
         observe: Observer<'_>,
     ) -> Result<Forecast, BuildError> {
         let (plan, bases) = self.plan(request, observe)?;
-        let forced = Planned { request, plan: &plan, bases: &bases }.reruns()?;
+        let forced = Planned { request, plan: &plan, bases: &bases }.forced(observe)?;
         let mut session = Session::begin(self, request, &plan, &bases, observe)?;
         session.forced = forced;
         let outlook = outlook(&session)?;
@@ -413,11 +413,23 @@ struct Planned<'a> {
 }
 
 impl Planned<'_> {
-    /// The steps that are to run again because they were named.
-    fn reruns(&self) -> Result<BTreeSet<StepIndex>, BuildError> {
+    /// The steps that are to run again, because they or their stages were named.
+    fn forced(&self, observe: Observer<'_>) -> Result<BTreeSet<StepIndex>, BuildError> {
         let names = || self.plan.steps.iter().map(|step| (step.stage.as_str(), step.text.as_str()));
         let rerun = self.request.rerun.iter();
-        Ok(rerun.map(|text| crate::find_step(names(), text)).collect::<Result<_, _>>()?)
+        let mut forced: BTreeSet<StepIndex> =
+            rerun.map(|text| crate::find_step(names(), text)).collect::<Result<_, _>>()?;
+        for name in &self.request.no_cache {
+            let of_stage = |stage: &str| name.is_empty() || find::is_stage(stage, name);
+            let steps = self.plan.steps.iter().enumerate();
+            let mut found = steps.filter(|(_, step)| of_stage(&step.stage)).peekable();
+            if found.peek().is_none() && !name.is_empty() {
+                observe(Event::Note(format!("no stage of this build is called `{name}`")));
+            }
+            let runs = found.filter(|(_, step)| !matches!(step.op, strata_plan::Op::Image(_)));
+            forced.extend(runs.map(|(index, _)| index));
+        }
+        Ok(forced)
     }
 }
 
@@ -437,7 +449,6 @@ fn plan_request<'a>(
         contexts: contexts.map(|(name, context)| (name.clone(), kind(context))).collect(),
         labels: request.labels.clone(),
         network: request.network,
-        no_cache: request.no_cache.clone(),
         ..strata_plan::Request::new(tree)
     }
 }

@@ -60,9 +60,14 @@ pub fn find_step<'a>(
 }
 
 /// A stage without a name is shown as `stage-1`.
-fn is_stage(name: &str, text: &str) -> bool {
-    let bare = text.strip_prefix("stage-").filter(|_| name.parse::<usize>().is_ok());
-    name.eq_ignore_ascii_case(text) || bare == Some(name)
+pub(crate) fn is_stage(name: &str, text: &str) -> bool {
+    let shown = || {
+        name.parse::<usize>().is_ok_and(|_| {
+            text.get(..6).is_some_and(|head| head.eq_ignore_ascii_case("stage-"))
+                && &text[6..] == name
+        })
+    };
+    name.eq_ignore_ascii_case(text) || shown()
 }
 
 #[cfg(test)]

@@ -29,7 +29,8 @@ pub struct BuildRequest {
     pub platform: Platform,
     /// `--network`.
     pub network: Network,
-    /// Stages whose steps run whatever the cache says; all, if it holds an empty name.
+    /// Stages, by name or number, whose steps run whatever the cache says; all, if it holds an
+    /// empty name.
     pub no_cache: BTreeSet<String>,
     /// Steps that run whatever the cache says, each as [`crate::find_step`] takes it.
     pub rerun: Vec<String>,

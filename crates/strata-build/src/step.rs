@@ -155,7 +155,7 @@ impl strata_engine::Step for BuildStep<'_> {
         }
         let project = &self.session.request.project;
         let slot = Slot(format!("{project}\0{}\0{}", step.stage, step.ordinal));
-        let forced = step.forced || self.session.forced.contains(&self.index);
+        let forced = self.session.forced.contains(&self.index);
         Definition { forced, ttl_seconds: step.ttl_seconds, ..Definition::new(slot, facts) }
     }
 

@@ -407,16 +407,13 @@ impl<'a> Evaluation<'a> {
         parent: Option<StepIndex>,
         op: Op,
     ) -> StepIndex {
-        let no_cache = &self.request.no_cache;
-        let forced =
-            !matches!(op, Op::Image(_)) && (no_cache.contains("") || no_cache.contains(stage));
         let instructions = self.request.tree.instructions();
         let after = instructions.partition_point(|it| it.span.start <= span.start);
         let instruction = after.checked_sub(1).map(|last| &instructions[last]);
         let instruction = instruction.filter(|it| it.span.range().contains(&span.start));
         let ttl = instruction.filter(|_| span != Span::default()).and_then(Instruction::cache_ttl);
         let (stage, ttl_seconds) = (stage.to_owned(), ttl.map(|ttl| ttl.as_secs()));
-        let step = Step { stage, ordinal, text, span, parent, op, forced, ttl_seconds };
+        let step = Step { stage, ordinal, text, span, parent, op, ttl_seconds };
         self.steps.push(step);
         self.steps.len() - 1
     }

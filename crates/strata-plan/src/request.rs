@@ -1,6 +1,6 @@
 //! What a plan is made from, and what comes back when something is missing.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use strata_dockerfile::{Diagnostic, SyntaxTree};
 use strata_oci::{Digest, ImageConfig, Platform, Reference};
@@ -27,8 +27,6 @@ pub struct Request<'a> {
     pub labels: BTreeMap<String, String>,
     /// `--network`: the network of a `RUN` that does not say.
     pub network: strata_dockerfile::Network,
-    /// Stages whose steps run whatever the cache says; all, if it holds an empty name.
-    pub no_cache: BTreeSet<String>,
 }
 
 impl<'a> Request<'a> {
@@ -43,7 +41,6 @@ impl<'a> Request<'a> {
             contexts: BTreeMap::new(),
             labels: BTreeMap::new(),
             network: strata_dockerfile::Network::Default,
-            no_cache: BTreeSet::new(),
         }
     }
 }

@@ -77,8 +77,6 @@ pub struct Step {
     pub parent: Option<StepIndex>,
     /// What it does.
     pub op: Op,
-    /// Whether it runs whatever the cache says.
-    pub forced: bool,
     /// How old a cached result may be, in seconds: a `# cache: ttl=` comment.
     pub ttl_seconds: Option<u64>,
 }

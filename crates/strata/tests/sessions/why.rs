@@ -29,7 +29,12 @@ fn first_forced_and_evicted() {
     assert_eq!(reasons(&session, "build --rerun=src ."), [format!("#2 {forced}")]);
     let all = [format!("#1 {forced}"), format!("#2 {forced}")];
     assert_eq!(reasons(&session, "build --jobs 1 --no-cache ."), all);
-    assert_eq!(reasons(&session, "build --jobs 1 --no-cache-filter 0 ."), all);
+    for stage in ["0", "stage-0", "x,STAGE-0"] {
+        assert_eq!(reasons(&session, &format!("build --jobs 1 --no-cache-filter {stage} .")), all);
+    }
+    let unknown = session.command("build --no-cache-filter web .").output().expect("it runs");
+    let talk = String::from_utf8_lossy(&unknown.stderr).into_owned();
+    assert!(talk.contains("no stage of this build is called `web`"), "{talk}");
 }
 
 #[test]
