@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use strata_cas::{Diff, Difference, Node, Standing, TreeChange, TreePath};
 use strata_engine::{FactChange, MissReason};
-use strata_plan::{CopyOp, CopySource, Op, Plan, Step, StepIndex};
+use strata_plan::{CopyOp, CopySource, Op, Plan, RunMount, Step, StepIndex};
 
 use crate::history::{PastBuild, PastVerdict};
 use crate::remember::cut;
@@ -90,7 +90,7 @@ pub enum Change {
     },
     /// Files.
     Files {
-        /// Which ones, if not those that a COPY or ADD copies: `mount 0`.
+        /// Which ones, if not those that a COPY or ADD copies: ``mount `/src` ``.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         name: Option<String>,
         /// What differs.
@@ -231,7 +231,7 @@ impl Terms<'_> {
     fn change(&self, change: &FactChange) -> Change {
         match change {
             FactChange::Files { name, paths } => {
-                let name = Some(name.clone()).filter(|name| name != "files");
+                let name = Some(self.mounted(name)).filter(|name| name != "files");
                 Change::Files { name, files: self.files(paths) }
             }
             FactChange::Text { name, old: Some(old), new: Some(new) } if name == "image" => {
@@ -248,9 +248,18 @@ impl Terms<'_> {
                     old: old.clone(),
                     new: new.clone(),
                 },
-                _ => Change::Text { name: name.clone(), old: old.clone(), new: new.clone() },
+                _ => Change::Text { name: self.mounted(name), old: old.clone(), new: new.clone() },
             },
         }
+    }
+
+    /// What the Dockerfile calls a mount that a fact has a number for: `mount 0 files`, `mount 0`.
+    fn mounted(&self, name: &str) -> String {
+        let number = name.strip_prefix("mount ").map(|rest| rest.trim_end_matches(" files"));
+        let number = number.and_then(|number| number.parse::<usize>().ok());
+        let Op::Run(run) = &self.step.op else { return name.to_owned() };
+        let target = number.and_then(|number| run.mounts.get(number)).and_then(RunMount::target);
+        target.map_or_else(|| name.to_owned(), |target| format!("mount `{target}`"))
     }
 
     fn files(&self, paths: &Diff) -> Files {

@@ -298,6 +298,18 @@ pub enum RunMount {
     },
 }
 
+impl RunMount {
+    /// Where to, as far as the Dockerfile or a default of its says.
+    pub fn target(&self) -> Option<&str> {
+        match self {
+            Self::Bind { target, .. } | Self::Cache { target, .. } | Self::Tmpfs { target, .. } => {
+                Some(target)
+            }
+            Self::Secret { target, .. } | Self::Ssh { target, .. } => target.as_deref(),
+        }
+    }
+}
+
 /// `WORKDIR`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MakeDirectoryOp {

@@ -32,6 +32,21 @@ fn variables_commands_and_users() {
 }
 
 #[test]
+fn mounts_are_called_by_their_targets() {
+    let world = World::with_base();
+    world.write("app/src/a", "a");
+    let file = |options: &str| {
+        let mounts = format!("--mount=type=tmpfs,target=/t --mount=source=src,target=/m{options}");
+        format!("FROM case-base\nRUN {mounts} ls /m\n")
+    };
+    build(&world, &file(""), &[]).ok();
+    world.write("app/src/b", "b");
+    assert_eq!(reasons(&world, &file(""), &[]), ["mount `/m`: 1 file changed: b (added)"]);
+    let expected = r#"mount `/m` changed from ["bind","/m","ro"] to ["bind","/m","rw"]"#;
+    assert_eq!(reasons(&world, &file(",rw"), &[]), [expected]);
+}
+
+#[test]
 fn a_base_that_moved() {
     let world = World::with_base();
     let file = "FROM case-base\nRUN echo x > /x\n";
