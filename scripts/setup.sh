@@ -10,7 +10,10 @@ set -euo pipefail
 build=(g++ make pkg-config libclang-dev curl ca-certificates xz-utils)
 demo=(mmdebstrap debian-archive-keyring)
 tests=(openssh-client skopeo umoci podman runc busybox-static jq tar attr libcap2-bin bzip2 zstd git
-  docker-registry python3-jsonschema uidmap ccache)
+  docker-registry python3-jsonschema uidmap)
+# Clients of `strata serve`; those that are no Debian packages: scripts/cache-clients.sh.
+clients=(ccache buildah gradle bazel-bootstrap python3-venv)
+command -v npm >/dev/null || clients+=(nodejs npm)
 # Other readers of what strata writes: used where the distribution has them.
 readers=(crun)
 
@@ -40,7 +43,7 @@ what=${1:-test}
 case $what in
   build) wanted=("${build[@]}") ;;
   demo) wanted=("${build[@]}" "${demo[@]}") ;;
-  test) wanted=("${build[@]}" "${demo[@]}" "${tests[@]}") ;;
+  test) wanted=("${build[@]}" "${demo[@]}" "${tests[@]}" "${clients[@]}") ;;
   *) die "usage: scripts/setup.sh build|demo|test" ;;
 esac
 
@@ -80,4 +83,5 @@ if [[ $what == test ]] && ! cargo nextest --version >/dev/null 2>&1; then
   say "installing cargo-nextest from crates.io (some minutes, once)"
   cargo install --locked cargo-nextest || say "cargo-nextest could not be installed"
 fi
+[[ $what != test ]] || "$(dirname "${BASH_SOURCE[0]}")/cache-clients.sh"
 say "ready to $what"

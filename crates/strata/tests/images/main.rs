@@ -3,6 +3,7 @@
 
 mod caches;
 mod cases;
+mod clients;
 mod control;
 mod extremes;
 mod independent;

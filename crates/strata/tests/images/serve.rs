@@ -6,13 +6,14 @@ use std::process::{Child, Command, Stdio};
 use crate::world::{Said, World};
 
 /// A server that ends with its test.
-struct Serving {
+pub(crate) struct Serving {
     process: Child,
-    host: String,
+    /// Address and port.
+    pub(crate) host: String,
 }
 
 impl Serving {
-    fn start(world: &World) -> Self {
+    pub(crate) fn start(world: &World) -> Self {
         let mut command = world.command(&["serve", "--listen", "127.0.0.1:0"]);
         let mut process = command.stderr(Stdio::piped()).spawn().expect("the program starts");
         let mut said = BufReader::new(process.stderr.take().expect("stderr"));
@@ -134,37 +135,4 @@ fn what_others_reach_needs_tokens_and_tls() {
     let said = world.run(&["--config", "config.toml", "serve", "--listen", "0.0.0.0:0"]);
     assert_eq!(said.code, 2, "{}", said.err);
     assert!(said.err.contains("unencrypted"), "{}", said.err);
-}
-
-#[test]
-fn ccache_hits_what_another_machine_has_compiled() {
-    if Command::new("ccache").arg("--version").output().is_err() {
-        let mut install = Command::new("apt-get");
-        install.args(["install", "-y", "ccache"]).env("DEBIAN_FRONTEND", "noninteractive");
-        assert!(install.status().expect("apt-get").success(), "no ccache");
-    }
-    let world = World::new();
-    let serving = Serving::start(&world);
-    world.write("a.c", "int main(void) { return 0; }\n");
-    let remote = format!("http://{}/cache/ccache", serving.host);
-    let ccache = |machine: &str, arguments: &[&str]| {
-        let mut command = Command::new("ccache");
-        command.args(arguments).current_dir(world.path(""));
-        command.env("CCACHE_DIR", world.path(machine)).env("CCACHE_REMOTE_STORAGE", &remote);
-        Said::of(&command.output().expect("ccache")).ok().out
-    };
-    let hits = |machine: &str| -> u32 {
-        let all = ccache(machine, &["--print-stats"]);
-        let hits = all.lines().find_map(|line| line.strip_prefix("remote_storage_hit\t"));
-        hits.and_then(|count| count.parse().ok()).expect(&all)
-    };
-    let compile = ["gcc", "-c", "a.c", "-o", "a.o"];
-    ccache("first", &compile);
-    assert_eq!(hits("first"), 0);
-    let object = std::fs::read(world.path("a.o")).expect("compiled");
-    // Another machine: nothing is known there.
-    ccache("second", &compile);
-    assert_eq!(hits("second"), 1);
-    assert_eq!(std::fs::read(world.path("a.o")).expect("fetched"), object);
-    serving.stop();
 }
