@@ -38,6 +38,8 @@ pub struct ServeTable {
     pub connections: Option<usize>,
     /// Whose entries are not given out any more, by their tokens' names.
     pub revoked: Vec<String>,
+    /// Whether GitHub's cache for actions is served.
+    pub github_actions: bool,
     /// Who may do what.
     pub token: Vec<TokenTable>,
 }
@@ -165,6 +167,7 @@ pub struct Config {
     pub(crate) body_limit_bytes: u64,
     pub(crate) connections: usize,
     pub(crate) revoked: Vec<String>,
+    pub(crate) github_actions: bool,
 }
 
 /// What TLS is made of, as PEM.
@@ -222,6 +225,7 @@ impl Config {
             body_limit_bytes: table.body_limit.unwrap_or(BODY_LIMIT_BYTES),
             connections: table.connections.unwrap_or(CONNECTIONS).max(1),
             revoked: table.revoked.clone(),
+            github_actions: table.github_actions,
         })
     }
 

@@ -26,6 +26,7 @@
 //! ```
 
 mod access;
+mod actions;
 mod bazel;
 mod body;
 mod config;

@@ -21,6 +21,8 @@ pub(crate) struct Asked {
     /// Decoded; it begins with `/`.
     pub(crate) path: String,
     query: Vec<(String, String)>,
+    /// The host that the request itself names (HTTP/2).
+    pub(crate) authority: Option<String>,
     pub(crate) headers: HeaderMap,
     pub(crate) body: Incoming,
     pub(crate) caller: Caller,
@@ -41,7 +43,9 @@ impl Asked {
             Ok((decode_word(name)?, decode_word(&value.replace('+', " "))?))
         };
         let query = query.map(pair).collect::<Result<Vec<_>, Fault>>()?;
-        Ok(Self { method: head.method, path, query, headers: head.headers, body, caller })
+        let authority = head.uri.authority().map(ToString::to_string);
+        let (method, headers) = (head.method, head.headers);
+        Ok(Self { method, path, query, authority, headers, body, caller })
     }
 
     /// A parameter of the query.
@@ -160,7 +164,7 @@ pub(crate) async fn blob(
 }
 
 /// `bytes=0-9`, `bytes=5-`, `bytes=-5` (RFC 9110, 14.2); several ranges are answered with all.
-fn range_of(text: &str, size: u64) -> Result<Option<(u64, u64)>, Fault> {
+pub(crate) fn range_of(text: &str, size: u64) -> Result<Option<(u64, u64)>, Fault> {
     let Some(spec) = text.strip_prefix("bytes=").filter(|spec| !spec.contains(',')) else {
         return Ok(None);
     };

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
+use crate::actions::Actions;
 use crate::config::Config;
 use crate::depot::{Depot, Served};
 use crate::library::Library;
@@ -34,6 +35,9 @@ pub enum StartError {
     /// The files for TLS are of no use.
     #[error("{0}")]
     Tls(String),
+    /// The system gives no random bytes.
+    #[error("the system gives no random bytes")]
+    Random,
     /// The system gives no threads.
     #[error("cannot start threads: {0}")]
     Threads(std::io::Error),
@@ -104,7 +108,12 @@ impl Server {
             .build()
             .map_err(StartError::Threads)?;
         let depot = Depot::new(store, library, config.body_limit_bytes, config.revoked);
-        let site = Arc::new(Site::new(Arc::new(depot), config.access, Metrics::new(), observer));
+        let actions = match config.github_actions {
+            true => Some(Actions::new(tls.is_some()).ok_or(StartError::Random)?),
+            false => None,
+        };
+        let (depot, access) = (Arc::new(depot), config.access);
+        let site = Arc::new(Site::new(depot, access, actions, Metrics::new(), observer));
         let (stop, stopped) = watch::channel(false);
         let door = Door { site, tls, connections: config.connections, stopped };
         let guard = runtime.enter();

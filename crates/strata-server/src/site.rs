@@ -10,6 +10,7 @@ use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 
 use crate::access::Access;
+use crate::actions::{self, Actions};
 use crate::body::Body;
 use crate::depot::Depot;
 use crate::fault::Fault;
@@ -26,6 +27,8 @@ pub(crate) struct Site {
     pub(crate) metrics: Metrics,
     pub(crate) uploads: Uploads,
     pub(crate) writes: Arc<Writes>,
+    /// Where it is to be served.
+    pub(crate) actions: Option<Actions>,
     access: Access,
     observer: Observer,
 }
@@ -37,6 +40,8 @@ enum Protocol {
     Values,
     Turbo,
     Nx,
+    Actions,
+    ActionsBlob,
     Reapi,
     Bazel,
     Health,
@@ -55,6 +60,8 @@ impl Protocol {
             _ if is_below("/v8/artifacts") || path == "/v8/artifacts" => Self::Turbo,
             _ if is_below("/v1/cache") => Self::Nx,
             _ if is_below("/cache") => Self::Values,
+            _ if path.starts_with(actions::CALLS) => Self::Actions,
+            _ if path.starts_with(actions::BLOBS) => Self::ActionsBlob,
             _ if bazel::parse(path).is_some() => Self::Bazel,
             _ => Self::Unknown,
         }
@@ -66,6 +73,7 @@ impl Protocol {
             Self::Values => "values",
             Self::Turbo => "turbo",
             Self::Nx => "nx",
+            Self::Actions | Self::ActionsBlob => "actions",
             Self::Reapi => "reapi",
             Self::Bazel => "bazel",
             Self::Health => "health",
@@ -79,11 +87,12 @@ impl Site {
     pub(crate) fn new(
         depot: Arc<Depot>,
         access: Access,
+        actions: Option<Actions>,
         metrics: Metrics,
         observer: Observer,
     ) -> Self {
         let (uploads, writes) = (Uploads::default(), Arc::default());
-        Self { depot, metrics, uploads, writes, access, observer }
+        Self { depot, metrics, uploads, writes, actions, access, observer }
     }
 
     /// Answers a request.
@@ -139,9 +148,15 @@ impl Site {
         let word = |fault: Fault| match protocol {
             Protocol::Oci => oci::refuse(&fault),
             Protocol::Reapi => reapi::refuse(fault),
+            Protocol::Actions => actions::refuse(&fault),
             _ => refuse(&fault),
         };
-        let caller = match self.access.caller(request.headers()) {
+        let known = match protocol {
+            // The address says itself what may be done.
+            Protocol::ActionsBlob => Ok(actions::bearer()),
+            _ => self.access.caller(request.headers()),
+        };
+        let caller = match known {
             Ok(caller) => caller,
             Err(fault) => return (String::new(), word(fault)),
         };
@@ -157,6 +172,8 @@ impl Site {
                 Protocol::Values => values::answer(self, asked).await,
                 Protocol::Turbo => turbo::answer(self, asked).await,
                 Protocol::Nx => nx::answer(self, asked).await,
+                Protocol::Actions => actions::call(self, asked).await,
+                Protocol::ActionsBlob => actions::blob(self, asked).await,
                 Protocol::Bazel => bazel::answer(self, asked).await,
                 Protocol::Metrics => {
                     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -207,6 +224,8 @@ mod tests {
             ("/cache/ccache/ab/c", Protocol::Values),
             ("/cache", Protocol::Unknown),
             ("/metrics", Protocol::Metrics),
+            ("/twirp/github.actions.results.api.v1.CacheService/X", Protocol::Actions),
+            ("/actions-cache/uploads/x", Protocol::ActionsBlob),
             ("/", Protocol::Unknown),
         ] {
             assert_eq!(Protocol::of(path), protocol, "{path}");

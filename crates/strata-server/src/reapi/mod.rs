@@ -9,7 +9,7 @@ mod call;
 mod capabilities;
 mod cas;
 mod chunks;
-mod message;
+pub(crate) mod message;
 mod name;
 mod needs;
 mod proto;

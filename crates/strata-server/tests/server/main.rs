@@ -1,5 +1,6 @@
 //! The server as clients see it: bytes on a socket, and what comes back.
 
+mod actions;
 mod attacks;
 mod caches;
 mod client;

@@ -14,7 +14,17 @@ pub(crate) struct Serving {
 
 impl Serving {
     pub(crate) fn start(world: &World) -> Self {
-        let mut command = world.command(&["serve", "--listen", "127.0.0.1:0"]);
+        Self::by(world.command(&["serve", "--listen", "127.0.0.1:0"]))
+    }
+
+    /// With a configuration file's text.
+    pub(crate) fn configured(world: &World, table: &str) -> Self {
+        world.write("serve.toml", table);
+        let words = ["--config", "serve.toml", "serve", "--listen", "127.0.0.1:0"];
+        Self::by(world.command(&words))
+    }
+
+    fn by(mut command: Command) -> Self {
         let mut process = command.stderr(Stdio::piped()).spawn().expect("the program starts");
         let mut said = BufReader::new(process.stderr.take().expect("stderr"));
         let mut line = String::new();

@@ -4,6 +4,7 @@
 //!
 //! scripts/cache-clients.sh brings the clients that Debian does not, when they are not there yet.
 
+mod actions;
 mod builders;
 mod compilers;
 mod registry;
@@ -42,6 +43,12 @@ impl Shop {
 
     fn in_world(world: World) -> Self {
         let serving = Serving::start(&world);
+        Self { world, serving }
+    }
+
+    fn configured(table: &str) -> Self {
+        let world = World::new();
+        let serving = Serving::configured(&world, table);
         Self { world, serving }
     }
 
