@@ -171,7 +171,8 @@ pub(crate) fn range_of(text: &str, size: u64) -> Result<Option<(u64, u64)>, Faul
     let Some((first, last)) = spec.split_once('-') else { return Ok(None) };
     let number = |text: &str| text.trim().parse::<u64>().ok();
     let (start, end) = match (number(first), number(last)) {
-        (Some(start), Some(last)) if last < start => return Ok(None),
+        // RFC 9110, 14.2: it may be ignored or refused.
+        (Some(start), Some(last)) if last < start => return Err(Fault::Range),
         (Some(start), Some(last)) => (start, last.saturating_add(1).min(size)),
         (Some(start), None) if last.trim().is_empty() => (start, size),
         (None, Some(count)) if first.trim().is_empty() => (size.saturating_sub(count), size),
@@ -194,10 +195,11 @@ mod tests {
         check("bytes=-3", Some((7, 10)));
         check("bytes=-30", Some((0, 10)));
         check("bytes=8-99", Some((8, 10)));
-        for all in ["bytes=3-1", "bytes=0-1,4-5", "lines=1-2", "bytes=x-", "bytes=-"] {
+        for all in ["bytes=0-1,4-5", "lines=1-2", "bytes=x-", "bytes=-"] {
             check(all, None);
         }
         assert!(matches!(range_of("bytes=10-", 10), Err(Fault::Range)));
+        assert!(matches!(range_of("bytes=3-1", 10), Err(Fault::Range)));
         assert!(matches!(range_of("bytes=-0", 10), Err(Fault::Range)));
         assert!(matches!(range_of("bytes=0-", 0), Err(Fault::Range)));
     }

@@ -166,13 +166,27 @@ async fn add(
 /// not what was announced are gone with their upload.
 pub(super) async fn put(
     site: &Arc<Site>,
-    mut asked: Asked,
+    asked: Asked,
     name: &str,
     id: &str,
 ) -> Result<Response<Body>, Fault> {
     let digest = asked.parameter("digest").map(digest_of).transpose()?;
     let digest = digest.ok_or_else(|| fault("DIGEST_INVALID", "`?digest=` is missing"))?;
-    let mut guard = site.uploads.take(&asked, name, id)?;
+    let guard = site.uploads.take(&asked, name, id)?;
+    let (its, owned) = (Arc::clone(site), id.to_owned());
+    // As with a piece: what has arrived is not lost with the client.
+    let ending = tokio::spawn(async move { end(&its, asked, guard, &owned, digest).await });
+    let kept = ending.await.map_err(|_| Fault::Internal("the server stops".to_owned()))??;
+    Ok(created(name, &kept.digest))
+}
+
+async fn end(
+    site: &Arc<Site>,
+    mut asked: Asked,
+    mut guard: OwnedMutexGuard<Option<Upload>>,
+    id: &str,
+    digest: Digest,
+) -> Result<Kept, Fault> {
     let upload = guard.take().ok_or_else(|| unknown(id))?;
     if let Err(error) = check_place(&asked, upload.size()) {
         *guard = Some(upload);
@@ -185,8 +199,7 @@ pub(super) async fn put(
     }
     drop(guard);
     site.uploads.forget(id);
-    let kept = keep(site, upload, digest).await?;
-    Ok(created(name, &kept.digest))
+    keep(site, upload, digest).await
 }
 
 /// `GET …/ID`: how much has arrived.

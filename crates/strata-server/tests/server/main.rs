@@ -4,6 +4,7 @@ mod actions;
 mod attacks;
 mod caches;
 mod client;
+mod conformance;
 mod oci;
 mod reapi;
 mod tls;

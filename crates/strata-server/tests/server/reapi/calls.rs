@@ -16,7 +16,7 @@ use strata_server::{Config, NoImages, Scope, Secret, ServeTable, Server, Setup, 
 
 /// Messages as bytes.
 #[derive(Clone, Copy)]
-struct Raw;
+pub(super) struct Raw;
 
 impl Codec for Raw {
     type Encode = Bytes;
@@ -53,15 +53,15 @@ impl Decoder for Raw {
     }
 }
 
-struct World {
-    runtime: tokio::runtime::Runtime,
+pub(super) struct World {
+    pub(super) runtime: tokio::runtime::Runtime,
     channel: Channel,
     token: Option<&'static str>,
     _server: Server,
 }
 
 impl World {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self::with(&ServeTable::default())
     }
 
@@ -82,7 +82,7 @@ impl World {
         Self { runtime, channel, token: None, _server: server }
     }
 
-    fn request<T>(&self, message: T) -> tonic::Request<T> {
+    pub(super) fn request<T>(&self, message: T) -> tonic::Request<T> {
         let mut request = tonic::Request::new(message);
         if let Some(token) = self.token {
             let value = format!("Bearer {token}").parse().expect("a header");
@@ -91,7 +91,7 @@ impl World {
         request
     }
 
-    fn grpc(&self) -> tonic::client::Grpc<Channel> {
+    pub(super) fn grpc(&self) -> tonic::client::Grpc<Channel> {
         tonic::client::Grpc::new(self.channel.clone())
     }
 
@@ -110,7 +110,7 @@ impl World {
         self.call(&format!("{service}/{method}"), asked)
     }
 
-    fn write(&self, messages: Vec<WriteRequest>) -> Result<i64, Status> {
+    pub(super) fn write(&self, messages: Vec<WriteRequest>) -> Result<i64, Status> {
         let path = PathAndQuery::from_static("/google.bytestream.ByteStream/Write");
         let mut grpc = self.grpc();
         let messages: Vec<Bytes> =
@@ -142,26 +142,30 @@ impl World {
         })
     }
 
-    fn read(&self, name: &str, offset: i64, limit: i64) -> Result<Vec<u8>, Status> {
+    pub(super) fn read(&self, name: &str, offset: i64, limit: i64) -> Result<Vec<u8>, Status> {
         let asked =
             ReadRequest { resource_name: name.to_owned(), read_offset: offset, read_limit: limit };
         let pieces = self.stream::<ReadResponse>("/google.bytestream.ByteStream/Read", &asked)?;
         Ok(pieces.iter().flat_map(|piece| piece.data.to_vec()).collect())
     }
 
-    fn query(&self, name: &str) -> QueryWriteStatusResponse {
+    pub(super) fn query(&self, name: &str) -> QueryWriteStatusResponse {
         let asked = QueryWriteStatusRequest { resource_name: name.to_owned() };
         let path = "/google.bytestream.ByteStream/QueryWriteStatus";
         self.call(path, &asked).expect("an answer")
     }
 }
 
-fn digest(bytes: &[u8]) -> proto::Digest {
+pub(super) fn digest(bytes: &[u8]) -> proto::Digest {
     let hash = strata_oci::Digest::of(bytes).hex();
     proto::Digest { hash, size_bytes: i64::try_from(bytes.len()).expect("it is small") }
 }
 
-fn missing(world: &World, digests: &[proto::Digest], digest_function: i32) -> Vec<proto::Digest> {
+pub(super) fn missing(
+    world: &World,
+    digests: &[proto::Digest],
+    digest_function: i32,
+) -> Vec<proto::Digest> {
     let blob_digests = digests.to_vec();
     let asked = FindMissingBlobsRequest { blob_digests, digest_function, ..Default::default() };
     let answer: FindMissingBlobsResponse = world.cas("FindMissingBlobs", &asked).expect("it is");
@@ -180,12 +184,12 @@ fn blob(bytes: &'static [u8]) -> BlobToUpdate {
 }
 
 /// Bytes that do not compress well, and differ everywhere.
-fn noise(count: u32) -> Vec<u8> {
+pub(super) fn noise(count: u32) -> Vec<u8> {
     let blocks = (0..count.div_ceil(32)).flat_map(|at| *BlobId::of(&at.to_le_bytes()).as_bytes());
     blocks.take(count as usize).collect()
 }
 
-fn pieces(name: &str, from: usize, bytes: &[u8], finish: bool) -> Vec<WriteRequest> {
+pub(super) fn pieces(name: &str, from: usize, bytes: &[u8], finish: bool) -> Vec<WriteRequest> {
     let mut all = Vec::new();
     let count = bytes.chunks(100_000).count();
     for (number, data) in bytes.chunks(100_000).enumerate() {

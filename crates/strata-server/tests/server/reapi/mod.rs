@@ -6,3 +6,4 @@ mod calls;
 pub(crate) mod message;
 #[path = "../../../src/reapi/proto.rs"]
 pub(crate) mod proto;
+mod writes;
