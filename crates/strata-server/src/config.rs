@@ -229,6 +229,11 @@ impl Config {
         })
     }
 
+    /// How many connections there may be at a time.
+    pub fn connections(&self) -> usize {
+        self.connections
+    }
+
     /// Where it will be listened.
     pub fn address(&self) -> SocketAddr {
         self.address

@@ -1,9 +1,10 @@
 //! The server as its owner sees it: it is started, it tells what it does, it is stopped.
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::watch;
 
 use crate::actions::Actions;
@@ -18,6 +19,8 @@ use crate::tls;
 /// Threads that answer; those that wait for the disk come on top.
 const THREADS: usize = 4;
 const DISK_THREADS: usize = 64;
+/// Connections that nobody has accepted yet.
+const QUEUE: u32 = 4096;
 /// What is under way when the server is stopped has so long to end.
 const GRACE: Duration = Duration::from_secs(30);
 
@@ -97,9 +100,6 @@ impl Server {
         let Setup { config, store, library, observer } = setup;
         let tls = config.tls.as_ref().map(tls::acceptor).transpose().map_err(StartError::Tls)?;
         let failed = |source| StartError::Listen { address: config.address, source };
-        let listener = TcpListener::bind(config.address).map_err(failed)?;
-        listener.set_nonblocking(true).map_err(failed)?;
-        let address = listener.local_addr().map_err(failed)?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(THREADS)
             .max_blocking_threads(DISK_THREADS)
@@ -107,6 +107,10 @@ impl Server {
             .enable_all()
             .build()
             .map_err(StartError::Threads)?;
+        let guard = runtime.enter();
+        let listener = listen(config.address).map_err(failed)?;
+        drop(guard);
+        let address = listener.local_addr().map_err(failed)?;
         let depot = Depot::new(store, library, config.body_limit_bytes, config.revoked);
         let actions = match config.github_actions {
             true => Some(Actions::new(tls.is_some()).ok_or(StartError::Random)?),
@@ -116,9 +120,6 @@ impl Server {
         let site = Arc::new(Site::new(depot, access, actions, Metrics::new(), observer));
         let (stop, stopped) = watch::channel(false);
         let door = Door { site, tls, connections: config.connections, stopped };
-        let guard = runtime.enter();
-        let listener = tokio::net::TcpListener::from_std(listener).map_err(failed)?;
-        drop(guard);
         let accepting = runtime.spawn(listen::accept(listener, door));
         Ok(Self { address, stop, runtime: Some(runtime), accepting: Some(accepting) })
     }
@@ -140,6 +141,16 @@ impl Server {
             runtime.shutdown_timeout(Duration::from_secs(5));
         }
     }
+}
+
+/// Listens with a queue that a crowd fits into: who finds it full waits for seconds, until the
+/// system tries again.
+fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    // Connections of a server that has just ended keep nobody from its place.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(QUEUE)
 }
 
 impl Drop for Server {

@@ -92,6 +92,47 @@ fn a_branch_does_not_reach_main() {
     assert_eq!(ask("release", "GET", "/cache/c/k", b"").body, b"good");
 }
 
+/// The same in every protocol that has keys of the client's own.
+#[test]
+fn what_a_branch_writes_is_nowhere_mains() {
+    let token = |name: &str, namespace: &str, reads: &[&str]| TokenTable {
+        name: name.to_owned(),
+        token: Some(Secret::new(format!("{name}-0123456789"))),
+        token_file: None,
+        scope: Scope::Write,
+        namespace: namespace.to_owned(),
+        reads: reads.iter().map(|name| (*name).to_owned()).collect(),
+        trust: 100,
+    };
+    let tokens = vec![token("mainly", "main", &[]), token("branch", "pr-1", &["main"])];
+    let host = Host::with(&ServeTable { token: tokens, ..ServeTable::default() });
+    let ask = |name: &str, method: &str, path: &str, body: &[u8]| {
+        let secret = format!("Bearer {name}-0123456789");
+        host.ask(method, path, &[("authorization", &secret)], body)
+    };
+    let action = Digest::of(b"action").hex();
+    // An action result whose exit code is 1, or 2.
+    let results: [&[u8]; 2] = [b"\x20\x01", b"\x20\x02"];
+    let manifests: [&[u8]; 2] = [b"{\"schemaVersion\":2}", b"{\"schemaVersion\":2 }"];
+    let values: [&[u8]; 2] = [b"good", b"poison"];
+    for (path, [good, poison]) in [
+        ("/cache/space/key".to_owned(), values),
+        ("/v8/artifacts/abc?slug=team".to_owned(), values),
+        ("/v1/cache/123".to_owned(), values),
+        (format!("/instance/ac/{action}"), results),
+        ("/v2/app/manifests/latest".to_owned(), manifests),
+    ] {
+        let refused = (400..500).contains(&ask("mainly", "GET", &path, b"").status);
+        assert!(refused, "{path}");
+        // The branch is first: main sees nothing of it, and is not kept from writing its own.
+        assert!((200..300).contains(&ask("branch", "PUT", &path, poison).status), "{path}");
+        assert_eq!(ask("branch", "GET", &path, b"").is(200).body, poison, "{path}");
+        ask("mainly", "GET", &path, b"").is(404);
+        assert!((200..300).contains(&ask("mainly", "PUT", &path, good).status), "{path}");
+        assert_eq!(ask("mainly", "GET", &path, b"").is(200).body, good, "{path}");
+    }
+}
+
 #[test]
 fn bytes_that_are_not_what_was_said_are_not_kept() {
     let host = Host::open();
@@ -126,6 +167,17 @@ fn strange_paths_lead_nowhere() {
         "/v2/a/blobs/uploads/..",
         "/v1/cache/..%2f..%2fx",
         "/v8/artifacts/..%2f..%2fx",
+        "/v8/artifacts/x?slug=..%2fother",
+        "/v8/artifacts/x?teamId=",
+        "/v2/%2e%2e/blobs/uploads/",
+        "/v2/a/%2e%2e/%2e%2e/manifests/x",
+        "/v2/a/manifests/..",
+        "/v2/a/manifests/x%2f..%2fy",
+        "/v2/A/manifests/x",
+        "/../ac/0000000000000000000000000000000000000000000000000000000000000000",
+        "/a%2f..%2fb/ac/0000000000000000000000000000000000000000000000000000000000000000",
+        "/a//b/cas/0000000000000000000000000000000000000000000000000000000000000000",
+        "/a/ac/000000000000000000000000000000000000000000000000000000000000000g",
     ] {
         for method in ["GET", "PUT"] {
             let status = host.ask(method, path, &[], b"x").status;

@@ -29,6 +29,14 @@ pub(super) fn run(
         Failure::environment(format!("signals can not be handled: {}", plain(error)))
     };
     let mut signals = Signals::new([SIGINT, SIGTERM]).map_err(|error| refused(&error))?;
+    let files = raise_open_files();
+    if let Some(files) = files.filter(|files| *files < config.connections() as u64 + OTHER_FILES) {
+        printer.talk(&format!(
+            "this process may have {files} files open, which is too few for {} connections: \
+             `ulimit -n`",
+            config.connections()
+        ));
+    }
     let store = Arc::new(open_store(settings, printer)?);
     let library = Arc::new(StoreImages { store: Arc::clone(&store) });
     let form = arguments.access_log;
@@ -56,6 +64,21 @@ pub(super) fn run(
     printer.talk("stopping: what was asked is answered first");
     server.stop();
     Ok(0)
+}
+
+/// What is open beside connections: the database, blobs on their way.
+const OTHER_FILES: u64 = 512;
+
+/// Each connection is an open file, and the usual limit of 1024 is for programs that use `select`.
+/// Gives the limit, if there is one.
+fn raise_open_files() -> Option<u64> {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    match setrlimit(Resource::Nofile, raised) {
+        Ok(()) => limit.maximum,
+        Err(_) => limit.current,
+    }
 }
 
 /// Until then nothing goes that a client was told of; Bazel relies on three hours.

@@ -24,11 +24,19 @@ impl Serving {
         Self::by(world.command(&words))
     }
 
-    fn by(mut command: Command) -> Self {
+    pub(crate) fn id(&self) -> u32 {
+        self.process.id()
+    }
+
+    pub(crate) fn by(mut command: Command) -> Self {
         let mut process = command.stderr(Stdio::piped()).spawn().expect("the program starts");
         let mut said = BufReader::new(process.stderr.take().expect("stderr"));
         let mut line = String::new();
-        said.read_line(&mut line).expect("a line");
+        // A warning may come first.
+        while !line.contains("serving `") {
+            line.clear();
+            assert!(said.read_line(&mut line).expect("a line") > 0, "it ended");
+        }
         let host = line.split("http://").nth(1).and_then(|rest| rest.split(';').next());
         let host = host.expect(&line).to_owned();
         std::thread::spawn(move || drop(said.read_to_end(&mut Vec::new())));
@@ -40,7 +48,7 @@ impl Serving {
     }
 
     /// Ends it in order.
-    fn stop(mut self) {
+    pub(crate) fn stop(mut self) {
         let id = self.process.id().to_string();
         assert!(Command::new("kill").arg(id).status().expect("kill").success());
         assert!(self.process.wait().expect("it ends").success());

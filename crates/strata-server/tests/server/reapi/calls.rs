@@ -57,7 +57,7 @@ pub(super) struct World {
     pub(super) runtime: tokio::runtime::Runtime,
     channel: Channel,
     token: Option<&'static str>,
-    _server: Server,
+    server: Arc<Server>,
 }
 
 impl World {
@@ -73,13 +73,23 @@ impl World {
             library: Arc::new(NoImages),
             observer: Arc::new(|_: &Told| {}),
         };
-        let server = Server::start(setup).expect("a server");
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let server = Arc::new(Server::start(setup).expect("a server"));
+        Self::client(server)
+    }
+
+    /// Another client of the same server.
+    fn another(&self) -> Self {
+        Self::client(Arc::clone(&self.server))
+    }
+
+    fn client(server: Arc<Server>) -> Self {
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
         let runtime = runtime.expect("a runtime");
         let endpoint = Endpoint::from_shared(format!("http://{}", server.address()));
         let connecting = endpoint.expect("an address");
         let channel = runtime.block_on(connecting.connect()).expect("it listens");
-        Self { runtime, channel, token: None, _server: server }
+        Self { runtime, channel, token: None, server }
     }
 
     pub(super) fn request<T>(&self, message: T) -> tonic::Request<T> {
@@ -309,6 +319,47 @@ fn a_write_goes_on_where_it_broke_off() {
     assert!(missing(&world, &[digest(&all)], 0).is_empty());
 }
 
+/// The most memory that this process has had.
+fn peak_kib() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").expect("it runs");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("VmHWM");
+    line.trim().trim_end_matches(" kB").parse().expect("a number")
+}
+
+#[test]
+fn half_open_calls_keep_nobody_out() {
+    let world = World::new();
+    let write = format!("uploads/u/blobs/{}/700000", digest(&noise(700_000)).hash);
+    let path = PathAndQuery::from_static("/google.bytestream.ByteStream/Write");
+    let mut calls = Vec::new();
+    // More than one connection may have at a time.
+    for at in 0..400 {
+        let mut grpc = world.grpc();
+        let first = WriteRequest {
+            resource_name: write.replace("/u/", &format!("/{at}/")),
+            data: Bytes::from_static(b"0123456789"),
+            ..WriteRequest::default()
+        };
+        let stream = tonic::codegen::tokio_stream::iter([Bytes::from(first.encode_to_vec())])
+            .chain(tonic::codegen::tokio_stream::pending());
+        let (request, path) = (world.request(stream), path.clone());
+        calls.push(world.runtime.spawn(async move {
+            grpc.ready().await.expect("it is there");
+            grpc.client_streaming::<_, Bytes, Bytes, _>(request, path, Raw).await.map(drop)
+        }));
+    }
+    // Another client, beside them.
+    let other = world.another();
+    for at in 0..20_u8 {
+        let bytes = vec![at; 1000];
+        let name = format!("uploads/x/blobs/{}/1000", digest(&bytes).hash);
+        assert_eq!(other.write(pieces(&name, 0, &bytes, true)).expect("written"), 1000);
+    }
+    calls.iter().for_each(tokio::task::JoinHandle::abort);
+    // Whoever gives so many up at once is sent away; others are not.
+    assert_eq!(missing(&other, &[digest(b"x")], 0).len(), 1);
+}
+
 #[test]
 fn compressed_writes_and_bombs() {
     let world = World::new();
@@ -326,10 +377,16 @@ fn compressed_writes_and_bombs() {
     assert_eq!(world.write(pieces(&name(&all), 0, &packed, true)).expect("early"), -1);
     assert!(missing(&world, &[digest(&all)], 0).is_empty());
 
-    let bomb = zstd::stream::encode_all(&vec![0; 300 << 20][..], 3).expect("zstd");
+    let zeros = std::io::Read::take(std::io::repeat(0), 2 << 30);
+    let bomb = zstd::stream::encode_all(zeros, 1).expect("zstd");
+    let before = peak_kib();
     let small = format!("uploads/u/compressed-blobs/zstd/{}/10", digest(&[0; 10]).hash);
     let refused = world.write(pieces(&small, 0, &bomb, true)).expect_err("a bomb");
     assert_eq!(refused.code(), Code::InvalidArgument);
+    let packed = BlobToUpdate { data: Bytes::from(bomb), compressor: ZSTD, ..blob(&[0; 10]) };
+    assert_eq!(update(&world, vec![packed], 0), [Code::InvalidArgument as i32]);
+    // Two GiB were not unpacked, not even for a moment.
+    assert!(peak_kib() < before + (200 << 10), "{} KiB and {before} before", peak_kib());
     let cut = world.write(pieces(&name(b"abc"), 0, b"(\xb5/\xfd", true)).expect_err("it is cut");
     assert_eq!(cut.code(), Code::InvalidArgument);
 }
