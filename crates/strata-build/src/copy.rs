@@ -8,7 +8,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use rayon::prelude::*;
-use strata_cas::{BlobId, BlobStore, Time, TreePath};
+use strata_cas::{BlobId, BlobStore, Layer, Time, TreePath};
 use strata_engine::Produced;
 use strata_exec::{View as Users, passwd};
 use strata_image::{Decoder, OverlayForm, UnpackOptions, Unpacked};
@@ -24,9 +24,20 @@ use crate::{BuildError, Event};
 impl BuildStep<'_> {
     pub(crate) fn copy(&self, op: &CopyOp) -> Result<Produced, BuildError> {
         let parent = self.parent()?;
-        let target = self.session.view(&parent)?;
+        let layer = self.lay(op, &parent, &|laying| self.bring(op, laying))?;
+        self.produced(&parent, &layer)
+    }
+
+    /// The layer that a copy makes over `parent`; `then` sees to the bytes that it names.
+    pub(crate) fn lay(
+        &self,
+        op: &CopyOp,
+        parent: &StackedRoot,
+        then: &dyn Fn(&Laying<'_>) -> Result<(), BuildError>,
+    ) -> Result<Layer, BuildError> {
+        let target = self.session.view(parent)?;
         let selection = self.selection(op)?;
-        let owner = self.owner(op.chown.as_deref(), &parent)?;
+        let owner = self.owner(op.chown.as_deref(), parent)?;
         let now = self.made_at(selection.newest());
         // As BuildKit's mkdir with its umask: no write for others, nothing but permissions.
         let mode = match op.chmod {
@@ -42,16 +53,17 @@ impl BuildStep<'_> {
         };
         let known = RefCell::default();
         let names = |path: &TreePath| hard_link(root?, path, &known);
-        let mut laying =
-            Laying::new(&target, owner, now).with_directory_mode(mode).with_names(&names);
+        let mut laying = Laying::new(&target, owner, now)
+            .with_directory_mode(mode)
+            .with_names(&names)
+            .with_own_times(op.link);
         if op.is_add {
             self.add(op, &selection, &mut laying)?;
         } else {
             laying.selection(&selection, &op.dest).map_err(|error| self.lay_error(error))?;
         }
-        self.bring(op, &laying)?;
-        let layer = laying.into_layer().map_err(|error| self.lay_error(error))?;
-        self.produced(&parent, &layer)
+        then(&laying)?;
+        laying.into_layer().map_err(|error| self.lay_error(error))
     }
 
     fn selection(&self, op: &CopyOp) -> Result<Selection, BuildError> {

@@ -101,6 +101,9 @@ pub enum PastVerdict {
     Hit {
         /// Whether it was found by its parents' trees, not by how they were made.
         by_content: bool,
+        /// Whether its layer was made over another root: a COPY or ADD with `--link`.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        by_link: bool,
     },
     /// It ran.
     Ran {
@@ -290,7 +293,7 @@ mod tests {
             millis: 5,
             names: vec!["app:latest".into()],
             steps: vec![
-                step("COPY a /", PastVerdict::Hit { by_content: true }),
+                step("COPY a /", PastVerdict::Hit { by_content: true, by_link: false }),
                 step("RUN b", PastVerdict::Ran { why: Why::Evicted }),
                 PastStep {
                     definition: None,

@@ -43,6 +43,8 @@ pub(crate) struct Laying<'a> {
     /// When directories are made, and with which mode.
     now: Time,
     directory_mode: u32,
+    /// Whether directories that are there get that time, too, and not their own.
+    own_times: bool,
     placed: BTreeMap<TreePath, Action>,
     /// Which of the laid files are one and the same: names within one match.
     links: BTreeMap<TreePath, (usize, HardLink)>,
@@ -58,11 +60,19 @@ pub(crate) struct Laying<'a> {
 
 impl<'a> Laying<'a> {
     pub(crate) fn new(target: &'a dyn View, owner: Option<(u32, u32)>, now: Time) -> Self {
-        let (blobs, inline) = (Vec::new(), Vec::new());
-        let placed = BTreeMap::new();
-        let (links, matches) = (BTreeMap::new(), 0);
-        let (directory_mode, names) = (0o755, None);
-        Self { target, owner, now, directory_mode, placed, links, matches, names, blobs, inline }
+        Self {
+            target,
+            owner,
+            now,
+            directory_mode: 0o755,
+            own_times: false,
+            placed: BTreeMap::new(),
+            links: BTreeMap::new(),
+            matches: 0,
+            names: None,
+            blobs: Vec::new(),
+            inline: Vec::new(),
+        }
     }
 
     /// Asks for files with several names where the selection does not know them.
@@ -73,6 +83,12 @@ impl<'a> Laying<'a> {
     /// Directories that are made get this mode: an octal `--chmod` counts for them too.
     pub(crate) fn with_directory_mode(self, directory_mode: u32) -> Self {
         Self { directory_mode, ..self }
+    }
+
+    /// The directories above get the time of those that are made: so the layer of a `--link` has
+    /// nothing of what it is laid over but what it can not do without.
+    pub(crate) fn with_own_times(self, own_times: bool) -> Self {
+        Self { own_times, ..self }
     }
 
     /// Lays a whole selection; `dest` is absolute and ends with a slash where a directory is
@@ -354,6 +370,7 @@ impl<'a> Laying<'a> {
                     self.target.get(&parent)?
                 {
                     let item = Item::Directory { opaque: false };
+                    let modified = if self.own_times { self.now } else { modified };
                     above.insert(parent, Action::Set { item, metadata, modified });
                 }
             }

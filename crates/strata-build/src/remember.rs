@@ -48,7 +48,10 @@ impl Remembering {
         (step.millis, step.bytes) = (outcome.record.cost.millis, outcome.record.cost.bytes);
         let verdict = std::mem::replace(&mut step.verdict, PastVerdict::NotReached);
         step.verdict = match (&outcome.verdict, verdict) {
-            (Verdict::Hit(found), _) => PastVerdict::Hit { by_content: *found == Found::ByContent },
+            (Verdict::Hit(found), _) => PastVerdict::Hit {
+                by_content: *found == Found::ByContent,
+                by_link: *found == Found::ByLink,
+            },
             (Verdict::Miss(_), PastVerdict::Failed { why: Some(why) }) => PastVerdict::Ran { why },
             // The engine tells that a step runs before it tells that it is done.
             (Verdict::Miss(_), _) => PastVerdict::Ran { why: Why::First },

@@ -439,7 +439,15 @@ impl<'a> Session<'a> {
         };
         let origin = crate::shared::origin(planned, of_registry);
         let of_image = of_image.contains(&step);
-        Some(Finished { record, stack: root.layers.clone(), origin, of_image })
+        let linked = match &planned.op {
+            Op::Copy(op) if op.link => {
+                let slices = record.inputs.iter().skip(usize::from(planned.parent.is_some()));
+                let slices: Vec<TreeId> = slices.copied().collect();
+                Some(strata_engine::linked_key(&record.facts, &slices))
+            }
+            _ => None,
+        };
+        Some(Finished { record, linked, stack: root.layers.clone(), origin, of_image })
     }
 
     /// A layer's value, read once a build.

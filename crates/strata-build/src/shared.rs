@@ -57,6 +57,9 @@ struct Sent {
     format: u32,
     definition: DefinitionKey,
     content: ContentKey,
+    /// The key without what it builds on, of a COPY or ADD with `--link`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    linked: Option<ContentKey>,
     facts: Vec<Fact>,
     inputs: Vec<TreeId>,
     tree: TreeId,
@@ -169,7 +172,7 @@ impl<'a> Lookups<'a> {
         let Ok(sent) = serde_json::from_slice::<Sent>(&bytes) else { return Ok(None) };
         let is_it = match key {
             RecordKey::Definition(key) => sent.definition == *key,
-            RecordKey::Content(key) => sent.content == *key,
+            RecordKey::Content(key) => sent.content == *key || sent.linked == Some(*key),
         };
         if sent.format != FORMAT || !is_it {
             return Ok(None);
@@ -252,6 +255,8 @@ fn record(sent: Sent) -> Option<Record> {
 /// A finished step on its way to other machines.
 pub(crate) struct Finished {
     pub(crate) record: Arc<Record>,
+    /// The key without what it builds on, of a COPY or ADD with `--link`.
+    pub(crate) linked: Option<ContentKey>,
     /// The layers of its root; its own come last.
     pub(crate) stack: Vec<ImageLayer>,
     /// Where its layers came from, for a base image of a registry.
@@ -310,8 +315,9 @@ impl<'a> Sending<'a> {
 
     fn send(&self, at: &SharedCacheAt<'_>, finished: &Finished) -> Result<(), Trouble> {
         let record = &finished.record;
-        let keys = [RecordKey::Definition(record.definition), RecordKey::Content(record.content)];
-        let keys: Vec<String> = keys.iter().map(key_text).collect();
+        let own = [RecordKey::Definition(record.definition), RecordKey::Content(record.content)];
+        let linked = finished.linked.map(RecordKey::Content);
+        let keys: Vec<String> = own.iter().chain(&linked).map(key_text).collect();
         if at.cache.record(&keys[0]).map_err(Trouble::Cache)?.is_some() {
             return Ok(());
         }
@@ -334,6 +340,7 @@ impl<'a> Sending<'a> {
             format: FORMAT,
             definition: record.definition,
             content: record.content,
+            linked: finished.linked,
             facts: record.facts.clone(),
             inputs: record.inputs.clone(),
             tree: record.tree,

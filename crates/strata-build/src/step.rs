@@ -75,6 +75,23 @@ impl BuildStep<'_> {
         Ok(records)
     }
 
+    /// Puts what it selects together, and into the store.
+    fn keep_selected(&self, inputs: &[Outcome]) -> Result<(), BuildError> {
+        let nodes = &self.session.nodes;
+        let contexts = self.session.selected.keys().filter(|(step, _)| *step == self.index);
+        for (_, mount) in contexts {
+            if let Some(selection) = self.session.selection(self.index, *mount)? {
+                selection.keep(nodes)?;
+            }
+        }
+        let parents = usize::from(self.planned().parent.is_some());
+        for ((mount, _), input) in self.slices().into_iter().zip(inputs.iter().skip(parents)) {
+            let view = self.session.tree_view(input.record.tree);
+            self.session.select_from(self.index, mount, &view as &dyn View)?.keep(nodes)?;
+        }
+        Ok(())
+    }
+
     /// The root that the step starts from.
     pub(crate) fn parent(&self) -> Result<std::sync::Arc<StackedRoot>, BuildError> {
         self.session.root(self.planned().parent)
@@ -156,7 +173,8 @@ impl strata_engine::Step for BuildStep<'_> {
         let project = &self.session.request.project;
         let slot = Slot(format!("{project}\0{}\0{}", step.stage, step.ordinal));
         let forced = self.session.forced.contains(&self.index);
-        Definition { forced, ttl_seconds: step.ttl_seconds, ..Definition::new(slot, facts) }
+        let linked = matches!(&step.op, Op::Copy(op) if op.link);
+        Definition { forced, ttl_seconds: step.ttl_seconds, linked, ..Definition::new(slot, facts) }
     }
 
     fn slice(&self, input: usize, tree: &TreeId) -> Result<TreeId, BuildError> {
@@ -173,19 +191,32 @@ impl strata_engine::Step for BuildStep<'_> {
     /// Whatever it selects is put together now: an explanation compares it path by path, and the
     /// record is to refer to it.
     fn missed(&self, inputs: &[Outcome], recent: Vec<Record>) -> Result<Vec<Record>, BuildError> {
-        let nodes = &self.session.nodes;
-        let contexts = self.session.selected.keys().filter(|(step, _)| *step == self.index);
-        for (_, mount) in contexts {
-            if let Some(selection) = self.session.selection(self.index, *mount)? {
-                selection.keep(nodes)?;
-            }
-        }
-        let parents = usize::from(self.planned().parent.is_some());
-        for ((mount, _), input) in self.slices().into_iter().zip(inputs.iter().skip(parents)) {
-            let view = self.session.tree_view(input.record.tree);
-            self.session.select_from(self.index, mount, &view as &dyn View)?.keep(nodes)?;
-        }
+        self.keep_selected(inputs)?;
         self.comparable(recent)
+    }
+
+    /// Lays what is copied over this root, as values, and compares: what it looks at there, such as
+    /// a link on the way or a directory in the way, can make another layer of it.
+    fn relink(&self, record: &Record, inputs: &[Outcome]) -> Result<Option<Produced>, BuildError> {
+        let Op::Copy(op) = &self.planned().op else { return Ok(None) };
+        let Ok(payload) = Payload::decode(&record.payload) else { return Ok(None) };
+        let [layer] = &payload.layers[..] else { return Ok(None) };
+        let shelf = self.session.builder.shelf();
+        if !shelf.is_reachable(layer, false)? {
+            return Ok(None);
+        }
+        self.keep_selected(inputs)?;
+        self.session.nodes.settle()?;
+        let parent = self.parent()?;
+        // What goes wrong here goes wrong when it runs, too, and is told then.
+        let Ok(laid) = self.lay(op, &parent, &|_| Ok(())) else { return Ok(None) };
+        let earlier = layers::load(shelf.store, &layer.layer)?;
+        if !laid.is_same_but_for_times(&earlier) {
+            return Ok(None);
+        }
+        let tree = strata_cas::apply(shelf.store, Some(&parent.tree), &earlier)?;
+        let payload = record.payload.clone();
+        Ok(Some(Produced { tree, payload, bytes: record.cost.bytes }))
     }
 
     fn is_verifiable(&self) -> bool {

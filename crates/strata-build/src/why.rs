@@ -455,7 +455,7 @@ mod tests {
         assert_eq!(why(None), Why::New);
         assert_eq!(why(Some(PastVerdict::NotReached)), Why::First);
         assert_eq!(why(Some(PastVerdict::Failed { why: None })), Why::FailedBefore);
-        assert_eq!(why(Some(PastVerdict::Hit { by_content: false })), Why::Evicted);
+        assert_eq!(why(Some(PastVerdict::Hit { by_content: false, by_link: false })), Why::Evicted);
         assert_eq!(explain(&plan, 0, &MissReason::First, None), Why::First);
     }
 }

@@ -88,6 +88,22 @@ impl Layer {
         &self.changes
     }
 
+    /// Whether another layer makes the same of every root, times aside.
+    pub fn is_same_but_for_times(&self, other: &Self) -> bool {
+        let is_same = |(one, other): (&Change, &Change)| {
+            one.path == other.path
+                && match (&one.action, &other.action) {
+                    (
+                        Action::Set { item, metadata, modified: _ },
+                        Action::Set { item: other_item, metadata: other_metadata, modified: _ },
+                    ) => item == other_item && metadata == other_metadata,
+                    (one, other) => one == other,
+                }
+        };
+        let count = self.changes.len();
+        count == other.changes.len() && self.changes.iter().zip(&other.changes).all(is_same)
+    }
+
     /// Whether nothing changed.
     pub fn is_empty(&self) -> bool {
         self.changes.is_empty()

@@ -6,11 +6,11 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use strata_cas::{
-    BlobStore, Claim, ClaimGuard, Cost, DefinitionKey, Record, RecordKey, RecordStore, Slot,
+    BlobStore, Claim, ClaimGuard, Cost, DefinitionKey, Fact, Record, RecordKey, RecordStore, Slot,
     StoreError, TreeId,
 };
 
-use crate::keys::{InputKey, Seen, input_keys, keys_of};
+use crate::keys::{InputKey, Seen, input_keys, keys_of, linked_key};
 use crate::reason::Missed;
 use crate::verify::run_again;
 use crate::{
@@ -278,6 +278,14 @@ impl<T: RecordStore + BlobStore, S: Step> Evaluation<'_, T, S> {
                 Cached::Nothing => {}
             }
         }
+        let linked = definition.linked.then(|| linked_key_of(&definition.facts, &input_keys));
+        if !forced
+            && expired.is_none()
+            && let Some(key) = linked
+            && let Some(outcome) = self.relinked(id, key, &definition, &keys, &trees, &inputs)?
+        {
+            return Ok(outcome);
+        }
         let earlier = self.store.recent(&definition.slot)?;
         let earlier = self.graph.step(id).missed(&inputs, earlier).map_err(StepError::Step)?;
         let reason = match expired {
@@ -290,7 +298,7 @@ impl<T: RecordStore + BlobStore, S: Step> Evaluation<'_, T, S> {
             }
         };
         (self.observe)(Event::Running(id, &reason));
-        let record = self.execute(id, definition, &keys, trees, &inputs)?;
+        let record = self.execute(id, definition, &keys, linked, trees, &inputs)?;
         self.state().ran.insert(keys.definition);
         Ok(Outcome {
             definition: keys.definition,
@@ -319,6 +327,40 @@ impl<T: RecordStore + BlobStore, S: Step> Evaluation<'_, T, S> {
             }
             _ => Cached::Fresh(outcome),
         })
+    }
+
+    /// What a linked step made over another tree, put on this one.
+    fn relinked(
+        &self,
+        id: StepId,
+        key: RecordKey,
+        definition: &Definition,
+        keys: &Keys,
+        trees: &[TreeId],
+        inputs: &[Outcome],
+    ) -> Result<Option<Outcome>, StepError<S::Error>> {
+        let Some(earlier) = self.store.find(&key)? else { return Ok(None) };
+        let age_seconds = now_seconds().saturating_sub(earlier.created);
+        if definition.ttl_seconds.is_some_and(|ttl_seconds| age_seconds > ttl_seconds) {
+            return Ok(None);
+        }
+        let produced = self.graph.step(id).relink(&earlier, inputs).map_err(StepError::Step)?;
+        let Some(produced) = produced else { return Ok(None) };
+        let record = Record {
+            definition: keys.definition,
+            content: keys.content,
+            inputs: trees.to_vec(),
+            tree: produced.tree,
+            payload: produced.payload,
+            slot: definition.slot.clone(),
+            ..earlier
+        };
+        self.store.keep(&record, &[key])?;
+        Ok(Some(Outcome {
+            definition: keys.definition,
+            record: Arc::new(record),
+            verdict: Verdict::Hit(Found::ByLink),
+        }))
     }
 
     /// Runs a hit again if it is in the sample.
@@ -422,6 +464,7 @@ impl<T: RecordStore + BlobStore, S: Step> Evaluation<'_, T, S> {
         id: StepId,
         definition: Definition,
         keys: &Keys,
+        linked: Option<RecordKey>,
         trees: Vec<TreeId>,
         inputs: &[Outcome],
     ) -> Result<Record, StepError<S::Error>> {
@@ -439,9 +482,17 @@ impl<T: RecordStore + BlobStore, S: Step> Evaluation<'_, T, S> {
             slot: definition.slot,
             created: now_seconds(),
         };
-        self.store.keep(&record, &[])?;
+        self.store.keep(&record, linked.as_slice())?;
         Ok(record)
     }
+}
+
+fn linked_key_of(facts: &[Fact], inputs: &[InputKey]) -> RecordKey {
+    let slices = inputs.iter().filter_map(|input| match input {
+        InputKey::Slice(tree) => Some(*tree),
+        InputKey::Whole { .. } => None,
+    });
+    RecordKey::Content(linked_key(facts, &slices.collect::<Vec<_>>()))
 }
 
 fn now_seconds() -> u64 {

@@ -37,12 +37,14 @@ pub struct Definition {
     pub forced: bool,
     /// How old a record may be that answers for it, in seconds.
     pub ttl_seconds: Option<u64>,
+    /// Whether what it made over one tree may be laid over another one: [`Step::relink`].
+    pub linked: bool,
 }
 
 impl Definition {
     /// A step that may be answered from the cache.
     pub fn new(slot: Slot, facts: Vec<Fact>) -> Self {
-        Self { slot, facts, forced: false, ttl_seconds: None }
+        Self { slot, facts, forced: false, ttl_seconds: None, linked: false }
     }
 }
 
@@ -76,6 +78,17 @@ pub trait Step: Send + Sync {
     /// facts and slices name must be in the store when this returns.
     fn missed(&self, _inputs: &[Outcome], recent: Vec<Record>) -> Result<Vec<Record>, Self::Error> {
         Ok(recent)
+    }
+
+    /// What a linked step gives on these inputs, made from a record of the same facts and slices
+    /// over another tree; `None` if it would be other than what running gives. Whatever the trees
+    /// of its facts and slices name must be in the store when this returns something.
+    fn relink(
+        &self,
+        _record: &Record,
+        _inputs: &[Outcome],
+    ) -> Result<Option<Produced>, Self::Error> {
+        Ok(None)
     }
 
     /// Whether running it again, only to see if it gives the same, makes sense.

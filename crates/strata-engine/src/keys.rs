@@ -36,6 +36,14 @@ pub fn keys(facts: &[Fact], slices: &[TreeId]) -> Keys {
     keys_of(facts, &inputs)
 }
 
+/// The key by which a linked step finds its own part over any tree: its facts and its slices, and
+/// nothing of what it builds on.
+pub fn linked_key(facts: &[Fact], slices: &[TreeId]) -> ContentKey {
+    let inputs: Vec<InputKey> = slices.iter().copied().map(InputKey::Slice).collect();
+    let key = KeyOf { facts, inputs: &inputs, whole: Whole::Tree };
+    ContentKey::from_bytes(key.fingerprint("strata linked key 1"))
+}
+
 /// What keys need to know of a step that another one uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Seen {

@@ -11,6 +11,9 @@
 //! again and gave the tree it gave before puts all that follows back on cached ground, although
 //! every definition key below it is new. A miss at one step never ends the lookups of later ones.
 //!
+//! A step that is *linked*, as `COPY --link`, has a third one, made of nothing that it builds on: its
+//! own part is found by it and put on the new tree, if it is there what running would give.
+//!
 //! A miss always has a [`MissReason`] with old and new values; the words for it are the program's.
 //!
 //! ```
@@ -53,6 +56,6 @@ mod verify;
 
 pub use build::{Build, Event, Failed, Outcome, StepError, Verdict};
 pub use graph::{Definition, Graph, Input, Produced, Step, StepId};
-pub use keys::{Keys, Seen, keys, keys_over};
+pub use keys::{Keys, Seen, keys, keys_over, linked_key};
 pub use reason::{FactChange, Found, MissReason};
 pub use verify::{Verification, Verify};

@@ -14,6 +14,9 @@ pub enum Found {
     ByDefinition,
     /// The parents came about otherwise and hold the same.
     ByContent,
+    /// What it builds on is another tree, and its own part over that one is what it was:
+    /// [`Step::relink`](crate::Step::relink).
+    ByLink,
 }
 
 /// Why a step had to run.

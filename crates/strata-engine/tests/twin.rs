@@ -8,7 +8,8 @@ use std::sync::{Arc, Mutex};
 
 use proptest::prelude::*;
 use strata_cas::{
-    BlobStore, Directory, Fact, Fingerprint, MemoryStore, Metadata, RecordKey, Slot, TreeId, Writer,
+    BlobStore, Directory, Fact, Fingerprint, MemoryStore, Metadata, Record, RecordKey, Slot,
+    TreeId, Writer,
 };
 use strata_engine::{
     Build, Definition, Event, FactChange, Found, Graph, Input, MissReason, Outcome, Produced, Step,
@@ -25,6 +26,24 @@ struct Sum {
     inputs: Vec<(usize, bool)>,
     fails: bool,
     forced: bool,
+    linked: bool,
+}
+
+impl Sum {
+    /// What it gives of its inputs, and its own part. A linked step adds its own part, of which it
+    /// looks at the parity of what it builds on only, to that.
+    fn of(&self, inputs: &[u32]) -> (u32, u32) {
+        let given = inputs.iter().zip(&self.inputs);
+        let (wholes, slices) = given.fold((0, 0), |(wholes, slices), (number, (_, whole))| {
+            if *whole { (wholes + number, slices) } else { (wholes, slices + slice_of(*number)) }
+        });
+        if !self.linked {
+            let total = (self.number + wholes + slices) / self.divisor % 1000;
+            return (total, total);
+        }
+        let own = (self.number + slices + wholes % 2) / self.divisor % 1000;
+        ((own + wholes) % 1000, own)
+    }
 }
 
 struct Counted<'a> {
@@ -57,9 +76,11 @@ impl Step for Counted<'_> {
             Fact::text("divisor", self.sum.divisor.to_string()),
             // Part of the key: else an equal step that was made well would rightly be a hit.
             Fact::text("fails", self.sum.fails.to_string()),
+            Fact::text("linked", self.sum.linked.to_string()),
         ];
         let slot = Slot(self.sum.name.to_string());
-        Definition { forced: self.sum.forced, ..Definition::new(slot, facts) }
+        let Sum { forced, linked, .. } = self.sum;
+        Definition { forced, linked, ..Definition::new(slot, facts) }
     }
 
     fn slice(&self, _: usize, tree: &TreeId) -> Result<TreeId, Self::Error> {
@@ -72,17 +93,33 @@ impl Step for Counted<'_> {
         if self.sum.fails {
             return Err("it was to fail");
         }
-        let given = inputs.iter().zip(&self.sum.inputs).map(|(outcome, (_, whole))| {
-            let number = number_of(self.store, &outcome.record.tree);
-            if *whole { number } else { slice_of(number) }
-        });
-        let inputs: Vec<u32> = given.collect();
-        let kinds: Vec<bool> = self.sum.inputs.iter().map(|(_, whole)| *whole).collect();
-        let what = format!("{} {} {inputs:?} {kinds:?}", self.sum.number, self.sum.divisor);
+        let inputs = self.numbers(inputs);
+        let given = inputs.iter().zip(&self.sum.inputs);
+        let given = given
+            .map(|(number, (_, whole))| (*whole, if *whole { *number } else { slice_of(*number) }));
+        let given: Vec<(bool, u32)> = given.collect();
+        let Sum { number, divisor, linked, .. } = self.sum;
+        let what = format!("{number} {divisor} {linked} {given:?}");
         *self.ran.lock().expect("lock").entry(what).or_default() += 1;
-        let total = (self.sum.number + inputs.iter().sum::<u32>()) / self.sum.divisor % 1000;
+        let (total, own) = self.sum.of(&inputs);
         let tree = tree_of(total).keep(self.store).map_err(|_| "the store failed")?;
-        Ok(Produced { tree, payload: total.to_le_bytes().to_vec(), bytes: 0 })
+        Ok(Produced { tree, payload: own.to_le_bytes().to_vec(), bytes: 0 })
+    }
+
+    fn relink(&self, record: &Record, inputs: &[Outcome]) -> Result<Option<Produced>, Self::Error> {
+        let (total, own) = self.sum.of(&self.numbers(inputs));
+        if record.payload != own.to_le_bytes() {
+            return Ok(None);
+        }
+        let tree = tree_of(total).keep(self.store).map_err(|_| "the store failed")?;
+        Ok(Some(Produced { tree, payload: record.payload.clone(), bytes: 0 }))
+    }
+}
+
+impl Counted<'_> {
+    fn numbers(&self, inputs: &[Outcome]) -> Vec<u32> {
+        let number = |outcome: &Outcome| number_of(self.store, &outcome.record.tree);
+        inputs.iter().map(number).collect()
     }
 }
 
@@ -90,28 +127,25 @@ impl Step for Counted<'_> {
 fn naive(steps: &[Sum]) -> Vec<Option<u32>> {
     let mut results: Vec<Option<u32>> = Vec::new();
     for step in steps {
-        let inputs: Option<Vec<u32>> = step
-            .inputs
-            .iter()
-            .map(|(at, whole)| results[*at].map(|n| if *whole { n } else { slice_of(n) }))
-            .collect();
-        let total = inputs.map(|inputs| step.number + inputs.iter().sum::<u32>());
-        let result = total.filter(|_| !step.fails).map(|total| total / step.divisor % 1000);
-        results.push(result);
+        let inputs: Option<Vec<u32>> = step.inputs.iter().map(|(at, _)| results[*at]).collect();
+        let result = inputs.map(|inputs| step.of(&inputs).0);
+        results.push(result.filter(|_| !step.fails));
     }
     results
 }
 
 fn sum(name: usize) -> impl Strategy<Value = Sum> {
     let inputs = prop::collection::vec((0..name.max(1), any::<bool>()), 0..=3.min(name));
-    (0..40u32, 1..4u32, inputs, prop::bool::weighted(0.05), prop::bool::weighted(0.05)).prop_map(
-        move |(number, divisor, inputs, fails, forced)| Sum {
+    let rarely = || prop::bool::weighted(0.05);
+    (0..40u32, 1..4u32, inputs, rarely(), rarely(), prop::bool::weighted(0.3)).prop_map(
+        move |(number, divisor, inputs, fails, forced, linked)| Sum {
             name,
             number,
             divisor,
             inputs,
             fails,
             forced,
+            linked,
         },
     )
 }
@@ -223,7 +257,8 @@ proptest! {
 }
 
 fn step(name: usize, number: u32, divisor: u32, inputs: &[(usize, bool)]) -> Sum {
-    Sum { name, number, divisor, inputs: inputs.to_vec(), fails: false, forced: false }
+    let (inputs, linked) = (inputs.to_vec(), false);
+    Sum { name, number, divisor, inputs, fails: false, forced: false, linked }
 }
 
 /// Builds and gives the verdict of each step.
@@ -259,6 +294,27 @@ fn a_step_that_gives_what_it_gave_before_cuts_off() {
     assert!(matches!(other[1], Verdict::Miss(MissReason::Input { input: 0, .. })), "{other:?}");
 }
 
+/// Over a tree of other parity the own part of a linked step is another one; over any other tree it
+/// is not made again, and what follows sees the new tree.
+#[test]
+fn a_linked_step_is_laid_over_another_tree() {
+    let store = MemoryStore::default();
+    let of = |below, number| {
+        let linked = Sum { linked: true, ..step(1, number, 1, &[(0, true)]) };
+        [step(0, below, 1, &[]), linked, step(2, 1, 1, &[(1, true)])]
+    };
+    const BY_LINK: Verdict = Verdict::Hit(Found::ByLink);
+    verdicts(&store, &of(8, 5));
+    let other = verdicts(&store, &of(10, 5));
+    assert_eq!(other[1], BY_LINK);
+    assert!(matches!(other[2], Verdict::Miss(MissReason::Input { input: 0, .. })), "{other:?}");
+    assert_eq!(verdicts(&store, &of(10, 5)), [BY_DEFINITION; 3]);
+    assert!(matches!(verdicts(&store, &of(11, 5))[1], Verdict::Miss(MissReason::Input { .. })));
+    // Both parts are there now, under one key: the last one that was used counts.
+    assert_eq!(verdicts(&store, &of(13, 5))[1], BY_LINK);
+    assert!(matches!(verdicts(&store, &of(13, 6))[1], Verdict::Miss(MissReason::Changed(_))));
+}
+
 #[test]
 fn the_reason_is_against_the_nearest_earlier_record() {
     let store = MemoryStore::default();
@@ -276,7 +332,7 @@ fn what_was_forced_or_evicted_says_so() {
     steps[0].forced = true;
     assert_eq!(verdicts(&store, &steps), [Verdict::Miss(MissReason::Forced)]);
     steps[0].forced = false;
-    let facts = [("number", "1"), ("divisor", "1"), ("fails", "false")];
+    let facts = [("number", "1"), ("divisor", "1"), ("fails", "false"), ("linked", "false")];
     let facts = facts.map(|(name, value)| Fact::text(name, value));
     let keys = strata_engine::keys(&facts, &[]);
     store.evict(&[RecordKey::Definition(keys.definition), RecordKey::Content(keys.content)]);

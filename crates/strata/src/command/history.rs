@@ -45,7 +45,8 @@ pub(super) fn note(session: &Session, report: &BuildReport) -> Result<(), Failur
 pub(super) fn verdict(verdict: &Verdict) -> String {
     match verdict {
         Verdict::Hit(Found::ByDefinition) => "cached".to_owned(),
-        Verdict::Hit(_) => "cached by content".to_owned(),
+        Verdict::Hit(Found::ByContent) => "cached by content".to_owned(),
+        Verdict::Hit(Found::ByLink) => "cached, linked".to_owned(),
         Verdict::Miss(why) => format!("ran: {}", kind(why)),
     }
 }

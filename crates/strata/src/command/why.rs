@@ -78,8 +78,11 @@ fn lines(number: usize, name: &str, step: &PastStep) -> Vec<String> {
     let mut add = |text: String| lines.push(format!("    {text}"));
     let time = amount::seconds(Duration::from_millis(step.millis));
     match &step.verdict {
-        PastVerdict::Hit { by_content: false } => add("cached".to_owned()),
-        PastVerdict::Hit { by_content: true } => {
+        PastVerdict::Hit { by_link: true, .. } => {
+            add("cached: linked, independent of the step above, which gave another root".to_owned());
+        }
+        PastVerdict::Hit { by_content: false, .. } => add("cached".to_owned()),
+        PastVerdict::Hit { by_content: true, .. } => {
             add("cached: what it builds on was made anew and is what it was".to_owned());
         }
         PastVerdict::Ran { why } => {

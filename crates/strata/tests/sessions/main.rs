@@ -9,6 +9,7 @@ mod hostile;
 mod images;
 mod keys;
 mod language;
+mod linked;
 mod plan;
 mod remote;
 mod replay;
