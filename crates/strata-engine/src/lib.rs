@@ -11,8 +11,8 @@
 //! again and gave the tree it gave before puts all that follows back on cached ground, although
 //! every definition key below it is new. A miss at one step never ends the lookups of later ones.
 //!
-//! A step that is *linked*, as `COPY --link`, has a third one, made of nothing that it builds on: its
-//! own part is found by it and put on the new tree, if it is there what running would give.
+//! A step that is *linked*, as `COPY --link`, has a third one, made of nothing that it builds on:
+//! its own part is found by it and put on the new tree, if it is there what running would give.
 //!
 //! A miss always has a [`MissReason`] with old and new values; the words for it are the program's.
 //!

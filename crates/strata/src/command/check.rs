@@ -161,6 +161,7 @@ fn json(checked: &Checked) -> Value {
     };
     let error = |finding: &Diagnostic| {
         json!({
+            "code": finding.code,
             "message": finding.message,
             "hint": finding.hint,
             "location": location(tree, finding),

@@ -79,7 +79,8 @@ fn lines(number: usize, name: &str, step: &PastStep) -> Vec<String> {
     let time = amount::seconds(Duration::from_millis(step.millis));
     match &step.verdict {
         PastVerdict::Hit { by_link: true, .. } => {
-            add("cached: linked, independent of the step above, which gave another root".to_owned());
+            let why = "linked, independent of the step above, which gave another root";
+            add(format!("cached: {why}"));
         }
         PastVerdict::Hit { by_content: false, .. } => add("cached".to_owned()),
         PastVerdict::Hit { by_content: true, .. } => {

@@ -10,6 +10,7 @@ use strata_dockerfile::{CheckReport, CheckRequest, Diagnostic, Outline, Parse, f
 use strata_oci::{Platform, Reference};
 use strata_scan::IgnoreRules;
 
+use super::planned::Plans;
 use super::{Dockerfile, context, options, platform, shipped};
 use crate::arguments::CheckArguments;
 use crate::environment::Environment;
@@ -43,7 +44,14 @@ pub(crate) fn check(
         all_stages: arguments.target.is_none(),
     };
     let parse = strata_dockerfile::parse(&found.dockerfile.bytes);
-    let report = subject.check(&parse)?;
+    let mut report = subject.check(&parse)?;
+    // A file with errors has no plan.
+    if !report.findings.iter().any(Diagnostic::is_error) {
+        let Subject { build_args, target, platform, .. } = subject;
+        let plans = Plans { parse: &parse, build_args, target, platform };
+        report.findings.extend(plans.errors());
+        report.findings.sort_by_key(|finding| (finding.span.start, !finding.is_error()));
+    }
     Ok(Checked { dockerfile: found.dockerfile, parse, report })
 }
 

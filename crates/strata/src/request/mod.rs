@@ -11,6 +11,7 @@ mod credentials;
 mod limits;
 mod options;
 mod output;
+mod planned;
 mod remote;
 mod shipped;
 

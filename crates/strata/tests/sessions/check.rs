@@ -84,6 +84,60 @@ fn errors_of_a_dockerfile_are_findings() {
     assert_eq!(found["buildError"]["location"]["ranges"][0]["start"]["line"], 3);
 }
 
+/// What has no mistake in its words and fails when it is planned: as docker, of all stages.
+#[test]
+fn errors_of_the_plan_are_findings() {
+    let check = |file: &str, line: &str, expected: &[(u64, &str)]| {
+        let session = Session::with(&[("Dockerfile", file)]);
+        let output = session.command(line).output().expect("it runs");
+        let found: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+        let errors = found["errors"].as_array().expect("a list").iter().map(|error| {
+            let line = error["location"]["place"]["start"]["line"].as_u64().expect("a line");
+            (line, error["message"].as_str().expect("a text"))
+        });
+        assert_eq!(errors.collect::<Vec<_>>(), expected, "{file}");
+        assert_eq!(output.status.code(), Some(i32::from(!expected.is_empty())), "{file}");
+    };
+    let json = "check --format json";
+    let circular = "FROM scratch AS a\nCOPY --from=b x /\nFROM a AS b\nCOPY --from=a x /\n";
+    check(circular, json, &[(2, "stage `b` must be defined before it is copied from")]);
+    let unused = "FROM scratch AS a\nENV A=${B?x}\nFROM scratch\nCOPY x /\n";
+    check(unused, json, &[(2, "`B`: x")]);
+    check(unused, "check --format json --target 1", &[]);
+    // What a variable of an unknown image is, nobody knows; the image itself need not be there.
+    check("FROM nosuch.invalid/i\nENV P=abc\nEXPOSE $Q/tcp\nCMD [\"a\"]\n", json, &[]);
+    check("FROM nosuch.invalid/i\nSTOPSIGNAL $S\nCMD [\"a\"]\n", json, &[]);
+    let own = "FROM scratch\nARG P=abc\nEXPOSE $P\n";
+    check(own, json, &[(3, "`abc` is not a port: a number from 1 to 65535 is expected")]);
+    let blank = "ARG N\nFROM a AS one\nCOPY x /\nFROM $N\n";
+    check(blank, json, &[(4, "`$N` is blank: no such image")]);
+}
+
+#[test]
+fn an_error_of_the_plan_is_drawn() {
+    let session = Session::with(&[("Dockerfile", "FROM scratch\nSTOPSIGNAL FOO\n")]);
+    let expected = "\
+exit code 1
+--- stdout
+error[bad-signal]: `FOO` is not a signal
+ --> Dockerfile:2:12
+  |
+2 | STOPSIGNAL FOO
+  |            ^^^
+  |
+  = hint: write a name such as `SIGTERM` or a number from 1 to 64
+
+--- stderr
+1 error, 0 warnings
+";
+    session.check("check", expected);
+    session.check("build --check .", expected);
+    let output = session.command("check --format sarif").output().expect("it runs");
+    let found: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let result = &found["runs"][0]["results"][0];
+    assert_eq!((&result["ruleId"], &result["level"]), (&"bad-signal".into(), &"error".into()));
+}
+
 #[test]
 fn lines_are_dockers_and_places_exact() {
     let file = "FROM scratch\nENV \\\n  a=$b \\\n\n  c=1\nARG d\n";
