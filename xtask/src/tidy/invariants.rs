@@ -1,8 +1,8 @@
 //! Each invariant of `docs/architecture.md` names what holds it, each row of
-//! `docs/dockerfile-rows.md` what shows it, and the tests named are there.
+//! `docs/dockerfile-rows.md` and of the table of keys what shows it, and the tests named are there.
 
 use super::markdown::table;
-use super::{ARCHITECTURE, Finding, LANGUAGE, Text};
+use super::{ARCHITECTURE, Finding, KEYS, LANGUAGE, Text};
 
 /// Looks for every `` `crate::test` `` of the page's table in that crate's sources.
 pub(super) fn check(page: &str, sources: &[&Text]) -> Vec<Finding> {
@@ -18,6 +18,32 @@ pub(super) fn check(page: &str, sources: &[&Text]) -> Vec<Finding> {
         }
         for test in held_by.split('`').skip(1).step_by(2).filter(|test| !exists(test, sources)) {
             findings.push(Finding::new(ARCHITECTURE, row.line, format!("no test `{test}`")));
+        }
+    }
+    findings
+}
+
+/// Every value of the table of keys has a row in the table of its tests, and those are there.
+pub(super) fn check_keys(page: &str, sources: &[&Text]) -> Vec<Finding> {
+    let values = table(page, &["value", "definition key", "content key", "never"]);
+    let rows = table(page, &["row", "held by"]);
+    let mut findings = Vec::new();
+    if values.is_empty() || rows.is_empty() {
+        findings.push(Finding::new(KEYS, 1, "the table of keys or that of its tests is not there"));
+    }
+    for value in &values {
+        if !rows.iter().any(|row| row.cells.first() == value.cells.first()) {
+            findings.push(Finding::new(KEYS, value.line, "no row says which tests hold this one"));
+        }
+    }
+    for row in &rows {
+        let held_by = row.cells.get(1).copied().unwrap_or_default();
+        if !held_by.contains('`') {
+            findings.push(Finding::new(KEYS, row.line, "nothing holds this row"));
+        }
+        let is_there = |name: &&str| name.contains("::") && exists(name, sources);
+        for name in held_by.split('`').skip(1).step_by(2).filter(|name| !is_there(name)) {
+            findings.push(Finding::new(KEYS, row.line, format!("no test `{name}`")));
         }
     }
     findings
@@ -77,6 +103,19 @@ mod tests {
         let lines: Vec<usize> = check(page, &[&source]).iter().map(|one| one.line).collect();
         assert_eq!(lines, [4, 5, 6]);
         assert_eq!(check("", &[]).len(), 1);
+    }
+
+    #[test]
+    fn keys_that_nothing_holds() {
+        let path = "crates/strata-a/tests/a.rs".to_owned();
+        let source = Text { path, text: "#[test]\nfn holds() {}\n".to_owned() };
+        let page = "| value | definition key | content key | never |\n|---|---|---|---|\n\
+                    | A | a | a | |\n| B | b | b | |\n\n| row | held by |\n|---|---|\n\
+                    | A | `strata-a::holds`, `strata-a::gone` |\n| C | |\n";
+        let found = check_keys(page, &[&source]);
+        let lines: Vec<usize> = found.iter().map(|one| one.line).collect();
+        assert_eq!(lines, [4, 8, 9]);
+        assert_eq!(check_keys("", &[]).len(), 1);
     }
 
     #[test]

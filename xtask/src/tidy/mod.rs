@@ -46,6 +46,7 @@ struct Text {
 const ARCHITECTURE: &str = "docs/architecture.md";
 const DEPENDENCIES: &str = "docs/dependencies.md";
 const GLOSSARY: &str = "docs/glossary.md";
+const KEYS: &str = "docs/cache-keys.md";
 const LANGUAGE: &str = "docs/dockerfile-rows.md";
 /// Contexts whose images were compared with BuildKit's.
 const CASES: &str = "crates/strata/tests/cases";
@@ -67,6 +68,7 @@ pub(crate) fn check(root: &Path) -> Result<Vec<Finding>, String> {
     findings.extend(dependencies::check(&workspace, named(DEPENDENCIES)));
     findings.extend(glossary::check(named(GLOSSARY), &sources));
     findings.extend(invariants::check(named(ARCHITECTURE), &sources));
+    findings.extend(invariants::check_keys(named(KEYS), &sources));
     let has_case = |case: &str| root.join(CASES).join(case).join("Dockerfile").exists();
     findings.extend(invariants::check_language(named(LANGUAGE), &sources, has_case));
     for source in &sources {

@@ -85,6 +85,19 @@ fn what_is_written_out_in_the_dockerfile_is_part_of_the_key() {
 }
 
 #[test]
+fn an_epoch_is_nothing_to_a_command() {
+    let world = World::with_base();
+    world.write("app/Dockerfile", "FROM case-base\nRUN echo x > /x\n");
+    let build = |epoch: &str| {
+        let mut command = world.command(&["build", "app"]);
+        let output = command.env("SOURCE_DATE_EPOCH", epoch).output().expect("it starts");
+        Said::of(&output).ok().reasons().len()
+    };
+    assert_eq!(build("1000000000"), 2, "the base, too");
+    assert_eq!(build("1500000000"), 0);
+}
+
+#[test]
 fn another_epoch_gives_what_a_fresh_store_gives() {
     let build = |world: &World, epoch: &str| {
         world.write("app/Dockerfile", "FROM scratch\nWORKDIR /made\nCOPY <<a /in/it/\nx\na\n");

@@ -108,3 +108,22 @@ fn what_is_not_selected_does_not_count() {
     session.write("p/.dockerignore", "src/d\n");
     assert_eq!(ran(&session, "build p"), 0);
 }
+
+/// A WORKDIR that makes a directory: where, and whose it is. One that is there makes none, and what
+/// an image only says of itself does not count.
+#[test]
+fn a_working_directory_counts_where_it_is_and_whose() {
+    let session = project("WORKDIR /app/in");
+    assert_eq!(ran(&session, "build p"), 1);
+    let check = |lines: &str, expected: usize| {
+        session.write("p/Dockerfile", &format!("FROM scratch\n{lines}\n"));
+        assert_eq!(ran(&session, "build p"), expected, "{lines}");
+    };
+    check("LABEL a=b\nENV C=d\nWORKDIR /app\nWORKDIR in", 2);
+    check("LABEL a=c\nENV C=e\nWORKDIR /app\nWORKDIR in", 0);
+    check("ENV D=/app/in\nWORKDIR $D", 0);
+    check("WORKDIR /app/other", 1);
+    check("USER 7\nWORKDIR /app/in", 1);
+    check("USER 7:8\nWORKDIR /app/in", 1);
+    check("WORKDIR /app/in", 0);
+}

@@ -90,6 +90,25 @@ fn a_rebuild_does_not_download_again() {
     assert_eq!(server.requests(), ["/a 200"]);
 }
 
+/// A file's content, mode and name count, as of a file of the context; the place that it came from
+/// and what else a server says do not.
+#[test]
+fn where_a_download_comes_from_does_not_count() {
+    let (server, mirror) = (Server::new(), Server::new());
+    server.put("a", Answer::File(b"one".to_vec(), DATED));
+    mirror.put("deep/a", Answer::File(b"one".to_vec(), &[("ETag", "\"7\"")]));
+    mirror.put("deep/b", Answer::File(b"one".to_vec(), DATED));
+    let session = Session::new();
+    let ran = |line: String| {
+        session.write("Dockerfile", &format!("FROM scratch\n{line}\n"));
+        said(&session, "build .").matches(" why: ").count()
+    };
+    assert_eq!(ran(format!("ADD {} /", server.url("a"))), 1);
+    assert_eq!(ran(format!("ADD {} /", mirror.url("deep/a"))), 0);
+    assert_eq!(ran(format!("ADD --chmod=644 {} /", mirror.url("deep/a"))), 1);
+    assert_eq!(ran(format!("ADD {} /", mirror.url("deep/b"))), 1);
+}
+
 #[test]
 fn with_a_checksum_nobody_is_asked_again() {
     let server = Server::new();
