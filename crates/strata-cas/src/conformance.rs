@@ -36,9 +36,11 @@ pub fn blobs(store: &dyn BlobStore) {
         let id = BlobId::of(&bytes);
         assert!(!store.has(&id).expect("has"), "{size} bytes before put");
         assert!(store.get(&id).expect("get").is_none(), "{size} bytes before put");
+        assert_eq!(store.size(&id).expect("size"), None, "{size} bytes before put");
         assert_eq!(store.put(&bytes).expect("put"), id, "{size} bytes");
         assert_eq!(store.put_from(&mut &bytes[..]).expect("put again"), id, "{size} bytes");
         assert!(store.has(&id).expect("has"), "{size} bytes");
+        assert_eq!(store.size(&id).expect("size"), Some(u64::from(size)));
         assert_eq!(store.get(&id).expect("get"), Some(bytes), "{size} bytes");
         let blob = store.open(&id).expect("open").expect("there");
         assert_eq!(blob.size(), u64::from(size));
@@ -118,6 +120,8 @@ pub fn names(store: &dyn NameStore) {
     assert_eq!(store.name("images", "app").expect("name"), Some(b"2".to_vec()));
     let all = [("a".to_owned(), b"0".to_vec()), ("app".to_owned(), b"2".to_vec())];
     assert_eq!(store.names("images").expect("names"), all);
+    store.set_name_soon("images", "app", b"4").expect("replace");
+    assert_eq!(store.name("images", "app").expect("name"), Some(b"4".to_vec()));
     store.set_name("images", "app", None).expect("forget");
     store.set_name("images", "app", None).expect("forget again");
     assert_eq!(store.names("images").expect("names"), all[..1]);

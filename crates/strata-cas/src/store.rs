@@ -130,6 +130,14 @@ pub trait BlobStore: Send + Sync {
     /// Whether the store has a blob, without reading it.
     fn has(&self, id: &BlobId) -> Result<bool, StoreError>;
 
+    /// How many bytes a blob has, without reading it; `None` when the store does not have it.
+    fn size(&self, id: &BlobId) -> Result<Option<u64>, StoreError> {
+        match self.has(id)? {
+            true => Ok(self.open(id)?.map(|blob| blob.size())),
+            false => Ok(None),
+        }
+    }
+
     /// Reads a whole blob, checked; a damaged one is `None`, like a missing one.
     fn get(&self, id: &BlobId) -> Result<Option<Vec<u8>>, StoreError> {
         let Some(blob) = self.open(id)? else { return Ok(None) };
@@ -292,6 +300,12 @@ pub trait NameStore: Send + Sync {
 
     /// Sets (`Some`) or forgets (`None`) a name, durably.
     fn set_name(&self, table: &str, name: &str, value: Option<&[u8]>) -> Result<(), StoreError>;
+
+    /// Sets a name so that it outlives this process. Whether it outlives a power cut, too, is
+    /// known only when a name has been set durably after it: then it does.
+    fn set_name_soon(&self, table: &str, name: &str, value: &[u8]) -> Result<(), StoreError> {
+        self.set_name(table, name, Some(value))
+    }
 
     /// All names of a table with their values, sorted.
     fn names(&self, table: &str) -> Result<Vec<(String, Vec<u8>)>, StoreError>;

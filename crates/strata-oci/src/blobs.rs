@@ -18,6 +18,20 @@ pub fn remember(store: &dyn NameStore, digest: &Digest, blob: &BlobId) -> Result
     store.set_name(TABLE, &digest.to_string(), Some(blob.to_string().as_bytes()))
 }
 
+/// The same for a blob that is easily had again: it is remembered after this process has ended,
+/// and after a power cut where something has been made durable since.
+///
+/// # Errors
+///
+/// When the store fails.
+pub fn remember_soon(
+    store: &dyn NameStore,
+    digest: &Digest,
+    blob: &BlobId,
+) -> Result<(), StoreError> {
+    store.set_name_soon(TABLE, &digest.to_string(), blob.to_string().as_bytes())
+}
+
 /// Forgets where a blob lies, since it is not what it was: it is fetched or made again.
 ///
 /// # Errors

@@ -23,9 +23,14 @@ impl Digest {
         Self(Sha256::digest(bytes).into())
     }
 
+    /// The digest that is these 32 bytes.
+    pub const fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
     /// The 64 hexadecimal digits without `sha256:`.
     pub fn hex(&self) -> String {
-        self.0.iter().map(|byte| format!("{byte:02x}")).collect()
+        strata_cas::BlobId::from_bytes(self.0).to_string()
     }
 
     /// The first twelve hexadecimal digits, as Docker shows an image's id.
@@ -36,7 +41,7 @@ impl Digest {
 
 impl fmt::Display for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "sha256:{}", self.hex())
+        write!(f, "sha256:{}", strata_cas::BlobId::from_bytes(self.0))
     }
 }
 

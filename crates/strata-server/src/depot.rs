@@ -86,16 +86,7 @@ impl Upload {
 
     /// The SHA-256 of the bytes so far.
     pub(crate) fn digest(&self) -> Digest {
-        let hex = format!("sha256:{:x}", HexOf(self.sha256.clone().finalize().into()));
-        hex.parse().expect("64 hexadecimal digits")
-    }
-}
-
-struct HexOf([u8; 32]);
-
-impl std::fmt::LowerHex for HexOf {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        Digest::from_bytes(self.sha256.clone().finalize().into())
     }
 }
 
@@ -116,8 +107,9 @@ impl Depot {
         Ok(Upload { incoming: self.store.begin()?, sha256: Sha256::new(), limit })
     }
 
-    /// Keeps a blob whose bytes are all there; it is found by its SHA-256 from now on, also after
-    /// a power cut.
+    /// Keeps a blob whose bytes are all there; it is found by its SHA-256 from now on, also when
+    /// the server is killed. After a power cut it is there where an entry was made since: a client
+    /// that has not come to that sends it again, and need not wait for the disk now.
     pub(crate) fn keep(&self, upload: Upload, announced: Option<&Digest>) -> Result<Kept, Fault> {
         let digest = upload.digest();
         if let Some(announced) = announced.filter(|announced| **announced != digest) {
@@ -126,7 +118,7 @@ impl Depot {
         }
         let size = upload.size();
         let id = self.store.finish(upload.incoming)?;
-        blobs::remember(&*self.store, &digest, &id)?;
+        blobs::remember_soon(&*self.store, &digest, &id)?;
         Ok(Kept { digest, id, size })
     }
 
@@ -145,7 +137,8 @@ impl Depot {
 
     /// Finds a blob by its SHA-256. From here on it stays for as long as the store's lease says.
     pub(crate) fn find(&self, digest: &Digest) -> Result<Option<Content>, Fault> {
-        if let Some(id) = blobs::known(&*self.store, digest)?
+        let known = self.store.name(blobs::TABLE, &digest.to_string())?;
+        if let Some(id) = known.and_then(|value| blobs::id_of(&value))
             && let Some(content) = self.find_id(&id)?
         {
             return Ok(Some(content));
@@ -161,11 +154,8 @@ impl Depot {
 
     /// Finds a blob by its BLAKE3.
     pub(crate) fn find_id(&self, id: &BlobId) -> Result<Option<Content>, Fault> {
-        if !self.store.has(id)? {
-            return Ok(None);
-        }
-        let blob = self.store.open(id)?;
-        Ok(blob.map(|blob| Content { pieces: vec![*id], size: blob.size() }))
+        let size = self.store.size(id)?;
+        Ok(size.map(|size| Content { pieces: vec![*id], size }))
     }
 
     /// Reads all of a blob that is known to be small; `None` where it is gone or damaged.

@@ -54,6 +54,20 @@ impl BlobStore for DiskStore {
             || self.locate_in_snapshots(id)?.is_some())
     }
 
+    fn size(&self, id: &BlobId) -> Result<Option<u64>, StoreError> {
+        let _inside = self.using(&[Used::Blob(*id)])?;
+        if let Some(bytes) = self.pending.get(id) {
+            return Ok(Some(bytes.len() as u64));
+        }
+        // Its length alone: it is compared with its name when it is read.
+        if let Some(value) = self.tables.get(Table::Blobs, id.as_bytes())?
+            && let Some(Inline { bytes }) = codec::decode(&value)
+        {
+            return Ok(Some(bytes.len() as u64));
+        }
+        Ok(self.locate(id)?.map(|(blob, _)| blob.size()))
+    }
+
     fn get(&self, id: &BlobId) -> Result<Option<Vec<u8>>, StoreError> {
         // Each turn ends here or forgets one home, so there are few.
         while let Some((blob, home)) = self.locate(id)? {

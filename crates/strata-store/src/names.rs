@@ -16,16 +16,14 @@ impl NameStore for DiskStore {
     }
 
     fn set_name(&self, table: &str, name: &str, value: Option<&[u8]>) -> Result<(), StoreError> {
-        let key = key(table, name)?;
         match value {
-            Some(value) => {
-                // A name may lead to what was put before it.
-                self.settle()?;
-                let value = codec::encode(&Named { value })?;
-                self.tables.apply(vec![Op::put(Table::Names, key, value)], true)
-            }
-            None => self.tables.apply(vec![Op::delete(Table::Names, key)], true),
+            Some(value) => self.write_name(table, name, value, true),
+            None => self.tables.apply(vec![Op::delete(Table::Names, key(table, name)?)], true),
         }
+    }
+
+    fn set_name_soon(&self, table: &str, name: &str, value: &[u8]) -> Result<(), StoreError> {
+        self.write_name(table, name, value, false)
     }
 
     fn names(&self, table: &str) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
@@ -36,6 +34,22 @@ impl NameStore for DiskStore {
             Some((name, decode(&value)?))
         };
         Ok(found.into_iter().filter_map(named).collect())
+    }
+}
+
+impl DiskStore {
+    fn write_name(
+        &self,
+        table: &str,
+        name: &str,
+        value: &[u8],
+        sync: bool,
+    ) -> Result<(), StoreError> {
+        let key = key(table, name)?;
+        // A name may lead to what was put before it.
+        self.settle()?;
+        let value = codec::encode(&Named { value })?;
+        self.tables.apply(vec![Op::put(Table::Names, key, value)], sync)
     }
 }
 
