@@ -1,6 +1,7 @@
 //! The open store, and the builder on it: what commands work with.
 
 use std::cell::{Cell, OnceCell, RefCell};
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
@@ -11,7 +12,7 @@ use strata_build::{
 };
 use strata_exec::{Cancel, ReexecCommand};
 use strata_oci::{Descriptor, Platform, Registry, RegistryError, SharedCache};
-use strata_remote::{ObjectCache, RemoteRegistry};
+use strata_remote::{ObjectCache, RemoteRegistry, S3Settings};
 use strata_store::{DiskStore, OpenOptions, SizeLimit};
 
 use crate::environment::Environment;
@@ -19,7 +20,7 @@ use crate::failure::Failure;
 use crate::fetcher::RemoteFetcher;
 use crate::printer::Printer;
 use crate::request::Lent;
-use crate::request::cache::s3_of_place;
+use crate::request::cache::{Cache, CacheKind, s3_of_place};
 use crate::settings::Settings;
 use crate::words::{build_error, lower_errors};
 
@@ -88,6 +89,8 @@ pub(crate) struct Session {
     places: Places,
     sandbox: Sandbox,
     lent: OnceLock<Lent>,
+    /// Buckets with the keys that this command was given for them, by their places.
+    buckets: OnceLock<BTreeMap<String, S3Settings>>,
 }
 
 impl Session {
@@ -109,8 +112,28 @@ impl Session {
             log_limit_bytes: settings.log_limit_bytes,
         };
         let (environment, no_caches) = (settings.environment, SharedCaches::default());
-        let lent = OnceLock::new();
-        Ok(Self { store, registry, environment, no_caches, fetcher, places, sandbox, lent })
+        let (lent, buckets) = (OnceLock::new(), OnceLock::new());
+        Ok(Self {
+            store,
+            registry,
+            environment,
+            no_caches,
+            fetcher,
+            places,
+            sandbox,
+            lent,
+            buckets,
+        })
+    }
+
+    /// Who we are to the buckets among these caches, while this command lasts: a place has no
+    /// keys. The first time counts.
+    pub(crate) fn know_buckets<'a>(&self, caches: impl Iterator<Item = &'a Cache>) {
+        let bucket = |cache: &Cache| match &cache.kind {
+            CacheKind::S3(settings) => Some((cache.place(), S3Settings::clone(settings))),
+            _ => None,
+        };
+        drop(self.buckets.set(caches.filter_map(bucket).collect()));
     }
 
     /// What builds may use from here on; the first time counts.
@@ -245,6 +268,9 @@ impl Far for Session {
         };
         if let Some(path) = place.strip_prefix("directory:") {
             return ObjectCache::directory(Path::new(path), false)?.blob(blob, sink);
+        }
+        if let Some(settings) = self.buckets.get().and_then(|buckets| buckets.get(place)) {
+            return ObjectCache::s3(settings)?.blob(blob, sink);
         }
         if let Some(settings) = s3_of_place(place, &self.environment) {
             return ObjectCache::s3(&settings)?.blob(blob, sink);

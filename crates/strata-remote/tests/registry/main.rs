@@ -1,10 +1,12 @@
 //! Pulls from and pushes to registries that misbehave in every way, in this process, on loopback.
-//! Real registries are not asked.
+//! Real registries are not asked; a real S3 server is.
 
 #[cfg(test)]
 mod auth;
 #[cfg(test)]
 mod blobs;
+#[cfg(test)]
+mod bucket;
 #[cfg(test)]
 mod fake;
 #[cfg(test)]

@@ -5,8 +5,9 @@ use std::io::Write;
 use std::sync::{Arc, Mutex};
 
 use strata_oci::{Descriptor, RegistryError, SharedCache};
-use strata_remote::{ObjectCache, RegistryCache, RemoteRegistry, S3Settings, Timeouts};
+use strata_remote::{ObjectCache, RegistryCache, RemoteRegistry, S3Settings, Secret, Timeouts};
 
+use crate::bucket::{self, Bucket};
 use crate::fake::{Fake, registry, settings, some_blob};
 use crate::pushes::{Kept, answer};
 
@@ -57,6 +58,39 @@ fn a_directory_is_a_cache() {
     let path = directory.path().join("made");
     assert!(ObjectCache::directory(&path, false).is_err(), "a cache to read must be there");
     suite(&ObjectCache::directory(&path, true).expect("a cache"));
+}
+
+/// A cache in the bucket of a real server.
+fn in_bucket(bucket: &Bucket, prefix: &str, name: &str) -> ObjectCache {
+    let settings = S3Settings {
+        bucket: name.to_owned(),
+        prefix: prefix.to_owned(),
+        region: None,
+        endpoint: Some(bucket.endpoint.clone()),
+        key: Some(("test".to_owned(), Secret::new("test"))),
+        session_token: None,
+        path_style: true,
+        timeouts: Timeouts::default(),
+    };
+    ObjectCache::s3(&settings).expect("a cache")
+}
+
+#[test]
+fn a_bucket_is_a_cache() {
+    let bucket = Bucket::start();
+    suite(&in_bucket(&bucket, "", bucket::NAME));
+    suite(&in_bucket(&bucket, "team/app", bucket::NAME));
+    // More than one part, and a download in several ranges.
+    let cache = in_bucket(&bucket, "large", bucket::NAME);
+    let (bytes, blob) = some_blob(40_000_000);
+    cache.keep_blob(&blob, &|out| out.write_all(&bytes)).expect("kept");
+    assert!(fetch(&cache, &blob).expect("there") == bytes);
+    let liar = |out: &mut dyn Write| out.write_all(&vec![1; 40_000_001]);
+    let other = Descriptor { size: 40_000_001, ..some_blob(40_000_001).1 };
+    assert!(cache.keep_blob(&other, &liar).is_err());
+    assert!(matches!(fetch(&cache, &other), Err(RegistryError::NotFound { .. })));
+    let nowhere = in_bucket(&bucket, "", "no-such-bucket");
+    assert!(nowhere.keep_record(&["d-1-x".to_owned()], "{}", &[]).is_err());
 }
 
 #[test]

@@ -60,7 +60,7 @@ pub(super) fn run(
     let lent = request::credentials(&arguments.credentials, environment)?;
     let session = opening.session()?;
     session.lend(lent);
-    let opened = shared::open(&registry_settings, &flags.cache_from, &flags.cache_to, printer)?;
+    let opened = shared::open(session, &registry_settings, flags.caches(), printer)?;
     let registries = opened.with_registries();
     // From here on; while we wait for the store, a signal just ends the process.
     let watch = Watch::for_build(timeout)?;
@@ -142,6 +142,11 @@ impl Flags {
         let (provenance, sbom) = (arguments.provenance.as_deref(), arguments.sbom.as_deref());
         let attestations = Attestations::of_flags(&arguments.attests, provenance, sbom)?;
         Ok(Self { outputs, names, cache_from, cache_to, attestations })
+    }
+
+    /// The shared caches to read, and those to write.
+    fn caches(&self) -> [&[Cache]; 2] {
+        [&self.cache_from, &self.cache_to]
     }
 
     /// All names that the image gets anywhere.

@@ -12,6 +12,7 @@ use strata_remote::{
 use crate::failure::Failure;
 use crate::printer::{Label, Printer};
 use crate::request::cache::{Cache, CacheKind};
+use crate::session::Session;
 use crate::words::lower_errors;
 
 /// What is open.
@@ -28,13 +29,15 @@ struct One {
     objects: Option<ObjectCache>,
 }
 
-/// Opens all of them.
+/// Opens all of them: those to read and those to write. What the session fetches of them is
+/// fetched with the keys that they were given with.
 pub(super) fn open(
+    session: &Session,
     settings: &RegistrySettings,
-    from: &[Cache],
-    to: &[Cache],
+    [from, to]: [&[Cache]; 2],
     printer: &Printer,
 ) -> Result<Opened, Failure> {
+    session.know_buckets(to.iter().chain(from));
     let settings = RegistrySettings {
         timeouts: Timeouts { connect: Duration::from_secs(5), idle: Duration::from_secs(15) },
         retries: Retries {

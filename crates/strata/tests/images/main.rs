@@ -2,6 +2,8 @@
 #![expect(clippy::panic, clippy::expect_used, reason = "a test says what is wrong and stops")]
 
 mod attacks;
+#[path = "../../../strata-remote/tests/registry/bucket.rs"]
+mod bucket;
 mod caches;
 mod cases;
 mod clients;

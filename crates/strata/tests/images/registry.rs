@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use crate::bucket::{self, Bucket};
 use crate::world::{Said, World};
 
 /// bcrypt of `secret`.
@@ -186,7 +187,7 @@ fn on_two_machines(to: &dyn Fn(&World) -> String, from: &dyn Fn(&World) -> Strin
     assert_eq!(said.ran(), Vec::<String>::new(), "{}", said.err);
     assert_eq!(said.reasons(), Vec::<String>::new(), "{}", said.err);
     assert_eq!(second.id("app"), first.id("app"));
-    assert_eq!(second.run(&["run", "app"]).ok().out, "other\none\n");
+    assert_eq!(run_with_keys(&second), "other\none\n");
 
     let third = World::new();
     application(&third, &registry, "changed\n");
@@ -198,7 +199,15 @@ fn on_two_machines(to: &dyn Fn(&World) -> String, from: &dyn Fn(&World) -> Strin
         "RUN wc -c /made > /count",
     ];
     assert_eq!(said.ran(), expected, "{}", said.err);
-    assert_eq!(third.run(&["run", "app"]).ok().out, "other\nchanged\n");
+    assert_eq!(run_with_keys(&third), "other\nchanged\n");
+}
+
+/// What the application says. Its layers are fetched for it, and where they come from a bucket,
+/// the keys are in the environment: those of `--cache-from` are kept nowhere.
+fn run_with_keys(world: &World) -> String {
+    let mut command = world.command(&["run", "app"]);
+    command.env("AWS_ACCESS_KEY_ID", "test").env("AWS_SECRET_ACCESS_KEY", "test");
+    Said::of(&command.output().expect("it starts")).ok().out
 }
 
 #[test]
@@ -211,6 +220,18 @@ fn two_machines_share_nothing_but_a_registry() {
 fn two_machines_share_nothing_but_a_directory() {
     let to = |world: &World| format!("type=local,dest={}", world.path("cache").display());
     on_two_machines(&to, &|world| format!("type=local,src={}", world.path("cache").display()));
+}
+
+#[test]
+fn two_machines_share_nothing_but_a_bucket() {
+    let bucket = Bucket::start();
+    let place = format!(
+        "type=s3,bucket={},prefix=team/,endpoint_url={},use_path_style=true,\
+         access_key_id=test,secret_access_key=test",
+        bucket::NAME,
+        bucket.endpoint
+    );
+    on_two_machines(&|_| place.clone(), &|_| place.clone());
 }
 
 #[test]

@@ -1,0 +1,37 @@
+//! A bucket of a real S3 server (`scripts/s3-server.sh`), for as long as a test runs.
+
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+/// What the bucket is called.
+pub(crate) const NAME: &str = "cache";
+
+/// A server with one bucket. It ends when its standard input is closed.
+pub(crate) struct Bucket {
+    server: Child,
+    /// Its address.
+    pub(crate) endpoint: String,
+}
+
+impl Bucket {
+    pub(crate) fn start() -> Self {
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../scripts/s3-server.sh");
+        let mut command = Command::new(script);
+        command.arg(NAME).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut server = command.spawn().expect("the server's script");
+        let mut endpoint = String::new();
+        let mut lines = BufReader::new(server.stdout.take().expect("its stdout"));
+        lines.read_line(&mut endpoint).expect("its address");
+        let endpoint = endpoint.trim().to_owned();
+        assert!(endpoint.starts_with("http://"), "no S3 server: scripts/setup.sh test");
+        Self { server, endpoint }
+    }
+}
+
+impl Drop for Bucket {
+    fn drop(&mut self) {
+        drop(self.server.stdin.take());
+        drop(self.server.wait());
+    }
+}
