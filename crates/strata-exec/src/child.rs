@@ -425,9 +425,11 @@ fn prepare(order: &Order) -> Result<(), Failure> {
         devices: order.job.security == Security::Insecure,
     };
     stack.mount(&order.root).map_err(failed(MOUNT_ROOT))?;
-    let cwd = order.root.join(&order.cwd);
-    std::fs::create_dir_all(cwd)
-        .map_err(failed(&format!("make the working directory `{}`", order.job.cwd)))
+    for cwd in &order.cwds {
+        std::fs::create_dir_all(order.root.join(cwd))
+            .map_err(failed(&format!("make the working directory `{}`", order.job.cwd)))?;
+    }
+    Ok(())
 }
 
 /// The container needs no cgroup; libcontainer would insist on making one in every hierarchy that

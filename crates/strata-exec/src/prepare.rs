@@ -67,7 +67,7 @@ pub(crate) fn prepare(
     let staging = absolute(root.staging.path())?;
     let files = Files::make(&staging).map_err(ExecError::io("make the run's directories"))?;
     let view = View::new(&root.lowers);
-    let cwd = working_directory(&view, job)?;
+    let cwds = working_directories(&view, job)?;
     let placed = place(job, view, &files)?;
     let config =
         spec(job, text(&files.root)?, &placed, terminal).map_err(io::Error::from).and_then(
@@ -90,7 +90,7 @@ pub(crate) fn prepare(
         state: files.state.clone(),
         secrets: files.secrets.clone(),
         secret_count: attachments.secrets.len(),
-        cwd,
+        cwds,
         user_attributes: namespace::in_user_namespace(),
         terminal,
     })
@@ -101,18 +101,35 @@ fn plain(text: &str) -> String {
     text.chars().filter(char::is_ascii_alphanumeric).collect()
 }
 
-fn working_directory(view: &View, job: &Job) -> Result<PathBuf, ExecError> {
+/// The directories that the path of the working directory leads through: each from which a `..`
+/// leads up, as what is made on the way there must be, and the last one.
+fn working_directories(view: &View, job: &Job) -> Result<Vec<PathBuf>, ExecError> {
     let refuse = |reason| ExecError::Job { what: "working directory", reason };
-    let resolved = view
-        .resolve(&job.cwd)
-        .map_err(ExecError::io(format!("find the working directory `{}`", job.cwd)))?;
-    match resolved {
-        Resolved { found: Found::Other(..), .. } => Err(refuse("it is not a directory")),
-        Resolved { path, .. } => {
-            let path = String::from_utf8(path.into()).map_err(|_| refuse("it is not UTF-8"))?;
-            Ok(PathBuf::from(path))
+    let resolve = |path: &str| {
+        let resolved = view
+            .resolve(path)
+            .map_err(ExecError::io(format!("find the working directory `{}`", job.cwd)))?;
+        match resolved {
+            Resolved { found: Found::Other(..), .. } => Err(refuse("it is not a directory")),
+            Resolved { path, .. } => {
+                String::from_utf8(path.into()).map_err(|_| refuse("it is not UTF-8"))
+            }
         }
+    };
+    let (mut through, mut here) = (Vec::new(), String::new());
+    for name in job.cwd.split('/') {
+        if name != ".." {
+            here.push('/');
+            here.push_str(name);
+            continue;
+        }
+        let reached = resolve(&here)?;
+        let up = reached.rfind('/').unwrap_or(0);
+        here = format!("/{}", &reached[..up]);
+        through.push(PathBuf::from(reached));
     }
+    through.push(PathBuf::from(resolve(&here)?));
+    Ok(through)
 }
 
 /// Finds or makes all mount points.

@@ -32,8 +32,9 @@ pub(crate) struct Order {
     pub(crate) bundle: PathBuf,
     /// Where a runtime that is a program keeps its state.
     pub(crate) state: PathBuf,
-    /// The working directory below the root, without links; made if it is missing.
-    pub(crate) cwd: PathBuf,
+    /// The directories on the way to the working directory that must be there, and it itself, below
+    /// the root, without links; made if they are missing.
+    pub(crate) cwds: Vec<PathBuf>,
     /// Where files with secrets are, in memory.
     pub(crate) secrets: PathBuf,
     /// How many secrets come after the order.

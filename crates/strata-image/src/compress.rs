@@ -67,7 +67,7 @@ impl<'a> Decoder<'a> {
         let source = io::Cursor::new(start).chain(source);
         let content: Box<dyn Read + Send + 'a> = match format {
             None => Box::new(source),
-            Some(Format::Gzip) => Box::new(flate2::bufread::MultiGzDecoder::new(source)),
+            Some(Format::Gzip) => Box::new(GzipMembers::new(source)),
             Some(Format::Zstd) => Box::new(zstd::Decoder::with_buffer(source)?),
             Some(Format::Bzip2) => Box::new(bzip2::bufread::MultiBzDecoder::new(source)),
             Some(Format::Xz) => {
@@ -82,6 +82,38 @@ impl<'a> Decoder<'a> {
     /// How the stream is compressed; `None` if it is not.
     pub fn format(&self) -> Option<Format> {
         self.format
+    }
+}
+
+/// The members of a gzip file, one after the other. What comes after the last one and does not begin
+/// as a member is no content, as for gzip(1), and no error.
+struct GzipMembers<R> {
+    member: Option<flate2::bufread::GzDecoder<R>>,
+}
+
+impl<R: BufRead> GzipMembers<R> {
+    fn new(source: R) -> Self {
+        Self { member: Some(flate2::bufread::GzDecoder::new(source)) }
+    }
+}
+
+impl<R: BufRead> Read for GzipMembers<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        while let Some(member) = &mut self.member {
+            let count = member.read(buffer)?;
+            if count > 0 || buffer.is_empty() {
+                return Ok(count);
+            }
+            let Some(ended) = self.member.take() else { break };
+            let mut source = ended.into_inner();
+            if source.fill_buf()?.first() == Some(&0x1f) {
+                self.member = Some(flate2::bufread::GzDecoder::new(source));
+            } else {
+                // Whoever hashes the source sees all of it.
+                io::copy(&mut source, &mut io::sink())?;
+            }
+        }
+        Ok(0)
     }
 }
 
@@ -265,6 +297,27 @@ mod tests {
         let mut out = Vec::new();
         Decoder::new(bytes).expect("a decoder").read_to_end(&mut out).expect("decode");
         out
+    }
+
+    #[test]
+    fn what_follows_the_last_gzip_member_is_no_content() {
+        let member = |text: &[u8]| encode(text, Compression::Gzip);
+        assert_eq!(decode(&[member(b"one "), member(b"two")].concat()), b"one two");
+        for garbage in [&b"garbage"[..], &[0; 1000], b"\n"] {
+            let bytes = [&member(b"one "), &member(b"two"), garbage].concat();
+            assert_eq!(decode(&bytes), b"one two");
+            let mut source = &bytes[..];
+            Decoder::new(&mut source)
+                .expect("a decoder")
+                .read_to_end(&mut Vec::new())
+                .expect("read");
+            assert!(source.is_empty());
+        }
+        let mut damaged = member(b"one");
+        let at = damaged.len() - 6;
+        damaged[at] ^= 1;
+        let mut decoder = Decoder::new(&damaged[..]).expect("a decoder");
+        assert!(decoder.read_to_end(&mut Vec::new()).is_err());
     }
 
     #[test]

@@ -46,7 +46,11 @@ impl Evaluation<'_> {
             script: run.script.clone(),
             env: state.env.clone(),
             proxies: self.proxies(),
-            cwd: clean_path(state.cwd()),
+            // Where a `..` leads is for the root to say: the kernel follows the path as it is.
+            cwd: match state.cwd() {
+                path if path.split('/').any(|name| name == "..") => path.to_owned(),
+                path => clean_path(path),
+            },
             user: state.config.user.clone(),
             hostname: self.hostname(),
             network,
