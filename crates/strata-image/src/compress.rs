@@ -85,8 +85,8 @@ impl<'a> Decoder<'a> {
     }
 }
 
-/// The members of a gzip file, one after the other. What comes after the last one and does not begin
-/// as a member is no content, as for gzip(1), and no error.
+/// The members of a gzip file, one after the other. What comes after the last one and does not
+/// begin as a member is no content, as for gzip(1), and no error.
 struct GzipMembers<R> {
     member: Option<flate2::bufread::GzDecoder<R>>,
 }
