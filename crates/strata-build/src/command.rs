@@ -64,6 +64,7 @@ impl BuildStep<'_> {
             ..Job::default()
         };
         let root = Root { lowers, staging: &staging };
+        mounts.count_with(&staging, store)?;
         if let Err(error) = self.process(op, &job, &mounts, &root) {
             if matches!(error, BuildError::Command { .. }) {
                 session.set_failed(session.keep_failed(self.index, &root));

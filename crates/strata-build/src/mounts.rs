@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use strata_cas::{Layer, Staging, Time, TreePath};
+use strata_cas::{Layer, Staging, Store, StoreError, Time, TreePath};
 use strata_exec::{Attachments, Mount, MountKind, Secret};
 use strata_plan::{RunMount, RunOp, Source};
 
@@ -30,6 +30,17 @@ pub(crate) struct Mounts<'a> {
 }
 
 impl Mounts<'_> {
+    /// Has what the run writes into its caches counted with what it writes into `staging`. To be
+    /// called while nothing is written: what they hold now is there already.
+    pub(crate) fn count_with(
+        &self,
+        staging: &Staging,
+        store: &dyn Store,
+    ) -> Result<(), StoreError> {
+        self.leases.iter().for_each(|lease| staging.write_beside(lease.path().to_owned()));
+        store.allow(staging)
+    }
+
     /// What of it goes along with the job.
     pub(crate) fn attached<T>(
         &self,

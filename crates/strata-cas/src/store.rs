@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use crate::{
     Arrived, BlobHasher, BlobId, BuildUse, Claim, ClaimGuard, Incoming, LayerId, Record, RecordKey,
@@ -208,12 +209,15 @@ pub struct Staging {
     path: PathBuf,
     counted: AtomicU64,
     free: AtomicU64,
+    /// Directories elsewhere in the store, with what they took at first, once that is known.
+    beside: Mutex<Vec<(PathBuf, Option<u64>)>>,
 }
 
 impl Staging {
     /// Takes over an empty directory that the store has made. `fs` and `work` are made in it.
     pub fn new(path: PathBuf) -> Result<Self, StoreError> {
-        let staging = Self { path, counted: AtomicU64::new(0), free: AtomicU64::new(0) };
+        let (counted, free) = (AtomicU64::new(0), AtomicU64::new(0));
+        let staging = Self { path, counted, free, beside: Mutex::default() };
         for part in [staging.fs(), staging.work()] {
             std::fs::create_dir(&part)
                 .map_err(StoreError::io(format!("create `{}`", part.display())))?;
@@ -239,6 +243,23 @@ impl Staging {
     /// Tells the store's own count that so many bytes are in it now; gives what is new of them.
     pub fn count(&self, bytes: u64) -> u64 {
         bytes.saturating_sub(self.counted.fetch_max(bytes, Ordering::SeqCst))
+    }
+
+    /// Says that the same process also writes into a directory elsewhere in the store, which stays:
+    /// what it grows by from the first [`Staging::grown_beside`] on is counted with this.
+    pub fn write_beside(&self, directory: PathBuf) {
+        let mut beside = self.beside.lock().unwrap_or_else(PoisonError::into_inner);
+        beside.push((directory, None));
+    }
+
+    /// How many bytes those directories have grown by, each measured with `size`.
+    pub fn grown_beside(&self, size: impl Fn(&Path) -> u64) -> u64 {
+        let mut beside = self.beside.lock().unwrap_or_else(PoisonError::into_inner);
+        let grown = beside.iter_mut().map(|(directory, before)| {
+            let now = size(directory);
+            now.saturating_sub(*before.get_or_insert(now))
+        });
+        grown.sum()
     }
 
     /// Whether at least `least` bytes less are free on its file system than when this was last

@@ -58,7 +58,7 @@ impl SnapshotStore for DiskStore {
 
     fn allow(&self, staging: &Staging) -> Result<(), StoreError> {
         match self.is_limited() && self.budget.is_worth_counting(staging) {
-            true => self.reserve(staging.count(size_of_tree(&staging.fs()))),
+            true => self.reserve(staging.count(written(staging))),
             false => Ok(()),
         }
     }
@@ -72,7 +72,7 @@ impl SnapshotStore for DiskStore {
         // Staging can not remove it where overlayfs has left a directory of mode 0 in it.
         remove_tree(&staging.work())?;
         if self.is_limited() {
-            self.reserve(staging.count(size_of_tree(&staging.fs())))?;
+            self.reserve(staging.count(written(&staging)))?;
         }
         let places = places(&staging.fs(), files)?;
         let there = self.snapshot(layer)?;
@@ -172,6 +172,11 @@ impl DiskStore {
         let same = metadata.is_file() && metadata.len() == place.size;
         Ok(same.then_some(Blob::File { file, size: place.size }))
     }
+}
+
+/// What was written there, and beside it by the same process.
+fn written(staging: &Staging) -> u64 {
+    size_of_tree(&staging.fs()).saturating_add(staging.grown_beside(size_of_tree))
 }
 
 /// The key of a blob's place in a snapshot.

@@ -93,6 +93,22 @@ fn a_command_that_writes_more_than_the_store_may_take_is_ended() {
 }
 
 #[test]
+fn what_a_command_writes_into_a_cache_mount_is_counted_meanwhile() {
+    let world = World::with_base();
+    let mount = "FROM case-base\nRUN --mount=type=cache,target=/c ";
+    world.write("app/Dockerfile", &format!("{mount}head -c 30000000 /dev/zero > /c/kept\n"));
+    world.run(&["build", "--store-size", "120MB", "app"]).ok();
+    let endless = "while :; do cat /c/kept >> /c/more; done";
+    world.write("app/Dockerfile", &format!("{mount}{endless}\n"));
+    let said = world.run(&["build", "--store-size", "120MB", "app"]);
+    assert_eq!(said.code, 3, "{}", said.err);
+    assert!(said.err.contains("the store may take 120MB and takes"), "{}", said.err);
+    // What the cache held before is not counted again.
+    world.write("app/Dockerfile", &format!("{mount}rm /c/more && ls -l /c/kept\n"));
+    world.run(&["build", "--store-size", "120MB", "app"]).ok();
+}
+
+#[test]
 fn what_is_removed_is_named_with_the_reason_and_named_images_stay() {
     let world = World::new();
     let build = |text: &str, tag: &str| {
