@@ -281,6 +281,8 @@ impl<'a> Extraction<'a> {
             Kind::File => self.file(entry, path),
             Kind::HardLink => self.link(entry, path),
             Kind::Symlink => {
+                // Linux keeps no mode for them, whatever the archive says.
+                let metadata = Metadata { mode: 0o777, ..metadata };
                 self.vacate(&path)?;
                 self.destination
                     .make_symlink(&path, &entry.link, &metadata, modified)

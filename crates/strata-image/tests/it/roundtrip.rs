@@ -103,7 +103,11 @@ fn layer(wishes: Vec<Wish>, store: &MemoryStore) -> Layer {
                 (metadata, modified) = (of.clone(), *at);
                 Some(Item::HardLink { to: to.path.clone() })
             }
-            Kind::Symlink(target) => Some(Item::Symlink { target }),
+            Kind::Symlink(target) => {
+                // The only mode that Linux has for one.
+                metadata.mode = 0o777;
+                Some(Item::Symlink { target })
+            }
             Kind::Device(device) => Some(Item::Device(device)),
         };
         // What is there stays, and no file becomes a directory.
