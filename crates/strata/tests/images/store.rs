@@ -68,7 +68,9 @@ fn a_limit_is_never_exceeded_and_what_is_used_stays() {
     assert_eq!(build(11, 5_000_000).ok().ran(), [""; 0]);
     let refused = build(100, 40_000_000);
     assert_eq!(refused.code, 3, "{}", refused.err);
-    for part in ["the store may take 30MB and takes", "all of it in use", "hint: "] {
+    for part in
+        ["the store may take 30MB and takes", "all of it in use", "hint: ", "`strata cache rm`"]
+    {
         assert!(refused.err.contains(part), "`{part}` is not in:\n{}", refused.err);
     }
     // What has a name is not lost by it.
