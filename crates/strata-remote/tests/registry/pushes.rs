@@ -21,6 +21,8 @@ pub(crate) struct Kept {
     /// By repository and tag or digest.
     pub(crate) manifests: BTreeMap<(String, String), Vec<u8>>,
     uploads: BTreeMap<String, Vec<u8>>,
+    /// How many uploads were begun: what is finished gives its name to no other.
+    begun: usize,
 }
 
 /// Answers as the distribution specification has it.
@@ -54,7 +56,8 @@ pub(crate) fn answer(kept: &Mutex<Kept>, request: &Request) -> Option<Reply> {
                 kept.blobs.insert((repository, digest), blob);
                 return Some(Reply::bare(201, &[("location", "/")]));
             }
-            let id = format!("u{}", kept.uploads.len());
+            let id = format!("u{}", kept.begun);
+            kept.begun += 1;
             kept.uploads.insert(id.clone(), Vec::new());
             Some(Reply::bare(202, &[("location", &format!("/v2/{repository}/blobs/uploads/{id}"))]))
         }
