@@ -4,6 +4,7 @@
 use std::io::{self, Read};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -43,6 +44,43 @@ pub(crate) async fn blocking<T: Send + 'static>(
     match tokio::task::spawn_blocking(work).await {
         Ok(done) => done,
         Err(_) => Err(Fault::Internal("the server has a bug, or stops".to_owned())),
+    }
+}
+
+/// Does something that seldom waits: a look into the store, whose answer is in memory mostly.
+/// Handing it to another thread and back would take several times as long as the work, so it is
+/// done here, by one thread less than there are: where a disk is slow, one is left that answers.
+pub(crate) async fn brief<T: Send + 'static>(
+    depot: &Depot,
+    work: impl FnOnce() -> Result<T, Fault> + Send + 'static,
+) -> Result<T, Fault> {
+    let Some(_place) = depot.places.take() else { return blocking(work).await };
+    let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));
+    done.unwrap_or_else(|_| Err(Fault::Internal("the server has a bug".to_owned())))
+}
+
+/// How many of the threads that answer may look into the store at a time.
+#[derive(Debug)]
+pub(crate) struct Places(AtomicUsize);
+
+/// One of them, given back when dropped.
+struct Place<'a>(&'a Places);
+
+impl Places {
+    pub(crate) fn new(count: usize) -> Self {
+        Self(AtomicUsize::new(count))
+    }
+
+    fn take(&self) -> Option<Place<'_>> {
+        let less = |free: usize| free.checked_sub(1);
+        let taken = self.0.fetch_update(Ordering::AcqRel, Ordering::Acquire, less);
+        taken.is_ok().then_some(Place(self))
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.0.0.fetch_add(1, Ordering::AcqRel);
     }
 }
 
@@ -130,8 +168,9 @@ pub(crate) async fn send(
 ) -> Result<Body, Fault> {
     let reader = depot.reader(content);
     if content.size <= SMALL_BYTES {
-        let bytes = blocking(move || {
-            let (mut reader, mut bytes) = (reader, Vec::new());
+        let size = usize::try_from(content.size).unwrap_or_default();
+        let bytes = brief(depot, move || {
+            let (mut reader, mut bytes) = (reader, Vec::with_capacity(size));
             let read = reader.read_to_end(&mut bytes);
             read.map_err(|error| Fault::Internal(error.to_string()))?;
             Ok(Bytes::from(bytes))
@@ -240,6 +279,19 @@ impl HttpBody for Pumped {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn places_are_few_and_given_back() {
+        let places = Places::new(2);
+        let first = places.take().expect("one");
+        let second = places.take().expect("two");
+        assert!(places.take().is_none());
+        drop(first);
+        let third = places.take().expect("one again");
+        assert!(places.take().is_none());
+        drop((second, third));
+        assert_eq!(places.0.into_inner(), 2);
+    }
 
     #[test]
     fn ranges_are_cut_out_of_pieces() {

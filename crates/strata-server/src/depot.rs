@@ -13,8 +13,10 @@ use strata_cas::{BlobId, BlobReader, BlobStore, Incoming, NameStore};
 use strata_oci::{Digest, blobs};
 
 use crate::access::Caller;
+use crate::body::Places;
 use crate::fault::Fault;
 use crate::library::Library;
+use crate::server::THREADS;
 
 /// Entries are changed one at a time for each of so many parts of their keys.
 const LOCKS: usize = 64;
@@ -34,6 +36,8 @@ pub(crate) struct Depot {
     /// Writers whose entries count for nothing.
     revoked: Vec<String>,
     locks: [Mutex<()>; LOCKS],
+    /// For looks into the store by threads that answer.
+    pub(crate) places: Places,
 }
 
 /// Bytes on their way in.
@@ -98,7 +102,9 @@ impl Depot {
         revoked: Vec<String>,
     ) -> Self {
         let locks = std::array::from_fn(|_| Mutex::default());
-        Self { store, library, body_limit_bytes, revoked, locks }
+        // All but one.
+        let places = Places::new(THREADS - 1);
+        Self { store, library, body_limit_bytes, revoked, locks, places }
     }
 
     /// Begins a blob of at most `limit` bytes.

@@ -17,7 +17,7 @@ use crate::site::Site;
 use crate::tls;
 
 /// Threads that answer; those that wait for the disk come on top.
-const THREADS: usize = 4;
+pub(crate) const THREADS: usize = 4;
 const DISK_THREADS: usize = 64;
 /// Connections that nobody has accepted yet.
 const QUEUE: u32 = 4096;

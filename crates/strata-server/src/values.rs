@@ -8,7 +8,7 @@ use std::sync::Arc;
 use http::header::{ALLOW, CONTENT_TYPE};
 use http::{Method, Response, StatusCode};
 
-use crate::body::{self, Body, blocking};
+use crate::body::{self, Body, blocking, brief};
 use crate::depot::{Content, Value};
 use crate::fault::Fault;
 use crate::request::{self, Asked, plain, set, with_body};
@@ -62,7 +62,8 @@ pub(crate) async fn get(
 ) -> Result<Response<Body>, Fault> {
     let (depot, caller) = (Arc::clone(&site.depot), asked.caller.clone());
     let (space, key) = (space.to_owned(), key.to_owned());
-    let entry = blocking(move || depot.entry(&caller, &space, &key)).await?;
+    let its = Arc::clone(&depot);
+    let entry = brief(&its, move || depot.entry(&caller, &space, &key)).await?;
     site.metrics.looked_up(protocol, entry.is_some());
     let Some(entry) = entry else { return Err(Fault::NotFound) };
     let content = Content { pieces: vec![entry.body], size: entry.size };

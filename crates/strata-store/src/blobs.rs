@@ -46,26 +46,30 @@ impl BlobStore for DiskStore {
     }
 
     fn has(&self, id: &BlobId) -> Result<bool, StoreError> {
-        let _inside = self.using(&[Used::Blob(*id)])?;
-        Ok(self.pending.has(id)
-            || self.tables.get(Table::Blobs, id.as_bytes())?.is_some()
-            || self.tables.get(Table::Chunked, id.as_bytes())?.is_some()
-            || self.files.has(id)?
-            || self.locate_in_snapshots(id)?.is_some())
+        let has = || -> Result<bool, StoreError> {
+            Ok(self.pending.has(id)
+                || self.tables.get(Table::Blobs, id.as_bytes())?.is_some()
+                || self.tables.get(Table::Chunked, id.as_bytes())?.is_some()
+                || self.files.has(id)?
+                || self.locate_in_snapshots(id)?.is_some())
+        };
+        let found = self.look(&[Used::Blob(*id)], || Ok(has()?.then_some(())))?;
+        Ok(found.is_some())
     }
 
     fn size(&self, id: &BlobId) -> Result<Option<u64>, StoreError> {
-        let _inside = self.using(&[Used::Blob(*id)])?;
-        if let Some(bytes) = self.pending.get(id) {
-            return Ok(Some(bytes.len() as u64));
-        }
-        // Its length alone: it is compared with its name when it is read.
-        if let Some(value) = self.tables.get(Table::Blobs, id.as_bytes())?
-            && let Some(Inline { bytes }) = codec::decode(&value)
-        {
-            return Ok(Some(bytes.len() as u64));
-        }
-        Ok(self.locate(id)?.map(|(blob, _)| blob.size()))
+        self.look(&[Used::Blob(*id)], || {
+            if let Some(bytes) = self.pending.get(id) {
+                return Ok(Some(bytes.len() as u64));
+            }
+            // Its length alone: it is compared with its name when it is read.
+            if let Some(value) = self.tables.get(Table::Blobs, id.as_bytes())?
+                && let Some(Inline { bytes }) = codec::decode(&value)
+            {
+                return Ok(Some(bytes.len() as u64));
+            }
+            Ok(self.locate(id)?.map(|(blob, _)| blob.size()))
+        })
     }
 
     fn get(&self, id: &BlobId) -> Result<Option<Vec<u8>>, StoreError> {

@@ -79,6 +79,12 @@ impl Lease {
         }
     }
 
+    /// Whether all of this is noted: then no sweep takes it out, the gate open or not.
+    pub(crate) fn has_noted(&self, used: &[Used]) -> bool {
+        let noted = self.noted.lock().unwrap_or_else(PoisonError::into_inner);
+        used.iter().all(|used| noted.used.contains(used))
+    }
+
     /// Says what is used from now on, before it is looked for. The gate must be held.
     pub(crate) fn note(&self, used: &[Used]) -> Result<(), StoreError> {
         let mut noted = self.noted.lock().unwrap_or_else(PoisonError::into_inner);

@@ -100,6 +100,24 @@ impl DiskStore {
         Ok(inside)
     }
 
+    /// Looks for what may be noted already. Then nothing of it is taken out, and the gate, which
+    /// costs more than most look-ups, is passed by; but it may be moved while it is looked for, so
+    /// what is not found is looked for once more inside.
+    pub(crate) fn look<T>(
+        &self,
+        used: &[Used],
+        find: impl Fn() -> Result<Option<T>, StoreError>,
+    ) -> Result<Option<T>, StoreError> {
+        if !self.tables.is_reader()
+            && self.lease.has_noted(used)
+            && let Some(found) = find()?
+        {
+            return Ok(Some(found));
+        }
+        let _inside = self.using(used)?;
+        find()
+    }
+
     /// Lets go of what this process has looked at before its last renewal and not since, so that
     /// a sweep may remove it. What was looked at after that stays for at least one turn more: a
     /// process that renews every four hours keeps what it has found for four to eight.

@@ -6,7 +6,7 @@ use http::Response;
 use http::header::ETAG;
 
 use super::{digest_of, fault};
-use crate::body::{Body, blocking};
+use crate::body::{Body, brief};
 use crate::fault::Fault;
 use crate::request::{self, Asked, set};
 use crate::site::Site;
@@ -18,7 +18,7 @@ pub(super) async fn get(
 ) -> Result<Response<Body>, Fault> {
     let digest = digest_of(digest)?;
     let depot = Arc::clone(&site.depot);
-    let found = blocking(move || depot.find(&digest)).await?;
+    let found = brief(&site.depot, move || depot.find(&digest)).await?;
     site.metrics.looked_up("oci", found.is_some());
     let content = found.ok_or_else(|| fault("BLOB_UNKNOWN", format!("{digest} is not here")))?;
     let kind = "application/octet-stream";

@@ -18,13 +18,15 @@ use super::proto::{
 };
 use super::zstd::Decoder;
 use crate::access::Caller;
-use crate::body::blocking;
+use crate::body::{blocking, brief};
 use crate::depot::{Content, Depot};
 use crate::fault::Fault;
 
 /// Compressing less than this gains nothing.
 const COMPRESS_FROM_BYTES: usize = 1 << 10;
 const LEVEL: i32 = 1;
+/// So many blobs are looked for without another thread.
+const FEW: usize = 256;
 /// A tree has at most so many directories; one message of it so many.
 const DIRECTORIES: usize = 500_000;
 const PAGE: usize = 1000;
@@ -46,17 +48,26 @@ pub(super) async fn find_missing(
     instance(&asked.instance_name)?;
     let name = |digest: &Digest| BlobName::new(digest, asked.digest_function);
     let names = asked.blob_digests.iter().map(name).collect::<Result<Vec<_>, _>>()?;
-    let digests = asked.blob_digests;
-    wait(move || {
-        let mut missing_blob_digests = Vec::new();
-        for (name, digest) in names.iter().zip(digests) {
-            if name.find(&depot)?.is_none() {
-                missing_blob_digests.push(digest);
-            }
+    let (digests, names_are_few) = (asked.blob_digests, names.len() <= FEW);
+    let look = {
+        let depot = Arc::clone(&depot);
+        move || missing(&depot, &names, digests)
+    };
+    match names_are_few {
+        true => brief(&depot, look).await.map_err(Status::from),
+        false => wait(look).await,
+    }
+}
+
+/// Those of the digests whose blobs are not here.
+fn missing(depot: &Depot, names: &[BlobName], digests: Vec<Digest>) -> Result<Bytes, Fault> {
+    let mut missing_blob_digests = Vec::new();
+    for (name, digest) in names.iter().zip(digests) {
+        if name.find(depot)?.is_none() {
+            missing_blob_digests.push(digest);
         }
-        Ok(encode(&FindMissingBlobsResponse { missing_blob_digests }))
-    })
-    .await
+    }
+    Ok(encode(&FindMissingBlobsResponse { missing_blob_digests }))
 }
 
 fn status(result: Result<(), Status>) -> ItemStatus {

@@ -18,7 +18,7 @@ use super::proto::{
 };
 use super::zstd::Decoder;
 use crate::access::Caller;
-use crate::body::pump;
+use crate::body::{brief, pump};
 use crate::depot::{Depot, Upload};
 
 /// A write that nobody goes on with is given up after so long.
@@ -222,8 +222,8 @@ pub(super) async fn read(depot: Arc<Depot>, asked: ReadRequest) -> Result<Answer
     }
     let end = if limit == 0 { size } else { start.saturating_add(limit).min(size) };
     if size <= SMALL_BYTES && !resource.is_compressed {
-        let read = tokio::task::spawn_blocking(move || whole(&depot, &name));
-        let bytes = read.await.map_err(|_| Status::internal("the server stops"))??;
+        let its = Arc::clone(&depot);
+        let bytes = brief(&depot, move || Ok(whole(&its, &name))).await??;
         let place = |at: u64| usize::try_from(at).unwrap_or(usize::MAX).min(bytes.len());
         let data = bytes.slice(place(start)..place(end));
         return Ok(of_items(vec![encode(&ReadResponse { data })]));
