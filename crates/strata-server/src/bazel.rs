@@ -131,7 +131,7 @@ fn keep_json(
             _ => {}
         }
     }
-    let mut upload = depot.begin(u64::MAX)?;
+    let mut upload = depot.begin_bare(u64::MAX)?;
     upload.write(bytes)?;
     let body = depot.keep_bare(upload)?;
     depot.set_entry(caller, key, body, Value { needs, ..Value::default() })?;

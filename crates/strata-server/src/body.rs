@@ -11,9 +11,10 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::{BodyExt as _, Empty, Full};
-use tokio::sync::mpsc;
+use tokio::sync::mpsc::{self, error::TrySendError};
+use tokio::task::JoinHandle;
 
-use crate::depot::{Content, Depot, Upload};
+use crate::depot::{Content, Depot};
 use crate::fault::Fault;
 
 /// A client that sends or takes nothing for so long is given up.
@@ -21,6 +22,8 @@ pub(crate) const IDLE: Duration = Duration::from_secs(60);
 /// So much is hashed and written in one go.
 const BATCH_BYTES: usize = 512 << 10;
 const READ_BYTES: usize = 256 << 10;
+/// So many pieces are read before a client takes them.
+pub(crate) const AHEAD: usize = 4;
 /// Blobs up to this size are read in one go.
 const SMALL_BYTES: u64 = 256 << 10;
 
@@ -74,7 +77,7 @@ impl Places {
     fn take(&self) -> Option<Place<'_>> {
         let less = |free: usize| free.checked_sub(1);
         let taken = self.0.fetch_update(Ordering::AcqRel, Ordering::Acquire, less);
-        taken.is_ok().then_some(Place(self))
+        taken.is_ok().then(|| Place(self))
     }
 }
 
@@ -106,41 +109,72 @@ where
     }
 }
 
-/// Adds a body to an upload. What came before a failure is in it: an upload that can be resumed
-/// goes on from there. `None` where the upload itself is lost.
-pub(crate) async fn receive<B>(
-    mut upload: Upload,
-    body: &mut B,
-) -> (Option<Upload>, Result<(), Fault>)
+/// Bytes on their way in, of either kind.
+pub(crate) trait Receiver: Send + 'static {
+    fn write(&mut self, bytes: &[u8]) -> Result<(), Fault>;
+}
+
+type Writing<U> = Option<JoinHandle<Result<U, Fault>>>;
+
+/// Adds a body to an upload; while one batch is hashed and written, the next one comes. What came
+/// before a failure is in it: an upload that can be resumed goes on from there. `None` where the
+/// upload itself is lost.
+pub(crate) async fn receive<U, B>(upload: U, body: &mut B) -> (Option<U>, Result<(), Fault>)
 where
+    U: Receiver,
     B: HttpBody<Data = Bytes> + Unpin,
     B::Error: std::fmt::Display,
 {
+    let mut upload = Some(upload);
+    let mut writing: Writing<U> = None;
     loop {
         let (mut batch, mut size, mut ended) = (Vec::new(), 0, None);
         while size < BATCH_BYTES && ended.is_none() {
-            match next(body).await {
-                Ok(Some(data)) => {
-                    size += data.len();
-                    batch.push(data);
-                }
-                Ok(None) => ended = Some(Ok(())),
-                Err(error) => ended = Some(Err(error)),
+            tokio::select! {
+                biased;
+                written = written(&mut writing) => match written {
+                    Ok(after) => upload = Some(after),
+                    Err(error) => return (None, Err(error)),
+                },
+                piece = next(body) => match piece {
+                    Ok(Some(data)) => {
+                        size += data.len();
+                        batch.push(data);
+                    }
+                    Ok(None) => ended = Some(Ok(())),
+                    Err(error) => ended = Some(Err(error)),
+                },
             }
         }
-        let written = tokio::task::spawn_blocking(move || {
-            let written = batch.iter().try_for_each(|data| upload.write(data));
-            (upload, written)
-        });
-        match written.await {
-            Ok((after, Ok(()))) => upload = after,
-            Ok((_, Err(error))) => return (None, Err(error)),
-            Err(_) => return (None, Err(Fault::Internal("the server has a bug".to_owned()))),
+        if writing.is_some() {
+            match written(&mut writing).await {
+                Ok(after) => upload = Some(after),
+                Err(error) => return (None, Err(error)),
+            }
         }
+        let Some(mut before) = upload.take() else { return (None, Err(bug())) };
+        writing = Some(tokio::task::spawn_blocking(move || {
+            batch.iter().try_for_each(|data| before.write(data)).map(|()| before)
+        }));
         if let Some(ended) = ended {
-            return (Some(upload), ended);
+            return match written(&mut writing).await {
+                Ok(after) => (Some(after), ended),
+                Err(error) => (None, Err(error)),
+            };
         }
     }
+}
+
+/// Waits for the batch that is being written; for ever where none is. Given up, it loses nothing.
+async fn written<U>(writing: &mut Writing<U>) -> Result<U, Fault> {
+    let Some(handle) = writing else { return std::future::pending().await };
+    let done = handle.await.unwrap_or_else(|_| Err(bug()));
+    *writing = None;
+    done
+}
+
+fn bug() -> Fault {
+    Fault::Internal("the server has a bug".to_owned())
 }
 
 /// Reads a whole body of at most `limit` bytes.
@@ -179,52 +213,88 @@ pub(crate) async fn send(
         let place = |at: u64| usize::try_from(at).unwrap_or(usize::MAX).min(bytes.len());
         return Ok(full(bytes.slice(place(start)..place(end))));
     }
-    let (sender, receiver) = mpsc::channel(4);
+    let (sender, receiver) = mpsc::channel(AHEAD);
     tokio::spawn(pump(reader, (start, end), sender));
     Ok(Pumped { receiver, left: end - start }.boxed_unsync())
 }
 
 /// Reads all of a source, and sends what lies in a range of it.
 pub(crate) async fn pump<R: Read + Send + 'static>(
-    mut reader: R,
-    (start, end): (u64, u64),
+    reader: R,
+    range: (u64, u64),
     sender: mpsc::Sender<io::Result<Bytes>>,
 ) {
-    let mut at = 0;
-    let mut held: Option<Bytes> = None;
+    let mut pump = Pump {
+        reader,
+        range,
+        sender: sender.clone(),
+        at: 0,
+        held: None,
+        ready: None,
+        ended: false,
+    };
     loop {
         let step = tokio::task::spawn_blocking(move || {
-            let mut buffer = vec![0; READ_BYTES];
-            let read = reader.read(&mut buffer);
-            (reader, read.map(|count| (buffer, count)))
+            let done = pump.run();
+            (pump, done)
         });
-        let piece = match step.await {
-            Ok((after, Ok((mut buffer, count)))) => {
-                reader = after;
-                buffer.truncate(count);
-                Bytes::from(buffer)
-            }
+        match step.await {
+            Ok((_, Ok(true))) => return,
+            Ok((after, Ok(false))) => pump = after,
             Ok((_, Err(error))) => return drop(sender.send(Err(error)).await),
             Err(error) => return drop(sender.send(Err(io::Error::other(error))).await),
-        };
-        let is_end = piece.is_empty();
-        let wanted = cut(&piece, at, (start, end));
-        at += piece.len() as u64;
-        // What was read before goes out only when there is more, or all of it was right.
-        if (is_end || !wanted.is_empty())
-            && let Some(held) = held.take()
-        {
-            match tokio::time::timeout(IDLE, sender.send(Ok(held))).await {
-                Ok(Ok(())) => {}
-                // Nobody takes it.
-                _ => return,
+        }
+        // Half of the places, so that a thread does not wake for each.
+        match tokio::time::timeout(IDLE, sender.reserve_many(AHEAD / 2)).await {
+            Ok(Ok(places)) => drop(places),
+            // Nobody takes it.
+            _ => return,
+        }
+    }
+}
+
+/// A source on its way to a client.
+struct Pump<R> {
+    reader: R,
+    range: (u64, u64),
+    sender: mpsc::Sender<io::Result<Bytes>>,
+    at: u64,
+    /// What was read last: it goes out only when there is more, or all of it was right.
+    held: Option<Bytes>,
+    /// What may go out as soon as there is a place for it.
+    ready: Option<Bytes>,
+    ended: bool,
+}
+
+impl<R: Read> Pump<R> {
+    /// Reads for as long as there are places for what is read; says whether that was all.
+    fn run(&mut self) -> io::Result<bool> {
+        loop {
+            if let Some(ready) = self.ready.take() {
+                match self.sender.try_send(Ok(ready)) {
+                    Ok(()) => {}
+                    Err(TrySendError::Full(ready)) => {
+                        self.ready = ready.ok();
+                        return Ok(false);
+                    }
+                    Err(TrySendError::Closed(_)) => return Ok(true),
+                }
             }
-        }
-        if is_end {
-            return;
-        }
-        if !wanted.is_empty() {
-            held = Some(wanted);
+            if self.ended {
+                return Ok(true);
+            }
+            let mut buffer = vec![0; READ_BYTES];
+            let count = self.reader.read(&mut buffer)?;
+            buffer.truncate(count);
+            self.ended = count == 0;
+            let piece = Bytes::from(buffer);
+            let wanted = cut(&piece, self.at, self.range);
+            self.at += piece.len() as u64;
+            if self.ended {
+                self.ready = self.held.take();
+            } else if !wanted.is_empty() {
+                self.ready = self.held.replace(wanted);
+            }
         }
     }
 }

@@ -13,7 +13,7 @@ use strata_cas::{BlobId, BlobReader, BlobStore, Incoming, NameStore};
 use strata_oci::{Digest, blobs};
 
 use crate::access::Caller;
-use crate::body::Places;
+use crate::body::{Places, Receiver};
 use crate::fault::Fault;
 use crate::library::Library;
 use crate::server::THREADS;
@@ -40,11 +40,16 @@ pub(crate) struct Depot {
     pub(crate) places: Places,
 }
 
+/// Bytes on their way in, which nobody will ask for by their SHA-256.
+pub(crate) struct Bare {
+    incoming: Incoming,
+    limit: u64,
+}
+
 /// Bytes on their way in.
 pub(crate) struct Upload {
-    incoming: Incoming,
+    bare: Bare,
     sha256: Sha256,
-    limit: u64,
 }
 
 /// A blob that was kept.
@@ -70,22 +75,45 @@ pub(crate) struct Value {
     pub(crate) stays: bool,
 }
 
-impl Upload {
+impl Bare {
     pub(crate) fn write(&mut self, bytes: &[u8]) -> Result<(), Fault> {
         if self.size().saturating_add(bytes.len() as u64) > self.limit {
             return Err(Fault::TooLarge { limit: self.limit });
         }
-        self.sha256.update(bytes);
         Ok(self.incoming.write(bytes)?)
     }
 
     pub(crate) fn size(&self) -> u64 {
         self.incoming.size()
     }
+}
+
+impl Receiver for Bare {
+    fn write(&mut self, bytes: &[u8]) -> Result<(), Fault> {
+        Self::write(self, bytes)
+    }
+}
+
+impl Receiver for Upload {
+    fn write(&mut self, bytes: &[u8]) -> Result<(), Fault> {
+        Self::write(self, bytes)
+    }
+}
+
+impl Upload {
+    pub(crate) fn write(&mut self, bytes: &[u8]) -> Result<(), Fault> {
+        self.bare.write(bytes)?;
+        self.sha256.update(bytes);
+        Ok(())
+    }
+
+    pub(crate) fn size(&self) -> u64 {
+        self.bare.size()
+    }
 
     /// The BLAKE3 of the bytes so far.
     pub(crate) fn id(&self) -> BlobId {
-        self.incoming.id()
+        self.bare.incoming.id()
     }
 
     /// The SHA-256 of the bytes so far.
@@ -109,8 +137,13 @@ impl Depot {
 
     /// Begins a blob of at most `limit` bytes.
     pub(crate) fn begin(&self, limit: u64) -> Result<Upload, Fault> {
+        Ok(Upload { bare: self.begin_bare(limit)?, sha256: Sha256::new() })
+    }
+
+    /// The same for a blob that only its entry will lead to.
+    pub(crate) fn begin_bare(&self, limit: u64) -> Result<Bare, Fault> {
         let limit = limit.min(self.body_limit_bytes);
-        Ok(Upload { incoming: self.store.begin()?, sha256: Sha256::new(), limit })
+        Ok(Bare { incoming: self.store.begin()?, limit })
     }
 
     /// Keeps a blob whose bytes are all there; it is found by its SHA-256 from now on, also when
@@ -123,13 +156,13 @@ impl Depot {
             return Err(Fault::Mismatch(text));
         }
         let size = upload.size();
-        let id = self.store.finish(upload.incoming)?;
+        let id = self.store.finish(upload.bare.incoming)?;
         blobs::remember_soon(&*self.store, &digest, &id)?;
         Ok(Kept { digest, id, size })
     }
 
     /// Keeps a blob that only its entry leads to.
-    pub(crate) fn keep_bare(&self, upload: Upload) -> Result<(BlobId, u64), Fault> {
+    pub(crate) fn keep_bare(&self, upload: Bare) -> Result<(BlobId, u64), Fault> {
         let size = upload.size();
         Ok((self.store.finish(upload.incoming)?, size))
     }

@@ -94,7 +94,7 @@ pub(crate) async fn put(
     let length = asked.length();
     let upload = blocking({
         let depot = Arc::clone(&depot);
-        move || depot.begin(u64::MAX)
+        move || depot.begin_bare(u64::MAX)
     });
     let (upload, received) = body::receive(upload.await?, &mut asked.body).await;
     received?;

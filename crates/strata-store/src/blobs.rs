@@ -214,6 +214,21 @@ impl DiskStore {
 mod tests {
     use super::*;
     use crate::OpenOptions;
+    use crate::gate::Gate;
+
+    #[test]
+    fn what_is_noted_is_found_while_a_sweep_has_the_gate() {
+        let home = tempfile::tempdir().expect("a directory");
+        let store = DiskStore::open(home.path(), OpenOptions::default()).expect("open");
+        let id = store.put(b"value").expect("put");
+        store.settle().expect("settle");
+        assert!(store.has(&id).expect("it is noted"));
+        let alone = Gate::close(&store.layout).expect("close");
+        assert!(store.has(&id).expect("has"));
+        assert_eq!(store.size(&id).expect("size"), Some(5));
+        drop(alone);
+        assert!(!store.has(&BlobId::of(b"other")).expect("has"));
+    }
 
     #[test]
     fn a_damaged_value_is_forgotten_and_healed() {

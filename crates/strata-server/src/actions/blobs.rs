@@ -91,7 +91,7 @@ async fn receive(
     let left = limit.saturating_sub(came);
     asked.check_length(left)?;
     let depot = Arc::clone(&site.depot);
-    let upload = blocking(move || depot.begin(left)).await?;
+    let upload = blocking(move || depot.begin_bare(left)).await?;
     let (upload, received) = body::receive(upload, &mut asked.body).await;
     received?;
     let upload = upload.ok_or_else(|| Fault::Internal("the upload is lost".to_owned()))?;

@@ -78,7 +78,7 @@ pub(super) async fn finalize(
 
 fn keep(depot: &Depot, caller: &Caller, slot: &Slot, pieces: &[Piece]) -> Result<(), Fault> {
     check_is_new(depot, caller, slot)?;
-    let mut list = depot.begin(u64::MAX)?;
+    let mut list = depot.begin_bare(u64::MAX)?;
     for Piece { id, size } in pieces {
         list.write(format!("{id} {size}\n").as_bytes())?;
     }

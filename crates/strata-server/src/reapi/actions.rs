@@ -76,7 +76,7 @@ pub(crate) fn keep(
     let result = ActionResult::decode(bytes.clone())
         .map_err(|error| Status::invalid_argument(format!("this is no action result: {error}")))?;
     let needs = needs(depot, &result, function)?;
-    let mut upload = depot.begin(u64::MAX)?;
+    let mut upload = depot.begin_bare(u64::MAX)?;
     upload.write(bytes)?;
     let body = depot.keep_bare(upload)?;
     depot.set_entry(caller, (space, key), body, Value { needs, ..Value::default() })?;

@@ -128,7 +128,7 @@ fn keep(
         needs.directory(directory)?;
     }
     let needs = needs.finish();
-    let mut upload = depot.begin(u64::MAX)?;
+    let mut upload = depot.begin_bare(u64::MAX)?;
     upload.write(&encode(digest))?;
     let body = depot.keep_bare(upload)?;
     for uri in &asked.uris {

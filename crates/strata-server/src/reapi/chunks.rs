@@ -71,7 +71,7 @@ fn cut(depot: &Arc<Depot>, caller: &Caller, name: &BlobName) -> Result<Bytes, St
         chunk_digests.push(digest);
     }
     let answer = encode(&SplitBlobResponse { chunk_digests, chunking_function: FAST_CDC_2020 });
-    let mut upload = depot.begin(u64::MAX)?;
+    let mut upload = depot.begin_bare(u64::MAX)?;
     upload.write(&answer)?;
     let body = depot.keep_bare(upload)?;
     needs.sort_by_key(|need| format!("{need:?}"));

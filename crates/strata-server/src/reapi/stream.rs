@@ -18,7 +18,7 @@ use super::proto::{
 };
 use super::zstd::Decoder;
 use crate::access::Caller;
-use crate::body::{brief, pump};
+use crate::body::{AHEAD, brief, pump};
 use crate::depot::{Depot, Upload};
 
 /// A write that nobody goes on with is given up after so long.
@@ -233,7 +233,7 @@ pub(super) async fn read(depot: Arc<Depot>, asked: ReadRequest) -> Result<Answer
     let content = content.await.map_err(|_| Status::internal("the server stops"))??;
     let content =
         content.ok_or_else(|| Status::not_found(format!("blob {} is not here", name.hex())))?;
-    let (sender, receiver) = mpsc::channel(4);
+    let (sender, receiver) = mpsc::channel(AHEAD);
     let mut reader = depot.reader(&content);
     if resource.is_compressed {
         let skip = move || -> std::io::Result<_> {
