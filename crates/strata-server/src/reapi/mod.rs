@@ -13,6 +13,7 @@ pub(crate) mod message;
 mod name;
 mod needs;
 mod proto;
+mod raw;
 mod stream;
 mod zstd;
 

@@ -6,4 +6,6 @@ mod calls;
 pub(crate) mod message;
 #[path = "../../../src/reapi/proto.rs"]
 pub(crate) mod proto;
+#[path = "../../../src/reapi/raw.rs"]
+mod raw;
 mod writes;

@@ -7,7 +7,7 @@ use prost::Message as _;
 use tonic::Code;
 use tonic::codegen::tokio_stream::{self, StreamExt as _};
 
-use super::calls::{Raw, World, digest, missing, noise, pieces};
+use super::calls::{World, digest, missing, noise, pieces};
 
 /// What a client does before it has sent all.
 #[derive(Debug, Clone)]
