@@ -56,7 +56,8 @@ impl BuildStep<'_> {
         let mut laying = Laying::new(&target, owner, now)
             .with_directory_mode(mode)
             .with_names(&names)
-            .with_own_times(op.link);
+            .with_own_times(op.link)
+            .with_one_time(self.session.request.epoch.is_some());
         if op.is_add {
             self.add(op, &selection, &mut laying)?;
         } else {

@@ -1,10 +1,11 @@
 //! Lays a selection over a root: which paths a COPY sets, by the rules of BuildKit's copy.
 //!
-//! A directory's contents go into the destination, which is made when it is missing and keeps its
-//! own mode when it is there. A file goes to the destination, or into it when that is a directory
-//! or ends with a slash. Directories that are made on the way are `0o755`, or less where `--chmod`
-//! says an octal number with less, and the new owner's. In a directory with the set-group-ID bit
-//! they get its group and that bit, as the kernel's mkdir gives it to what BuildKit makes.
+//! A directory's contents go into the destination, which is made when it is missing, keeps its
+//! own mode when it is there, and gets the directory's time. A file goes to the destination, or
+//! into it when that is a directory or ends with a slash. Directories that are made on the way are
+//! `0o755`, or less where `--chmod` says an octal number with less, and the new owner's. In a
+//! directory with the set-group-ID bit they get its group and that bit, as the kernel's mkdir
+//! gives it to what BuildKit makes.
 
 use std::collections::BTreeMap;
 
@@ -45,6 +46,8 @@ pub(crate) struct Laying<'a> {
     directory_mode: u32,
     /// Whether directories that are there get that time, too, and not their own.
     own_times: bool,
+    /// Whether all that is made has the one time that was asked for.
+    one_time: bool,
     placed: BTreeMap<TreePath, Action>,
     /// Which of the laid files are one and the same: names within one match.
     links: BTreeMap<TreePath, (usize, HardLink)>,
@@ -66,6 +69,7 @@ impl<'a> Laying<'a> {
             now,
             directory_mode: 0o755,
             own_times: false,
+            one_time: false,
             placed: BTreeMap::new(),
             links: BTreeMap::new(),
             matches: 0,
@@ -91,6 +95,11 @@ impl<'a> Laying<'a> {
         Self { own_times, ..self }
     }
 
+    /// No directory that is made has another time than the one given.
+    pub(crate) fn with_one_time(self, one_time: bool) -> Self {
+        Self { one_time, ..self }
+    }
+
     /// Lays a whole selection; `dest` is absolute and ends with a slash where a directory is
     /// meant.
     pub(crate) fn selection(&mut self, selection: &Selection, dest: &str) -> Result<(), LayError> {
@@ -106,7 +115,8 @@ impl<'a> Laying<'a> {
         self.matches += 1;
         if let What::Directory(entries) = &found.picked.what {
             self.make_directory(&path)?;
-            return self.entries(entries, &path);
+            self.entries(entries, &path)?;
+            return self.take_time(&found.picked, &path);
         }
         let is_directory =
             dest.ends_with('/') || self.at(&path)?.is_some_and(|seen| seen.kind == Kind::Directory);
@@ -120,6 +130,18 @@ impl<'a> Laying<'a> {
             path
         };
         self.leaf(&found.picked, path)
+    }
+
+    /// A directory that got another one's contents has its time from then on, as `cp -p` leaves
+    /// it. The top of a context or a stage has none that says anything.
+    fn take_time(&mut self, from: &Picked, path: &TreePath) -> Result<(), LayError> {
+        if self.one_time || from.path.is_root() || path.is_root() {
+            return Ok(());
+        }
+        if let Some(Seen { kind: Kind::Directory, metadata, .. }) = self.at(path)? {
+            self.set(path.clone(), Item::Directory { opaque: false }, metadata, from.modified);
+        }
+        Ok(())
     }
 
     /// The destination with its links followed, inside of the root.

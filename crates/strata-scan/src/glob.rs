@@ -1,6 +1,8 @@
 //! Globs: the sources of COPY and ADD. Each component follows Go's `filepath.Match`; a component
-//! that is `**` stands for any directories. What becomes of a match (a directory brings its
-//! subtree, a link is followed) is decided where globs are used.
+//! that is `**` stands for any directories. Up to the first component with a wildcard, names are
+//! taken as they stand, so a backslash in them is one and escapes nothing, as in BuildKit.
+//! What becomes of a match (a directory brings its subtree, a link is followed) is decided where
+//! globs are used.
 
 use strata_cas::TreePath;
 
@@ -52,6 +54,10 @@ impl Component {
             Self::AnyDepth => true,
         }
     }
+
+    fn is_literal(&self) -> bool {
+        matches!(self, Self::Literal(_))
+    }
 }
 
 impl Glob {
@@ -66,7 +72,10 @@ impl Glob {
                 b".." => drop(components.pop()),
                 b"**" if components.last() == Some(&Component::AnyDepth) => {}
                 b"**" => components.push(Component::AnyDepth),
-                name => components.push(component(name).map_err(error)?),
+                name => {
+                    let is_first = components.iter().all(Component::is_literal);
+                    components.push(component(name, is_first).map_err(error)?);
+                }
             }
         }
         Ok(Self { components })
@@ -114,8 +123,7 @@ impl Glob {
 
     /// The path that it matches, if it has no wildcard.
     pub fn is_literal(&self) -> Option<TreePath> {
-        let all = |component: &Component| matches!(component, Component::Literal(_));
-        self.components.iter().all(all).then(|| self.literal_prefix())
+        self.components.iter().all(Component::is_literal).then(|| self.literal_prefix())
     }
 
     /// The deepest path above all that it can match; the path itself, if it has no wildcard.
@@ -132,8 +140,8 @@ impl Glob {
     #[must_use]
     pub fn moved(&self, prefix: &TreePath) -> Self {
         let Self { mut components } = Self::literal(prefix);
-        let is_literal = |component: &&Component| matches!(component, Component::Literal(_));
-        components.extend(self.components.iter().skip_while(is_literal).cloned());
+        let wild = self.components.iter().skip_while(|component| component.is_literal());
+        components.extend(wild.cloned());
         Self { components }
     }
 
@@ -151,9 +159,13 @@ impl Glob {
     }
 }
 
-fn component(name: &[u8]) -> Result<Component, &'static str> {
+/// One component of a pattern, and whether no other one before it has a wildcard.
+fn component(name: &[u8], is_first: bool) -> Result<Component, &'static str> {
     if name.contains(&0) {
         return Err("it holds a NUL");
+    }
+    if is_first && !has_wildcard(name) {
+        return Ok(Component::Literal(name.to_vec()));
     }
     let mut tokens = pattern::parse(name, DoubleStar::IsStar)?;
     Ok(match tokens.as_mut_slice() {
@@ -163,6 +175,19 @@ fn component(name: &[u8]) -> Result<Component, &'static str> {
         },
         _ => Component::Wild(tokens),
     })
+}
+
+/// Whether a name has a wildcard that no backslash escapes.
+fn has_wildcard(name: &[u8]) -> bool {
+    let mut bytes = name.iter();
+    while let Some(byte) = bytes.next() {
+        match byte {
+            b'\\' => drop(bytes.next()),
+            b'*' | b'?' | b'[' => return true,
+            _ => {}
+        }
+    }
+    false
 }
 
 #[cfg(test)]
@@ -197,8 +222,14 @@ mod tests {
         check("hom*", "home.txt", true);
         check("hom?.txt", "home.txt", true);
         check("arr[[]0].txt", "arr[0].txt", true);
-        check("a\\*b", "a*b", true);
-        check("a\\*b", "axb", false);
+        check("a\\*b", "a\\*b", true);
+        check("a\\*b", "a*b", false);
+        check("a\\b", "a\\b", true);
+        check("a\\*b?", "a*bx", true);
+        check("a\\*b?", "axbx", false);
+        check("a\\b/*", "a\\b/c", true);
+        check("*/a\\*b", "c/a*b", true);
+        check("*/a\\*b", "c/a\\*b", false);
         check("**", "a", true);
         check("**", "a/b/c", true);
         check("**", "", false);
@@ -224,7 +255,9 @@ mod tests {
         };
         check("a/b", Some("a/b"), "a/b");
         check(".", Some(""), "");
-        check("a\\*b/c", Some("a*b/c"), "a*b/c");
+        check("a\\*b/c", Some("a\\*b/c"), "a\\*b/c");
+        check("a\\", Some("a\\"), "a\\");
+        check("?/a\\*b", None, "");
         check("a/b*/c", None, "a");
         check("**/c", None, "");
         assert_eq!(Glob::literal(&path("a*/[")).is_literal(), Some(path("a*/[")));
@@ -232,7 +265,7 @@ mod tests {
 
     #[test]
     fn refuses_bad_patterns() {
-        for bad in ["[", "a/[b", "a\\", "[z-", "a\0b", "\\.."] {
+        for bad in ["[", "a/[b", "*a\\", "?/a\\", "[z-", "a\0b", "*/\\.."] {
             assert!(Glob::new(bad.as_bytes()).is_err(), "{bad}");
         }
     }

@@ -19,5 +19,6 @@ mod serve;
 mod sharing;
 mod shell;
 mod store;
+mod times;
 mod why;
 mod world;

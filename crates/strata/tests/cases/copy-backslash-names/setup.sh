@@ -1,0 +1,6 @@
+mkdir c 'c/d\x'
+echo 1 > 'c/b\s'
+echo 2 > 'c/st\*r'
+echo 3 > 'c/st*r'
+echo 4 > 'c/d\x/f1'
+echo 5 > 'c/q*1'
