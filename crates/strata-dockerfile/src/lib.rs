@@ -56,7 +56,7 @@ pub use check::{
 };
 pub use diagnostic::{Diagnostic, Edit, Severity};
 pub use duration::read as parse_duration;
-pub use expand::{ExpandError, Expander, Expansion, Quotes};
+pub use expand::{ExpandError, Expander, Expansion, GROWTH_MAX, Quotes};
 pub use fix::fixed;
 pub use format::format;
 pub use frontend::{FOREIGN_FRONTEND, SYNTAX_ARGUMENT, foreign_frontend};

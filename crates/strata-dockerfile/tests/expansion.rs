@@ -1,6 +1,6 @@
 //! Expansion of variables, case by case.
 
-use strata_dockerfile::{ExpandError, Expander, Quotes};
+use strata_dockerfile::{ExpandError, Expander, GROWTH_MAX, Quotes};
 
 fn lookup(name: &str) -> Option<String> {
     let value = match name {
@@ -178,4 +178,29 @@ fn which_variables_it_took() {
     assert_eq!(expansion.text, "xxyy  x $QUOTED $ESCAPED");
     assert_eq!(Vec::from_iter(expansion.used), ["FOO", "SHELL"]);
     assert_eq!(Vec::from_iter(expansion.unset), ["GONE", "NONE"]);
+}
+
+#[test]
+fn values_do_not_grow_without_end() {
+    let long = "a".repeat(GROWTH_MAX / 2);
+    let lookup = |name: &str| match name {
+        "LONG" => Some(long.clone()),
+        "TEN" => Some("0123456789".to_owned()),
+        _ => None,
+    };
+    let expander = Expander::new('\\');
+    let word = |raw: &str| expander.word(raw, &lookup).map(|text| text.len());
+    assert_eq!(word("$LONG${LONG}"), Ok(GROWTH_MAX));
+    for raw in ["$LONG$LONG$TEN", "${LONG:-x}\"$LONG\"${TEN#0}", "$LONG${LONG/a/$TEN}"] {
+        assert_eq!(word(raw), Err(ExpandError::TooLong), "{raw}");
+    }
+    // 10, 100, 1000 and so on: ten times as long with each level.
+    let nested = |levels| "${TEN//?/".repeat(levels) + "ab" + &"}".repeat(levels);
+    assert_eq!(word(&nested(4)), Ok(20_000));
+    for levels in [6, 64] {
+        assert_eq!(word(&nested(levels)), Err(ExpandError::TooLong));
+    }
+    // What is written counts for nothing, however long and deep.
+    let written = "${NONE:-".repeat(40) + &"x".repeat(2 * GROWTH_MAX) + &"}".repeat(40);
+    assert_eq!(word(&written), Ok(2 * GROWTH_MAX));
 }

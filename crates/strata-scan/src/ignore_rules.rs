@@ -100,31 +100,36 @@ impl IgnoreRules {
         self.may_include(directory.as_bytes(), self.verdict(directory))
     }
 
-    /// The rule that decides on the path, found from the top component down.
+    /// The rule that decides on the path, found from the top component down. Each rule is matched
+    /// with the whole path once, when it is first asked: where a match can end says which of the
+    /// directories on the way it matches.
     fn verdict(&self, path: &TreePath) -> Verdict {
         let path = path.as_bytes();
         if path.is_empty() {
             return Verdict::default();
         }
+        let mut matched: Vec<Option<Vec<usize>>> = vec![None; self.rules.len()];
         let slashes = path.iter().enumerate().filter(|(_, byte)| **byte == b'/');
         let ends = slashes.map(|(at, _)| at).chain([path.len()]);
         ends.fold(Verdict::default(), |above, end| {
-            self.decide(&path[..end], above, above.next()..self.rules.len())
+            self.decide(above, above.next()..self.rules.len(), |index| {
+                let whole = || pattern::ends(&self.rules[index].tokens, path);
+                matched[index].get_or_insert_with(whole).binary_search(&end).is_ok()
+            })
         })
     }
 
     /// Asks these rules, first one first, about a path whose directory has this verdict.
     fn decide(
         &self,
-        path: &[u8],
         above: Verdict,
         candidates: impl Iterator<Item = usize>,
+        mut matches: impl FnMut(usize) -> bool,
     ) -> Verdict {
         let mut verdict = above;
         let mut excluded = self.is_exclusion(above);
         for index in candidates {
-            let rule = &self.rules[index];
-            if rule.exception == excluded && pattern::matches(&rule.tokens, path) {
+            if self.rules[index].exception == excluded && matches(index) {
                 verdict = Verdict(Some(index));
                 excluded = !excluded;
             }
@@ -193,7 +198,9 @@ impl RulesBelow<'_> {
             return self.inherited;
         }
         let path = [&self.prefix, name].concat();
-        self.rules.decide(&path, self.inherited, self.active.iter().copied())
+        self.rules.decide(self.inherited, self.active.iter().copied(), |index| {
+            pattern::matches(&self.rules.rules[index].tokens, &path)
+        })
     }
 }
 

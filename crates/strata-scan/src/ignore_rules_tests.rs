@@ -159,6 +159,19 @@ fn reads_lines_as_moby_does() {
     assert!(!IgnoreRules::parse(b"**").expect("good").excludes(&TreePath::ROOT));
 }
 
+/// However deep a path is, each rule goes over it once.
+#[test]
+fn a_deep_path_costs_each_rule_once() {
+    let deep = path(&vec!["a"; 1000].join("/"));
+    for (rule, tokens) in [("**/x", 2), ("**/a*/b", 4), ("*/*/x", 4), ("a/**/*a/b/**", 5)] {
+        let rules = IgnoreRules::new(vec![rule; 50]).expect("good rules");
+        pattern::WORK.set(0);
+        assert!(!rules.excludes(&deep));
+        let work = pattern::WORK.get();
+        assert!(work <= 50 * tokens * (deep.as_bytes().len() + 1), "{work} for {rule}");
+    }
+}
+
 #[test]
 fn says_which_line_is_wrong() {
     for (rules, line) in [("a\n\n[", 3), ("!", 1), ("#\n! ", 2), ("a\\", 1), ("!/", 1)] {

@@ -64,6 +64,7 @@ pub(crate) fn parse(pattern: &[u8], double: DoubleStar) -> Result<Vec<Token>, &'
     }
     if double == DoubleStar::Crosses {
         suffix_form(pattern, &mut tokens);
+        tokens.dedup_by(|next, last| *next == Token::Directories && next == last);
     }
     Ok(tokens)
 }
@@ -175,14 +176,35 @@ pub(crate) fn matches(tokens: &[Token], text: &[u8]) -> bool {
     {
         return false;
     }
+    ends(tokens, text).last() == Some(&text.len())
+}
+
+/// Where a match that starts at the text's start can end, ascending: what of a path matches.
+pub(crate) fn ends(tokens: &[Token], text: &[u8]) -> Vec<usize> {
     let mut positions = vec![0];
     for token in tokens {
         positions = token.advance(text, &positions);
+        count(positions.len());
         if positions.is_empty() {
-            return false;
+            break;
         }
     }
-    positions.last() == Some(&text.len())
+    positions
+}
+
+/// Counts the work that tests bound.
+#[cfg(not(test))]
+fn count(_positions: usize) {}
+
+#[cfg(test)]
+fn count(positions: usize) {
+    WORK.set(WORK.get() + positions);
+}
+
+#[cfg(test)]
+thread_local! {
+    /// How many positions this thread has been at.
+    pub(crate) static WORK: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
 }
 
 impl Token {
@@ -194,7 +216,11 @@ impl Token {
                 let (character, length) = decode(rest);
                 accepts(character).then_some(at + length)
             };
-            from.iter().filter_map(step).collect()
+            let mut ends: Vec<usize> = from.iter().filter_map(step).collect();
+            // In a name that is not UTF-8 one position may be inside the character of another.
+            ends.sort();
+            ends.dedup();
+            ends
         };
         match self {
             Self::Literal(literal) => from
@@ -237,7 +263,8 @@ fn directory_ends(text: &[u8], from: &[usize]) -> Vec<usize> {
     let slashes = text[*first..].iter().enumerate().filter(|(_, byte)| **byte == b'/');
     let mut ends: Vec<usize> = slashes.map(|(at, _)| first + at + 1).collect();
     ends.extend_from_slice(from);
-    ends.sort_unstable();
+    // Two ascending runs: a stable sort merges them.
+    ends.sort();
     ends.dedup();
     ends
 }
@@ -324,6 +351,15 @@ mod tests {
         assert!(!matches(&tokens, &[b'a'; 199]));
         let tokens = parse(&b"**/a/".repeat(100), DoubleStar::Crosses).expect("good");
         assert!(!matches(&tokens, &b"a/".repeat(90)));
+        let tokens = parse(&b"**/".repeat(100), DoubleStar::Crosses).expect("good");
+        assert_eq!(tokens.len(), 2, "{tokens:?}");
+    }
+
+    #[test]
+    fn positions_ascend_in_names_that_are_not_utf8() {
+        let tokens = parse(b"*\xe2?", DoubleStar::Crosses).expect("good");
+        assert_eq!(ends(&tokens, b"\xe2\xe2\x82\xac"), [3, 4]);
+        assert!(matches(&tokens, b"\xe2\xe2\x82\xac"));
     }
 
     proptest::proptest! {

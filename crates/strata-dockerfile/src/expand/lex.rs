@@ -4,7 +4,7 @@ use std::iter::Peekable;
 use std::str::Chars;
 
 use super::pattern::{Pattern, Reach};
-use super::{DEPTH_MAX, ExpandError, Expander, Expansion, Lookup, Quotes};
+use super::{DEPTH_MAX, ExpandError, Expander, Expansion, GROWTH_MAX, Lookup, Quotes};
 
 /// See [`Expander::expand`].
 pub(super) fn expand(
@@ -18,6 +18,7 @@ pub(super) fn expand(
         rest: raw.chars().peekable(),
         keep_escapes: rules.keep_escapes,
         depth: 0,
+        room: GROWTH_MAX,
         found: Expansion::default(),
     };
     let (text, words) = lexer.until(None, rules.keep_escapes)?;
@@ -30,6 +31,8 @@ struct Lexer<'a> {
     rest: Peekable<Chars<'a>>,
     keep_escapes: bool,
     depth: usize,
+    /// How many bytes of values may still come; what is written in the word itself is free.
+    room: usize,
     found: Expansion,
 }
 
@@ -169,7 +172,7 @@ impl Lexer<'_> {
                 return Ok("$".to_owned());
             }
             let value = self.value_of(&name);
-            return Ok(self.or_kept(value, || format!("${name}")));
+            return self.or_kept(value, || format!("${name}"));
         }
         if self.depth == DEPTH_MAX {
             return Err(ExpandError::TooDeep);
@@ -192,7 +195,7 @@ impl Lexer<'_> {
         match first {
             '}' => {
                 let value = self.value_of(&name);
-                Ok(self.or_kept(value, || format!("${{{name}}}")))
+                self.or_kept(value, || format!("${{{name}}}"))
             }
             ':' => match self.rest.next() {
                 Some(second) => self.modified(&name, second, true),
@@ -219,8 +222,8 @@ impl Lexer<'_> {
             '+' if missing => Ok(String::new()),
             '+' => Ok(word),
             '?' if missing => Err(required(name, word, value.is_some())),
-            '-' | '?' => Ok(value.unwrap_or_default()),
-            '#' | '%' if !colon => cut(kind, &word, &value.unwrap_or_default()),
+            '-' | '?' => self.grown(value.unwrap_or_default()),
+            '#' | '%' if !colon => self.grown(cut(kind, &word, &value.unwrap_or_default())?),
             _ => Err(ExpandError::UnknownModifier(sign())),
         }
     }
@@ -235,7 +238,12 @@ impl Lexer<'_> {
             return Ok(format!("${{{name}/{pattern}/{word}}}"));
         };
         let read = Pattern::read(&pattern).ok_or(ExpandError::BadPattern(pattern))?;
-        Ok(if all { read.replace_all(&value, &word) } else { read.replace_first(&value, &word) })
+        let result = if all {
+            read.replace_all(&value, &word, self.room)
+        } else {
+            read.replace_first(&value, &word, self.room)
+        };
+        self.grown(result.ok_or(ExpandError::TooLong)?)
     }
 
     /// At the end of the text the missing brace is the better news than what was inside it.
@@ -272,8 +280,21 @@ impl Lexer<'_> {
         value
     }
 
-    fn or_kept(&self, value: Option<String>, written: impl Fn() -> String) -> String {
-        value.unwrap_or_else(|| if self.rules.keep_unset { written() } else { String::new() })
+    fn or_kept(
+        &mut self,
+        value: Option<String>,
+        written: impl Fn() -> String,
+    ) -> Result<String, ExpandError> {
+        match value {
+            Some(value) => self.grown(value),
+            None => Ok(if self.rules.keep_unset { written() } else { String::new() }),
+        }
+    }
+
+    /// The value, if there is room for it.
+    fn grown(&mut self, value: String) -> Result<String, ExpandError> {
+        self.room = self.room.checked_sub(value.len()).ok_or(ExpandError::TooLong)?;
+        Ok(value)
     }
 }
 

@@ -5,11 +5,17 @@
 
 mod lex;
 mod pattern;
+mod positions;
 
 use std::collections::BTreeSet;
 
 /// Nesting of `${a:-${b:-...}}` beyond this many levels is an error.
 pub const DEPTH_MAX: usize = 64;
+
+/// How many bytes the values in one word may have together. A nested `${a//?/${b//?/...}}`
+/// multiplies lengths, so without an end a line could ask for more than any memory. Linux takes
+/// no argument or variable longer than 128 KiB.
+pub const GROWTH_MAX: usize = 1 << 20;
 
 /// What happens to quotes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -128,6 +134,8 @@ pub enum ExpandError {
     },
     /// Deeper nesting than [`DEPTH_MAX`].
     TooDeep,
+    /// Values with more bytes than [`GROWTH_MAX`].
+    TooLong,
 }
 
 impl std::fmt::Display for ExpandError {
@@ -141,6 +149,9 @@ impl std::fmt::Display for ExpandError {
             Self::BadPattern(pattern) => write!(formatter, "bad escape in pattern `{pattern}`"),
             Self::Required { name, message } => write!(formatter, "`{name}`: {message}"),
             Self::TooDeep => write!(formatter, "more than {DEPTH_MAX} nested substitutions"),
+            Self::TooLong => {
+                write!(formatter, "the values of its variables are longer than 1 MiB together")
+            }
         }
     }
 }
