@@ -2,14 +2,15 @@
 
 use std::cell::RefCell;
 use std::fs::File;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
-use strata_cas::{Action, Change, Item, Layer, Metadata, Staging, Time, TreePath};
+use strata_cas::{Action, BlobId, Change, Item, Layer, Metadata, Staging, Time, TreePath};
 use strata_dockerfile::{Network, Security};
 use strata_engine::Produced;
-use strata_exec::{ExecError, Job, Root, Stdio, Stream, View as Users, passwd};
+use strata_exec::{Changed, ExecError, Found, Job, Root, Stdio, Stream, View as Users, passwd};
+use strata_image::{Contents, ImageError};
 use strata_oci::Platform;
 use strata_plan::{RunMount, RunOp};
 
@@ -22,6 +23,9 @@ use crate::{BuildError, Event};
 
 /// What the sandbox ends with when the program is there and does not start.
 const NOT_RUNNABLE: i32 = 126;
+
+/// From so many bytes on, what a command has written goes to the disk while it is still read.
+const WRITE_EARLY_BYTES: u64 = 1 << 20;
 
 impl BuildStep<'_> {
     pub(crate) fn command(&self, op: &RunOp) -> Result<Produced, BuildError> {
@@ -71,24 +75,56 @@ impl BuildStep<'_> {
             }
             return Err(error);
         }
-        let changed = strata_exec::changes(&root)?;
+        let found = strata_exec::find(&root)?;
         drop(mounts);
-        let layer = self.with_mount_points(&parent, changed.layer, &staging)?;
-        if !layer.is_empty() {
-            let id = store.put(&layer.encode())?.into();
-            store.commit(staging, &id, &changed.files)?;
+        self.keep(&parent, &found, staging)
+    }
+
+    /// Keeps what a command changed. The files are read for their names and for the tar's digest
+    /// at the same time, and written to the disk meanwhile.
+    fn keep(
+        &self,
+        parent: &StackedRoot,
+        found: &Found,
+        staging: Staging,
+    ) -> Result<Produced, BuildError> {
+        let store = self.session.builder.store;
+        if found.bytes() >= WRITE_EARLY_BYTES {
+            store.expect(&staging);
         }
-        self.produced(&parent, &layer)
+        let unread = found.unread();
+        let made = self.mount_points(parent, &unread, &staging)?;
+        let describe = || strata_image::describe_from(&with(unread, &made), &Files(found));
+        let keep = || -> Result<Layer, BuildError> {
+            let Changed { layer, files } = found.read()?;
+            let layer = with(layer, &made);
+            if !layer.is_empty() {
+                let id = store.put(&layer.encode())?.into();
+                store.commit(staging, &id, &files)?;
+            }
+            Ok(layer)
+        };
+        let (described, layer) = std::thread::scope(|scope| {
+            // A thread of its own: neither may wait for a worker that waits for the disk.
+            let thread = std::thread::Builder::new().spawn_scoped(scope, describe);
+            let thread = thread.map_err(BuildError::io("start a thread"))?;
+            let layer = keep();
+            let described = thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            layer.map(|layer| (described, layer))
+        })?;
+        // Its files are the snapshot's where there was one before.
+        let described = described.or_else(|_| strata_image::describe(&layer, store))?;
+        self.produced_as(parent, &layer, described)
     }
 
     /// BuildKit leaves the directories that it mounts `/proc` and the like on in the layer where
     /// the root had none; images are to be the same.
-    fn with_mount_points(
+    fn mount_points(
         &self,
         parent: &StackedRoot,
-        layer: Layer,
+        layer: &Layer,
         staging: &Staging,
-    ) -> Result<Layer, BuildError> {
+    ) -> Result<Vec<Change>, BuildError> {
         let view = self.session.view(parent)?;
         let mut made = Vec::new();
         for name in ["dev", "proc", "sys"] {
@@ -105,7 +141,7 @@ impl BuildStep<'_> {
             let modified = Time(self.session.request.epoch.unwrap_or_default());
             made.push(Change { path, action: Action::Set { item, metadata, modified } });
         }
-        Ok(if made.is_empty() { layer } else { Layer::new([layer.changes(), &made].concat()) })
+        Ok(made)
     }
 
     /// Runs the process, passing its output on and into its log, without the secrets in it.
@@ -206,6 +242,30 @@ impl BuildStep<'_> {
         let name = format!("{}\0{}\0{}", self.session.request.project, step.stage, step.ordinal);
         let name = strata_cas::BlobId::of(name.as_bytes()).to_string();
         self.session.builder.places.logs.join(format!("{}.log", &name[..16]))
+    }
+}
+
+/// A layer with more changes.
+fn with(layer: Layer, made: &[Change]) -> Layer {
+    if made.is_empty() { layer } else { Layer::new([layer.changes(), made].concat()) }
+}
+
+/// The files that a command has left, by their numbers.
+struct Files<'a>(&'a Found);
+
+impl Contents for Files<'_> {
+    fn whole(&self, id: &BlobId) -> Result<Option<Vec<u8>>, ImageError> {
+        let read = |mut file: File| {
+            let mut bytes = Vec::new();
+            file.read_to_end(&mut bytes).map(|_| bytes)
+        };
+        let file = self.0.open(id).and_then(|file| file.map(read).transpose());
+        file.map_err(ImageError::io("read what a command has written"))
+    }
+
+    fn open(&self, id: &BlobId) -> Result<Option<Box<dyn Read + '_>>, ImageError> {
+        let file = self.0.open(id).map_err(ImageError::io("open what a command has written"))?;
+        Ok(file.map(|file| Box::new(file) as Box<dyn Read>))
     }
 }
 

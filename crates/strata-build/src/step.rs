@@ -3,6 +3,7 @@
 use strata_cas::{Fact, Layer, Record, RecordKey, RecordStore, Slot, TreeId};
 use strata_engine::{Definition, Outcome, Produced};
 use strata_exec::Ids;
+use strata_oci::Digest;
 use strata_plan::{Op, Source, StepIndex};
 
 use crate::layers::{self, ImageLayer, Payload, StackedRoot};
@@ -103,10 +104,20 @@ impl BuildStep<'_> {
         parent: &StackedRoot,
         layer: &Layer,
     ) -> Result<Produced, BuildError> {
+        let described = strata_image::describe(layer, self.session.builder.store)?;
+        self.produced_as(parent, layer, described)
+    }
+
+    /// The same for a layer whose tar's digest and size are known.
+    pub(crate) fn produced_as(
+        &self,
+        parent: &StackedRoot,
+        layer: &Layer,
+        (diff_id, bytes): (Digest, u64),
+    ) -> Result<Produced, BuildError> {
         let store = self.session.builder.store;
         let id = store.put(&layer.encode())?.into();
         let tree = strata_cas::apply(store, Some(&parent.tree), layer)?;
-        let (diff_id, bytes) = strata_image::describe(layer, store)?;
         let payload =
             Payload { layers: vec![ImageLayer { layer: id, diff_id, bytes, blob: None }] };
         let bytes = layer.blobs().map(|(_, size)| size).sum();

@@ -303,6 +303,9 @@ pub trait SnapshotStore: Send + Sync {
         Ok(())
     }
 
+    /// Says that this staging directory is as it is to be committed: what takes long may begin.
+    fn expect(&self, _staging: &Staging) {}
+
     /// Makes `staging.fs()` the layer's snapshot, durably, and says where it is now. `files` are
     /// its regular files: the store may read those blobs from there. A snapshot that is there
     /// already stays.

@@ -13,12 +13,12 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
-use rustix::fs::{FileType, Mode, OFlags, Stat};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, Stat};
 use strata_cas::{
     Action, BlobHasher, BlobId, Change, Device, Item, Layer, Metadata, Time, TreePath,
 };
 
-use crate::view::metadata;
+use crate::view::{metadata, metadata_of};
 use crate::{ExecError, Root, attributes};
 
 /// A directory tree can be as deep as the disk allows; what refers to it can not.
@@ -28,6 +28,9 @@ const PATH_BYTES_MAX: usize = 1 << 16;
 const STEP_BYTES: usize = 2048;
 
 const READ_BYTES: usize = 256 << 10;
+
+/// So many entries of a directory are worth another thread.
+const LOOK_TOGETHER: usize = 64;
 
 /// What a run changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,34 +44,127 @@ pub struct Changed {
 /// Reads what a finished run changed. The root directory is in it only if its own mode, owner or
 /// attributes changed.
 pub fn changes(root: &Root<'_>) -> Result<Changed, ExecError> {
+    find(root)?.read()
+}
+
+/// Finds what a finished run changed, as [`changes`], without reading what is in its files.
+pub fn find(root: &Root<'_>) -> Result<Found, ExecError> {
     let upper = root.staging.fs();
-    let reading = || format!("read the changes in `{}`", upper.display());
-    let mut entries = walk(&upper).map_err(|error| match error {
-        WalkError::Io(source) => ExecError::Io { action: reading(), source },
+    let reading = reading(&upper);
+    let top = open_directory(&upper).map_err(ExecError::io(reading.clone()))?;
+    let mut entries = walk(&top).map_err(|error| match error {
+        WalkError::Io(source) => ExecError::Io { action: reading.clone(), source },
         WalkError::TooLong(bytes) => ExecError::PathTooLong { bytes },
     })?;
-    let top = top(root, &upper).map_err(ExecError::io(reading()))?;
-    entries.extend(top);
+    entries.extend(own(root, &upper).map_err(ExecError::io(reading))?);
     entries.sort_by(|a, b| a.path.cmp(&b.path));
     link(&mut entries);
-    hash(&upper, &mut entries).map_err(ExecError::io(reading()))?;
-    let mut changes = Vec::with_capacity(entries.len());
-    let mut files = Vec::new();
-    for Entry { path, kind, metadata, modified, .. } in entries {
-        let item = match kind {
-            Kind::Whiteout => {
-                changes.push(Change { path, action: Action::Remove });
-                continue;
-            }
-            Kind::Item(item) => item,
-            Kind::Unread => continue,
-        };
-        if let Item::File { blob, .. } = item {
-            files.push((blob, path.clone()));
-        }
-        changes.push(Change { path, action: Action::Set { item, metadata, modified } });
+    Ok(Found { place: upper, top, entries })
+}
+
+fn reading(upper: &Path) -> String {
+    format!("read the changes in `{}`", upper.display())
+}
+
+/// What a run changed, before anybody has read what is in its files: they can be read for several
+/// purposes at once.
+pub struct Found {
+    place: PathBuf,
+    /// The upper directory, wherever it is moved to.
+    top: OwnedFd,
+    /// In path order.
+    entries: Vec<Entry>,
+}
+
+impl Found {
+    /// The changes as a layer whose files are named by their numbers, which only [`Self::open`]
+    /// understands.
+    pub fn unread(&self) -> Layer {
+        self.layer(|index| Some(numbered(index)))
     }
-    Ok(Changed { layer: Layer::new(changes), files })
+
+    /// How many bytes are in the files.
+    pub fn bytes(&self) -> u64 {
+        self.entries.iter().filter_map(Entry::unread).sum()
+    }
+
+    /// Opens a file of [`Self::unread`]; `None` for what is none.
+    pub fn open(&self, id: &BlobId) -> io::Result<Option<File>> {
+        let (number, _) = id.as_bytes().split_at(8);
+        let index = number.try_into().map(u64::from_be_bytes).map(usize::try_from);
+        let Ok(Ok(index)) = index else { return Ok(None) };
+        let entry = self.entries.get(index).filter(|_| numbered(index) == *id);
+        let Some(entry) = entry.filter(|entry| entry.unread().is_some()) else { return Ok(None) };
+        if entry.path.as_bytes().len() < STEP_BYTES {
+            return Ok(Some(open_file(&self.top, entry.path.as_bytes())?));
+        }
+        let directory = descend(&self.top, &entry.path.parent().unwrap_or_default())?;
+        Ok(Some(open_file(&directory, entry.path.name())?))
+    }
+
+    /// Reads and names what is in the files, many at once.
+    pub fn read(&self) -> Result<Changed, ExecError> {
+        let named = self.hash().map_err(ExecError::io(reading(&self.place)))?;
+        let layer = self.layer(|index| named.get(index).copied().flatten());
+        let files = self.entries.iter().zip(&named);
+        let files =
+            files.filter_map(|(entry, blob)| Some(((*blob)?, entry.path.clone()))).collect();
+        Ok(Changed { layer, files })
+    }
+
+    fn layer(&self, name: impl Fn(usize) -> Option<BlobId>) -> Layer {
+        let change = |(index, entry): (usize, &Entry)| {
+            let item = match &entry.kind {
+                Kind::Whiteout => {
+                    let path = entry.path.clone();
+                    return Some(Change { path, action: Action::Remove });
+                }
+                Kind::Item(item) => item.clone(),
+                Kind::Unread { size } => Item::File { blob: name(index)?, size: *size },
+            };
+            let Entry { path, metadata, modified, .. } = entry;
+            let (metadata, modified) = (metadata.clone(), *modified);
+            let action = Action::Set { item, metadata, modified };
+            Some(Change { path: path.clone(), action })
+        };
+        Layer::new(self.entries.iter().enumerate().filter_map(change).collect())
+    }
+
+    /// The blob of each entry that is a file, directory by directory.
+    fn hash(&self) -> io::Result<Vec<Option<BlobId>>> {
+        let mut unread: Vec<(usize, u64)> = self
+            .entries
+            .iter()
+            .enumerate()
+            .filter_map(|(index, entry)| Some((index, entry.unread()?)))
+            .collect();
+        let parent = |index: usize| self.entries[index].path.parent();
+        unread.sort_by_cached_key(|(index, _)| parent(*index));
+        let named: io::Result<Vec<Vec<(usize, BlobId)>>> = unread
+            .par_chunk_by(|a, b| parent(a.0) == parent(b.0))
+            .map(|siblings| {
+                let above = siblings.first().and_then(|(index, _)| parent(*index));
+                let directory = descend(&self.top, &above.unwrap_or_default())?;
+                let hash = |buffer: &mut Vec<u8>, (index, size): &(usize, u64)| {
+                    let file = open_file(&directory, self.entries[*index].path.name())?;
+                    Ok((*index, hash_file(file, *size, buffer)?))
+                };
+                siblings.par_iter().map_init(|| vec![0; READ_BYTES], hash).collect()
+            })
+            .collect();
+        let mut blobs = vec![None; self.entries.len()];
+        for (index, blob) in named?.into_iter().flatten() {
+            blobs[index] = Some(blob);
+        }
+        Ok(blobs)
+    }
+}
+
+/// What stands for the name of a file that was not read.
+fn numbered(index: usize) -> BlobId {
+    let mut bytes = [0; 32];
+    bytes[..8].copy_from_slice(&(index as u64).to_be_bytes());
+    BlobId::from_bytes(bytes)
 }
 
 /// What was found at a path.
@@ -81,10 +177,22 @@ struct Entry {
     inode: Option<(u64, u64)>,
 }
 
+impl Entry {
+    /// The size of a regular file.
+    fn unread(&self) -> Option<u64> {
+        match self.kind {
+            Kind::Unread { size } => Some(size),
+            _ => None,
+        }
+    }
+}
+
 enum Kind {
     Whiteout,
-    /// A regular file whose content was not read yet.
-    Unread,
+    /// A regular file, whose content was not read yet.
+    Unread {
+        size: u64,
+    },
     Item(Item),
 }
 
@@ -100,7 +208,7 @@ impl<E: Into<io::Error>> From<E> for WalkError {
 }
 
 /// The root directory itself, if it is not as it was before.
-fn top(root: &Root<'_>, upper: &Path) -> io::Result<Option<Entry>> {
+fn own(root: &Root<'_>, upper: &Path) -> io::Result<Option<Entry>> {
     let (metadata, stat) = metadata(upper)?;
     if metadata == root.metadata()? {
         return Ok(None);
@@ -110,18 +218,22 @@ fn top(root: &Root<'_>, upper: &Path) -> io::Result<Option<Entry>> {
     Ok(Some(Entry { path: TreePath::ROOT, kind, metadata, modified, inode: None }))
 }
 
-fn walk(upper: &Path) -> Result<Vec<Entry>, WalkError> {
-    let upper = open_directory(upper)?;
+fn walk(upper: &OwnedFd) -> Result<Vec<Entry>, WalkError> {
     let mut entries = Vec::new();
     let mut pending = vec![TreePath::ROOT];
     while let Some(path) = pending.pop() {
-        let directory = descend(&upper, &path)?;
-        for name in names(&directory)? {
-            let path = path.child(&name).map_err(io::Error::other)?;
+        let directory = descend(upper, &path)?;
+        let look = |name: &Vec<u8>| {
+            let path = path.child(name).map_err(io::Error::other)?;
             if path.as_bytes().len() > PATH_BYTES_MAX {
                 return Err(WalkError::TooLong(path.as_bytes().len()));
             }
-            let Some(entry) = entry(&place(&directory, &name), path)? else { continue };
+            Ok(entry(&directory, name, path)?)
+        };
+        let names = names(&directory)?;
+        let found: Result<Vec<Option<Entry>>, WalkError> =
+            names.par_iter().with_min_len(LOOK_TOGETHER).map(look).collect();
+        for entry in found?.into_iter().flatten() {
             if matches!(entry.kind, Kind::Item(Item::Directory { .. })) {
                 pending.push(entry.path.clone());
             }
@@ -154,7 +266,6 @@ fn descend(top: &OwnedFd, path: &TreePath) -> io::Result<OwnedFd> {
 }
 
 fn open_below(directory: &OwnedFd, path: &[u8]) -> io::Result<OwnedFd> {
-    use rustix::fs::ResolveFlags;
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_XDEV;
     Ok(rustix::fs::openat2(directory, path, flags, Mode::empty(), resolve)?)
@@ -178,14 +289,16 @@ fn place(directory: &OwnedFd, name: &[u8]) -> PathBuf {
     Path::new(&base).join(OsStr::from_bytes(name))
 }
 
-fn entry(place: &Path, path: TreePath) -> io::Result<Option<Entry>> {
-    let (mut metadata, stat) = metadata(place)?;
+fn entry(directory: &OwnedFd, name: &[u8], path: TreePath) -> io::Result<Option<Entry>> {
+    let stat = rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW)?;
+    let place = &place(directory, name);
+    let mut metadata = metadata_of(place, &stat)?;
     let kind = match FileType::from_raw_mode(stat.st_mode) {
         _ if attributes::is_whiteout(place, &stat)? => Kind::Whiteout,
         FileType::Directory => {
             Kind::Item(Item::Directory { opaque: attributes::is_opaque(place)? })
         }
-        FileType::RegularFile => Kind::Unread,
+        FileType::RegularFile => Kind::Unread { size: u64::try_from(stat.st_size).unwrap_or(0) },
         FileType::Symlink => {
             metadata.mode = 0o777;
             let target = std::fs::read_link(place)?.into_os_string().into_vec();
@@ -202,7 +315,7 @@ fn entry(place: &Path, path: TreePath) -> io::Result<Option<Entry>> {
         FileType::Fifo => Kind::Item(Item::Device(Device::Fifo)),
         _ => return Ok(None),
     };
-    let several = matches!(kind, Kind::Unread) && stat.st_nlink > 1;
+    let several = matches!(kind, Kind::Unread { .. }) && stat.st_nlink > 1;
     let inode = several.then_some((stat.st_dev, stat.st_ino));
     Ok(Some(Entry { path, kind, metadata, modified: Time(stat.st_mtime), inode }))
 }
@@ -223,38 +336,24 @@ fn link(entries: &mut [Entry]) {
     }
 }
 
-/// Reads and names the files' contents, many at once, directory by directory.
-fn hash(upper: &Path, entries: &mut [Entry]) -> io::Result<()> {
-    let upper = open_directory(upper)?;
-    let mut unread: Vec<&mut Entry> =
-        entries.iter_mut().filter(|entry| matches!(entry.kind, Kind::Unread)).collect();
-    unread.sort_by_cached_key(|entry| entry.path.parent());
-    unread.par_chunk_by_mut(|a, b| a.path.parent() == b.path.parent()).try_for_each(|siblings| {
-        let Some(parent) = siblings.first().and_then(|entry| entry.path.parent()) else {
-            return Ok(());
-        };
-        let directory = descend(&upper, &parent)?;
-        siblings.par_iter_mut().try_for_each_init(
-            || vec![0; READ_BYTES],
-            |buffer, entry| {
-                let (blob, size) = hash_file(&place(&directory, entry.path.name()), buffer)?;
-                entry.kind = Kind::Item(Item::File { blob, size });
-                Ok(())
-            },
-        )
-    })
+fn open_file(directory: &OwnedFd, path: &[u8]) -> io::Result<File> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_XDEV;
+    Ok(rustix::fs::openat2(directory, path, flags, Mode::empty(), resolve)?.into())
 }
 
-fn hash_file(place: &Path, buffer: &mut [u8]) -> io::Result<(BlobId, u64)> {
-    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let mut file = File::from(rustix::fs::open(place, flags, Mode::empty())?);
-    let (mut hasher, mut size) = (BlobHasher::default(), 0);
+fn hash_file(mut file: File, size: u64, buffer: &mut [u8]) -> io::Result<BlobId> {
+    let (mut hasher, mut read) = (BlobHasher::default(), 0);
     loop {
         let count = file.read(buffer)?;
         if count == 0 {
-            return Ok((hasher.finish(), size));
+            break;
         }
         hasher.update(&buffer[..count]);
-        size += count as u64;
+        read += count as u64;
     }
+    if read != size {
+        return Err(io::Error::other("a file changed while it was read"));
+    }
+    Ok(hasher.finish())
 }

@@ -56,7 +56,7 @@ mod view;
 mod wire;
 
 pub use cancel::Cancel;
-pub use changes::{Changed, changes};
+pub use changes::{Changed, Found, changes, find};
 pub use child::child_main;
 pub use error::ExecError;
 pub use job::{Job, Mount, MountKind, Network, Runtime, Security, Stdio, User};

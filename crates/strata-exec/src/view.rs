@@ -212,11 +212,18 @@ fn missing(stack: &[Directory], name: &[u8], rest: &VecDeque<Vec<u8>>) -> io::Re
 /// Mode, owner and attributes of what stands at a place on this machine.
 pub(crate) fn metadata(place: &std::path::Path) -> io::Result<(strata_cas::Metadata, Stat)> {
     let stat = rustix::fs::lstat(place)?;
-    let metadata = strata_cas::Metadata {
+    Ok((metadata_of(place, &stat)?, stat))
+}
+
+/// The same for what was looked at already.
+pub(crate) fn metadata_of(
+    place: &std::path::Path,
+    stat: &Stat,
+) -> io::Result<strata_cas::Metadata> {
+    Ok(strata_cas::Metadata {
         mode: stat.st_mode & 0o7777,
         uid: stat.st_uid,
         gid: stat.st_gid,
         xattrs: attributes::read(place)?,
-    };
-    Ok((metadata, stat))
+    })
 }

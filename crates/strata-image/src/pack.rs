@@ -21,6 +21,28 @@ const WINDOW_BYTES: u64 = 16 << 20;
 const WINDOW_CHANGES: usize = 1024;
 const OUT_BUFFER_BYTES: usize = 64 << 10;
 
+/// Where the bytes of a layer's files come from.
+pub trait Contents: Sync {
+    /// All bytes of a file of some MiB at most; `None` when they are not there.
+    fn whole(&self, blob: &BlobId) -> Result<Option<Vec<u8>>, ImageError>;
+
+    /// A file of any size.
+    fn open(&self, blob: &BlobId) -> Result<Option<Box<dyn Read + '_>>, ImageError>;
+}
+
+/// The blobs of a store, compared with their names.
+struct Stored<'a>(&'a dyn BlobStore);
+
+impl Contents for Stored<'_> {
+    fn whole(&self, blob: &BlobId) -> Result<Option<Vec<u8>>, ImageError> {
+        Ok(self.0.get(blob)?)
+    }
+
+    fn open(&self, blob: &BlobId) -> Result<Option<Box<dyn Read + '_>>, ImageError> {
+        Ok(self.0.open(blob)?.map(|found| Box::new(found.reader(*blob)) as Box<dyn Read>))
+    }
+}
+
 /// Writes the layer's tar: paths in [`TreePath`]'s order, directories with a trailing slash, PAX
 /// only where USTAR is not enough, whiteouts as OCI has them, an opaque directory's marker
 /// directly behind the directory, the root as `./` if the layer sets it.
@@ -28,6 +50,10 @@ const OUT_BUFFER_BYTES: usize = 64 << 10;
 /// Fails when the store lacks or fails to give a file's bytes, and for a layer that no tar can
 /// hold: a file with something below it, a hard link without target, a name with `.wh.` in front.
 pub fn pack(layer: &Layer, blobs: &dyn BlobStore, out: &mut dyn Write) -> Result<(), ImageError> {
+    pack_from(layer, &Stored(blobs), out)
+}
+
+fn pack_from(layer: &Layer, blobs: &dyn Contents, out: &mut dyn Write) -> Result<(), ImageError> {
     shape::check(layer)?;
     let out: BufWriter<&mut dyn Write> = BufWriter::with_capacity(OUT_BUFFER_BYTES, &mut *out);
     let mut writer = Writer { layer, blobs, out, heads_only: false };
@@ -52,8 +78,13 @@ pub fn pack(layer: &Layer, blobs: &dyn BlobStore, out: &mut dyn Write) -> Result
 
 /// The tar's digest, which is the layer's diff ID, and its size in bytes, without keeping it.
 pub fn describe(layer: &Layer, blobs: &dyn BlobStore) -> Result<(Digest, u64), ImageError> {
+    describe_from(layer, &Stored(blobs))
+}
+
+/// The same for files that are not in a store yet.
+pub fn describe_from(layer: &Layer, contents: &dyn Contents) -> Result<(Digest, u64), ImageError> {
     let mut hasher = DigestHasher::default();
-    pack(layer, blobs, &mut hasher)?;
+    pack_from(layer, contents, &mut hasher)?;
     Ok(hasher.finish())
 }
 
@@ -65,7 +96,7 @@ pub(crate) fn head(
 ) -> Result<Vec<u8>, ImageError> {
     let mut bytes = Vec::with_capacity(BLOCK);
     let out = BufWriter::with_capacity(4 * BLOCK, &mut bytes as &mut dyn Write);
-    let mut writer = Writer { layer, blobs, out, heads_only: true };
+    let mut writer = Writer { layer, blobs: &Stored(blobs), out, heads_only: true };
     writer.change(index, None)?;
     writer.out.flush().map_err(write_error)?;
     drop(writer);
@@ -74,7 +105,7 @@ pub(crate) fn head(
 
 type Window = std::ops::Range<usize>;
 /// A small file's bytes, for each change of a window.
-type Contents = Vec<Option<Result<Vec<u8>, ImageError>>>;
+type ReadAhead = Vec<Option<Result<Vec<u8>, ImageError>>>;
 
 /// Cuts the changes into pieces whose small files fit into memory.
 fn windows(changes: &[Change]) -> impl Iterator<Item = Window> + '_ {
@@ -104,15 +135,15 @@ fn whole_file(change: &Change) -> Option<(BlobId, u64)> {
 #[derive(Clone, Copy)]
 struct Ahead<'a> {
     layer: &'a Layer,
-    blobs: &'a dyn BlobStore,
+    blobs: &'a dyn Contents,
 }
 
 impl Ahead<'_> {
-    fn fetch(self, window: Window) -> Contents {
+    fn fetch(self, window: Window) -> ReadAhead {
         let content = |change: &Change| {
             let (blob, _) = whole_file(change)?;
             let missing = || ImageError::MissingBlob { path: change.path.clone(), blob };
-            let bytes = self.blobs.get(&blob).map_err(ImageError::from);
+            let bytes = self.blobs.whole(&blob);
             Some(bytes.and_then(|bytes| bytes.ok_or_else(missing)))
         };
         self.layer.changes()[window].par_iter().with_min_len(16).map(content).collect()
@@ -121,18 +152,18 @@ impl Ahead<'_> {
 
 struct Writer<'a> {
     layer: &'a Layer,
-    blobs: &'a dyn BlobStore,
+    blobs: &'a dyn Contents,
     out: BufWriter<&'a mut dyn Write>,
     /// Whether files' contents are left out.
     heads_only: bool,
 }
 
 impl Writer<'_> {
-    fn fetch(&self, window: Window) -> Contents {
+    fn fetch(&self, window: Window) -> ReadAhead {
         Ahead { layer: self.layer, blobs: self.blobs }.fetch(window)
     }
 
-    fn window(&mut self, window: Window, contents: Contents) -> Result<(), ImageError> {
+    fn window(&mut self, window: Window, contents: ReadAhead) -> Result<(), ImageError> {
         window.zip(contents).try_for_each(|(index, content)| self.change(index, content))
     }
 
@@ -247,7 +278,7 @@ impl Writer<'_> {
             }
             None => {
                 let missing = || ImageError::MissingBlob { path: path.clone(), blob };
-                let mut reader = self.blobs.open(&blob)?.ok_or_else(missing)?.reader(blob);
+                let mut reader = self.blobs.open(&blob)?.ok_or_else(missing)?;
                 let read_error = ImageError::io(format!("read the bytes of `{path}`"));
                 copy(&mut (&mut reader).take(size.saturating_add(1)), &mut self.out)
                     .map_err(read_error)?

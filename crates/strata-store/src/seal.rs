@@ -113,7 +113,8 @@ fn seal_of(root: &Path) -> io::Result<String> {
         entries.sort_by_key(fs::DirEntry::file_name);
         for entry in entries {
             let path = entry.path();
-            let found = fs::symlink_metadata(&path)?;
+            // By its directory's descriptor, and of a link itself.
+            let found = entry.metadata()?;
             let name = path.strip_prefix(root).unwrap_or(&path).as_os_str().as_bytes();
             hasher.update(&(name.len() as u64).to_le_bytes());
             hasher.update(name);

@@ -63,6 +63,14 @@ impl SnapshotStore for DiskStore {
         }
     }
 
+    /// Begins to write what is in it to the disk: the commit then has less to wait for. It is the
+    /// commit that makes it durable, so a failure here means nothing.
+    fn expect(&self, staging: &Staging) {
+        let Ok(directory) = File::open(staging.path()) else { return };
+        let write = move || rustix::fs::syncfs(&directory).unwrap_or_default();
+        drop(std::thread::Builder::new().name("write-early".to_owned()).spawn(write));
+    }
+
     fn commit(
         &self,
         staging: Staging,
