@@ -516,7 +516,7 @@ impl Sweep<'_> {
     ) -> Result<Option<u64>, StoreError> {
         let Some(entry) = self.stock.items.get(item) else { return Ok(None) };
         let is_used = entry.uses > 0 || self.pinned.contains(item);
-        if is_used || self.is_needed_snapshot(item)? {
+        if is_used || self.is_way_to_used(item) || self.is_needed_snapshot(item)? {
             return Ok(None);
         }
         let (bytes, entry) = (entry.bytes, entry.clone());
@@ -563,6 +563,18 @@ impl Sweep<'_> {
             below.retain(|link| is_unused(&item_of(link).0));
         }
         Ok(below)
+    }
+
+    /// A name that can be made again stays while a running process has noted a blob that it leads
+    /// to: by it the blob is found. One that leads to something that is gone leads nowhere.
+    fn is_way_to_used(&self, item: &Item) -> bool {
+        let Item::Name(table, name) = item else { return false };
+        let Some(known) = self.stock.names.get(&(table.clone(), name.clone())) else {
+            return false;
+        };
+        let items = || known.links.iter().map(|link| item_of(link).0);
+        items().any(|item| self.pinned.contains(&item))
+            && items().all(|item| self.stock.items.contains_key(&item))
     }
 
     /// A snapshot is needed while it has the only copy of what something else needs.

@@ -1,6 +1,7 @@
 //! Whole builds with commands in them. They need root and busybox, which is installed if missing.
 #![expect(clippy::panic, clippy::expect_used, reason = "a test says what is wrong and stops")]
 
+mod announced;
 mod attacks;
 #[path = "../../../strata-remote/tests/registry/bucket.rs"]
 mod bucket;
