@@ -15,7 +15,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use strata_cas::{Links, Staging, StoreError};
 
 use crate::inventory::size_of_tree;
-use crate::layout::{Layout, Part};
+use crate::layout::Layout;
+use crate::lease;
 use crate::{DiskStore, SweepRequest};
 
 /// What a process asks for at a time, at most: a hundredth of the limit if that is less.
@@ -103,7 +104,7 @@ impl Budget {
         let mut size = Size::open(&self.layout)?;
         let used = measured(&self.layout);
         // What others hold of their slices is not on disk yet.
-        let others = fs::read_dir(self.layout.part(Part::Leases))?.count().saturating_sub(1) as u64;
+        let others = lease::count(&self.layout)?.saturating_sub(1);
         let used = used + others * self.slice_for(0).min(SLICE_BYTES);
         size.set(used)?;
         Ok(used)

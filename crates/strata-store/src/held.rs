@@ -59,7 +59,7 @@ impl HeldFile {
     pub(crate) fn begin(path: &Path) -> io::Result<Option<Self>> {
         let mut options = OpenOptions::new();
         options.append(true).read(true).create_new(true).mode(0o600);
-        let mut file = match options.open(path) {
+        let file = match options.open(path) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(None),
             made => made?,
         };
@@ -67,8 +67,10 @@ impl HeldFile {
         if file.metadata()?.nlink() == 0 {
             return Ok(None);
         }
-        writeln!(file, "{}", std::process::id())?;
-        Ok(Some(Self { file, path: path.to_owned(), stays: false }))
+        // Gone again when the disk is too full for what is in it.
+        let mut held = Self { file, path: path.to_owned(), stays: false };
+        writeln!(held.file, "{}", std::process::id())?;
+        Ok(Some(held))
     }
 
     /// A locked file beside `path`; `None` when somebody has taken it for a killed process's and

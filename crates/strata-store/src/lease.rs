@@ -2,14 +2,18 @@
 //!
 //! Both have the same name. The file comes first and goes last, so a directory whose file nobody
 //! holds is what a dead process left.
+//!
+//! A server promises more: what it has told its clients of stays also when it is killed. Its notes
+//! go to files that say in their names until when they count, held or not.
 
 use std::collections::HashSet;
+use std::ffi::OsStr;
 use std::fs::{self, DirBuilder};
 use std::io::{self, Write};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::PathBuf;
 use std::sync::{Mutex, OnceLock, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use strata_cas::{BlobId, LayerId, RecordKey, StoreError};
 
@@ -34,34 +38,69 @@ struct Noted {
     /// None before the first renewal: then the lease's own file has the notes.
     current: Option<HeldFile>,
     previous: Option<HeldFile>,
+    /// For how long at least what is noted stays, whatever becomes of this process.
+    outlives: Option<Duration>,
+    /// When the current file was begun, since 1970.
+    begun: Option<Duration>,
+}
+
+impl Noted {
+    /// Whether this is not the time for which the current file's name makes its promise: what
+    /// is noted now would go too early. Also when a clock that was ahead was set back, whose
+    /// promise nobody believes.
+    fn is_due(&self, now: Duration) -> bool {
+        let Some(turn) = self.outlives else { return false };
+        self.begun.is_none_or(|begun| !(begun..begun.saturating_add(turn)).contains(&now))
+    }
+
+    fn renew(&mut self, lease: &Lease, now: Duration) -> io::Result<()> {
+        let new = new_file(&lease.layout, self.outlives)?;
+        self.begun = Some(now);
+        self.used.clear();
+        let last = self.current.replace(new);
+        if last.is_some() {
+            // What the lease's own file says is from before the last renewal. A sweep that reads
+            // it at this moment has seen it, or finds what it says too old.
+            lease.held.file.set_len(0)?;
+        }
+        let is_swept = is_swept(&lease.layout);
+        if let Some(mut gone) = std::mem::replace(&mut self.previous, last) {
+            gone.keep_if(is_swept || self.outlives.is_some());
+        }
+        if self.outlives.is_some() && !is_swept {
+            // What resists goes with the next sweep.
+            drop(clean_leases(&lease.layout));
+        }
+        Ok(())
+    }
 }
 
 impl Lease {
     /// Begins one.
     pub(crate) fn begin(layout: &Layout) -> Result<Self, OpenError> {
         let leases = layout.part(Part::Leases);
-        let held = new_file(layout).map_err(OpenError::io("write in", &leases))?;
+        let held = new_file(layout, None).map_err(OpenError::io("write in", &leases))?;
         let (layout, staging) = (layout.clone(), OnceLock::new());
         Ok(Self { held, layout, staging, noted: Mutex::default() })
     }
 
-    /// Lets go of what was noted before the last renewal and not since.
-    pub(crate) fn renew(&self) -> Result<(), StoreError> {
-        let action = || StoreError::io("renew the store's lease");
-        let new = new_file(&self.layout).map_err(action())?;
+    /// What is noted from here on stays for `least` at least, whatever becomes of this process.
+    pub(crate) fn outlive(&self, least: Duration) {
         let mut noted = self.noted.lock().unwrap_or_else(PoisonError::into_inner);
-        let Noted { used, current, previous } = &mut *noted;
-        used.clear();
-        let last = current.replace(new);
-        if last.is_some() {
-            // What the lease's own file says is from before the last renewal. A sweep that reads
-            // it at this moment has seen it, or finds what it says too old.
-            self.held.file.set_len(0).map_err(action())?;
+        noted.outlives = Some(least.min(LONGEST / 2));
+        // The next note begins a file.
+        noted.begun = None;
+    }
+
+    /// Lets go of what was noted before the last renewal and not since. With a promise to keep,
+    /// only when it is time.
+    pub(crate) fn renew(&self) -> Result<(), StoreError> {
+        let mut noted = self.noted.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = since_1970();
+        if noted.outlives.is_some() && !noted.is_due(now) {
+            return Ok(());
         }
-        if let Some(mut gone) = std::mem::replace(previous, last) {
-            gone.keep_if(is_swept(&self.layout));
-        }
-        Ok(())
+        noted.renew(self, now).map_err(renewing())
     }
 
     /// The directory for what this process makes.
@@ -79,15 +118,21 @@ impl Lease {
         }
     }
 
-    /// Whether all of this is noted: then no sweep takes it out, the gate open or not.
+    /// Whether all of this is noted, where that is promised for long enough: then no sweep takes
+    /// it out, the gate open or not.
     pub(crate) fn has_noted(&self, used: &[Used]) -> bool {
         let noted = self.noted.lock().unwrap_or_else(PoisonError::into_inner);
         used.iter().all(|used| noted.used.contains(used))
+            && !(noted.outlives.is_some() && noted.is_due(since_1970()))
     }
 
     /// Says what is used from now on, before it is looked for. The gate must be held.
     pub(crate) fn note(&self, used: &[Used]) -> Result<(), StoreError> {
         let mut noted = self.noted.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = noted.outlives.map(|_| since_1970());
+        if let Some(now) = now.filter(|now| noted.is_due(*now)) {
+            noted.renew(self, now).map_err(renewing())?;
+        }
         let mut lines = String::new();
         for used in used.iter().filter(|used| !noted.used.contains(used)) {
             lines.push_str(&used.line());
@@ -103,14 +148,49 @@ impl Lease {
     }
 }
 
-fn new_file(layout: &Layout) -> io::Result<HeldFile> {
+/// Begins the name of a file that counts also when nobody holds it, before the second at which
+/// that ends.
+const UNTIL: &str = "until-";
+
+/// A file that is to count for longer is from a clock that went wrong.
+const LONGEST: Duration = Duration::from_secs(48 * 60 * 60);
+
+fn renewing() -> impl FnOnce(io::Error) -> StoreError {
+    StoreError::io("renew the store's lease")
+}
+
+/// What is noted twice is written once, so a file may have been relied on until it was followed
+/// by the next one, a turn after it was begun, and counts for one turn more from there.
+fn new_file(layout: &Layout, outlives: Option<Duration>) -> io::Result<HeldFile> {
     loop {
-        let nanos = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let name = format!("{}-{:x}", std::process::id(), nanos.as_nanos());
+        // After the moment that the turn is counted from.
+        let now = since_1970();
+        let prefix = outlives.map_or_else(String::new, |turn| {
+            format!("{UNTIL}{}-", now.saturating_add(turn * 2).as_secs().saturating_add(1))
+        });
+        let name = format!("{prefix}{}-{:x}", std::process::id(), now.as_nanos());
         if let Some(held) = HeldFile::begin(&layout.part(Part::Leases).join(name))? {
             return Ok(held);
         }
     }
+}
+
+fn since_1970() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+}
+
+/// The second since 1970 until which a file of this name counts, if it does so by itself.
+fn until(name: &OsStr) -> Option<u64> {
+    name.to_str()?.strip_prefix(UNTIL)?.split_once('-')?.0.parse().ok()
+}
+
+/// How many processes have a lease, this one among them.
+pub(crate) fn count(layout: &Layout) -> io::Result<u64> {
+    let mut count = 0;
+    for entry in fs::read_dir(layout.part(Part::Leases))? {
+        count += u64::from(until(&entry?.file_name()).is_none());
+    }
+    Ok(count)
 }
 
 /// What a process can use.
@@ -158,8 +238,9 @@ impl Drop for Lease {
         let is_swept = is_swept(&self.layout);
         self.held.keep_if(is_swept);
         let noted = self.noted.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let stays = is_swept || noted.outlives.is_some();
         for held in noted.current.iter_mut().chain(&mut noted.previous) {
-            held.keep_if(is_swept);
+            held.keep_if(stays);
         }
     }
 }
@@ -191,10 +272,51 @@ pub(crate) fn clean(layout: &Layout) -> io::Result<()> {
     clean_leases(layout)
 }
 
-/// Removes the leases of dead processes.
+/// Removes the leases of dead processes, but for those that outlive them.
 pub(crate) fn clean_leases(layout: &Layout) -> io::Result<()> {
+    let now = since_1970();
+    let counts = now.as_secs()..now.saturating_add(LONGEST).as_secs().saturating_add(2);
     for entry in fs::read_dir(layout.part(Part::Leases))? {
-        held::held_by(&entry?.path())?;
+        let entry = entry?;
+        if !until(&entry.file_name()).is_some_and(|until| counts.contains(&until)) {
+            held::held_by(&entry.path())?;
+        }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_takes_notes_for_half_of_the_time_for_which_it_counts() {
+        let at = Duration::from_secs;
+        let noted = |begun| Noted { outlives: Some(at(4)), begun, ..Noted::default() };
+        assert!(noted(None).is_due(at(0)));
+        let due = |now| noted(Some(at(10))).is_due(at(now));
+        // The clock was set back; it is; it was set forward.
+        let all = [0, 9, 10, 13, 14, 1000].map(due);
+        assert_eq!(all, [true, true, false, false, true, true]);
+        assert!(!Noted { outlives: None, ..noted(Some(at(10))) }.is_due(at(14)));
+    }
+
+    #[test]
+    fn notes_do_not_drift() {
+        let used = [
+            Used::Key(RecordKey::from_parts(b'd', [1; 32]).expect("a kind")),
+            Used::Key(RecordKey::from_parts(b'c', [2; 32]).expect("a kind")),
+            Used::Blob(BlobId::from_bytes([3; 32])),
+            Used::Snapshot(LayerId::from_bytes([4; 32])),
+        ];
+        let golden = include_str!("../tests/golden/leases-1.txt");
+        assert_eq!(used.map(Used::line).concat(), golden);
+        assert_eq!(golden.lines().map(Used::parse).collect::<Vec<_>>(), used.map(Some));
+    }
+
+    #[test]
+    fn names_say_until_when_they_count() {
+        let all = ["until-12-3-4f", "until--3-4f", "until-x-3-4f", "until-12", "12-4f"];
+        assert_eq!(all.map(|name| until(name.as_ref())), [Some(12), None, None, None, None]);
+    }
 }

@@ -118,6 +118,14 @@ impl DiskStore {
         find()
     }
 
+    /// What this process looks at from here on stays for `least` at least, also when the process
+    /// is killed or ends: a server has told its clients that it is there. `least` is 24 hours at
+    /// most. The lease is renewed by itself then, by who looks at something when that time has
+    /// gone by, and [`DiskStore::renew_lease`] does nothing before.
+    pub fn outlive(&self, least: Duration) {
+        self.lease.outlive(least);
+    }
+
     /// Lets go of what this process has looked at before its last renewal and not since, so that
     /// a sweep may remove it. What was looked at after that stays for at least one turn more: a
     /// process that renews every four hours keeps what it has found for four to eight.

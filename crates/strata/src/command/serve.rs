@@ -38,6 +38,7 @@ pub(super) fn run(
         ));
     }
     let store = Arc::new(open_store(settings, printer)?);
+    store.outlive(LEASE);
     let library = Arc::new(StoreImages { store: Arc::clone(&store) });
     let form = arguments.access_log;
     let log = Printer::new(environment);
@@ -84,14 +85,19 @@ fn raise_open_files() -> Option<u64> {
 /// Until then nothing goes that a client was told of; Bazel relies on three hours.
 const LEASE: Duration = Duration::from_secs(4 * 60 * 60);
 
-/// Lets go of what nobody has asked for since the last time but one.
+/// How often the store is asked whether it is time: a machine that slept has not counted its
+/// sleep.
+const LOOK: Duration = Duration::from_secs(60);
+
+/// Lets go of what nobody has asked for since the last time but one, also while nobody asks for
+/// anything.
 fn renew(store: &Arc<DiskStore>) -> impl FnOnce() + Send + 'static {
     let store = Arc::downgrade(store);
     move || {
         loop {
-            std::thread::sleep(LEASE);
+            std::thread::sleep(LOOK);
             let Some(store) = store.upgrade() else { return };
-            // What can not be let go of stays.
+            // What can not be let go of stays, and is tried again.
             drop(store.renew_lease());
         }
     }

@@ -11,6 +11,7 @@ mod clients;
 mod control;
 mod extremes;
 mod independent;
+mod killed;
 mod mounts;
 mod registry;
 mod rootless;

@@ -132,8 +132,9 @@ fn a_sweep_keeps_what_was_pushed() {
     skopeo(&["copy", source, &serving.name("case-base"), &layout]);
     skopeo(&["copy", dest, &layout, &serving.name("kept:1")]);
     world.run(&["rmi", "case-base"]).ok();
-    // A server that runs uses what it has announced: it ends first.
+    // What a server has announced stays in any case: it ends first, and its time goes by.
     serving.stop();
+    world.forget_announced();
     world.run(&["prune", "-a", "-f"]).ok();
     let serving = Serving::start(&world);
     skopeo(&["copy", source, &serving.name("kept:1"), &layout]);

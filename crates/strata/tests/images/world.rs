@@ -65,6 +65,16 @@ impl World {
         Said::of(&self.command(arguments).output().expect("the program starts"))
     }
 
+    /// As if more than eight hours had passed since a server announced anything.
+    pub(crate) fn forget_announced(&self) {
+        for entry in std::fs::read_dir(self.path("store/leases-1")).expect("leases") {
+            let path = entry.expect("an entry").path();
+            if path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"until-")) {
+                std::fs::remove_file(path).expect("remove");
+            }
+        }
+    }
+
     /// The id of the image with this name.
     pub(crate) fn id(&self, name: &str) -> String {
         let said = self.run(&["inspect", name]).ok();
