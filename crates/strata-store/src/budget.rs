@@ -150,11 +150,15 @@ impl Size {
 
     fn set(&mut self, used: u64) -> io::Result<()> {
         self.used = used;
-        // One length always, so that a write replaces what was there.
-        let text = format!("{FORMAT}\n{}\n{used:020}\n", boot());
+        let text = text_of(&boot(), used);
         self.file.write_all_at(text.as_bytes(), 0)?;
         self.file.set_len(text.len() as u64)
     }
+}
+
+/// One length always, so that a write replaces what was there.
+fn text_of(boot: &str, used: u64) -> String {
+    format!("{FORMAT}\n{boot}\n{used:020}\n")
 }
 
 fn parse(text: &str, boot: &str) -> Option<u64> {
@@ -248,5 +252,21 @@ impl Read for Metered<'_> {
             io::Error::from(io::ErrorKind::QuotaExceeded)
         })?;
         Ok(count)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_size_does_not_drift() {
+        let (boot, golden) = ("a-boot", include_str!("../tests/golden/size-1.txt"));
+        assert_eq!(text_of(boot, 1 << 30), golden);
+        assert_eq!(parse(golden, boot), Some(1 << 30));
+        // Of another run of the machine, another format, or cut off.
+        let other = golden.replace("size 1", "size 2");
+        let all = [(golden, "b-boot"), (&other, boot), (&golden[..21], boot), ("", boot)];
+        assert_eq!(all.map(|(text, boot)| parse(text, boot)), [None; 4]);
     }
 }
