@@ -80,7 +80,8 @@ fn a_sweep_beside_a_server_takes_no_result_that_it_has_announced() {
     }
     serving.stop();
 
-    // Nobody uses it any more: it goes, and what is left is whole.
+    // When its time is over, nobody uses it any more: it goes, and what is left is whole.
+    world.forget_announced();
     world.run(&["prune", "-a", "-f"]).ok();
     let serving = Serving::start(&world);
     for (key, ..) in &all {
