@@ -1,6 +1,7 @@
 //! The plain HTTP caches, request by request.
 
 use crate::client::Host;
+use crate::through;
 
 #[test]
 fn values_under_keys() {
@@ -139,4 +140,13 @@ fn bazels_results_and_blobs() {
     host.ask("PUT", &format!("/m/ac/{action}"), &json, body.as_bytes()).is(200);
     let got = host.ask("GET", &format!("/m/ac/{action}"), &[("accept", "application/json")], b"");
     assert_eq!(got.is(200).text(), body);
+}
+
+/// The conformance suite of all stores, through client, server and store.
+#[test]
+fn stores_are_stores_on_the_far_side_too() {
+    for part in through::PARTS {
+        let host = Host::open();
+        part(host.address());
+    }
 }

@@ -1,42 +1,18 @@
 //! A server on a port of its own, and a client that can be as rude as a test wants.
 
-use std::collections::BTreeMap;
-use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use strata_cas::MemoryStore;
 use strata_server::{Config, NoImages, ServeTable, Served, Server, Setup, Told};
+
+use crate::wire;
+pub(crate) use crate::wire::{Answer, read};
 
 /// A server that ends with its test.
 pub(crate) struct Host {
     pub(crate) server: Option<Server>,
     pub(crate) told: Arc<Mutex<Vec<Told>>>,
-}
-
-/// An answer.
-#[derive(Debug)]
-pub(crate) struct Answer {
-    pub(crate) status: u16,
-    pub(crate) headers: BTreeMap<String, String>,
-    pub(crate) body: Vec<u8>,
-}
-
-impl Answer {
-    pub(crate) fn header(&self, name: &str) -> &str {
-        self.headers.get(name).map_or("", String::as_str)
-    }
-
-    pub(crate) fn text(&self) -> String {
-        String::from_utf8_lossy(&self.body).into_owned()
-    }
-
-    #[track_caller]
-    pub(crate) fn is(self, status: u16) -> Self {
-        assert_eq!(self.status, status, "{}", self.text());
-        self
-    }
 }
 
 /// What writers are called in these tests' configurations.
@@ -63,10 +39,11 @@ impl Host {
     }
 
     pub(crate) fn connect(&self) -> TcpStream {
-        let address = self.server.as_ref().expect("it runs").address();
-        let stream = TcpStream::connect(address).expect("it listens");
-        stream.set_read_timeout(Some(Duration::from_secs(60))).expect("a limit");
-        stream
+        wire::connect(self.address())
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.server.as_ref().expect("it runs").address()
     }
 
     /// Sends a request with a body of known length, and reads the answer.
@@ -99,52 +76,7 @@ impl Host {
         headers: &[(&str, &str)],
         body: &[u8],
     ) -> Answer {
-        let mut stream = self.connect();
-        let mut head = format!("{method} {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n");
-        for (name, value) in headers {
-            head.push_str(&format!("{name}: {value}\r\n"));
-        }
-        head.push_str("\r\n");
-        stream.write_all(head.as_bytes()).expect("send");
-        // A server that refuses early does not read all.
-        drop(stream.write_all(body));
-        read(&mut stream, method == "HEAD").expect("an answer")
-    }
-}
-
-/// Reads an answer; `None` where the connection ends before one is whole.
-pub(crate) fn read(stream: &mut TcpStream, is_head: bool) -> Option<Answer> {
-    let mut bytes = Vec::new();
-    // A connection that is reset has ended, too.
-    drop(stream.read_to_end(&mut bytes));
-    let end = bytes.windows(4).position(|four| four == b"\r\n\r\n")?;
-    let head = String::from_utf8_lossy(&bytes[..end]).into_owned();
-    let mut lines = head.split("\r\n");
-    let status = lines.next()?.split(' ').nth(1)?.parse().ok()?;
-    let pairs = lines.filter_map(|line| line.split_once(": "));
-    let headers: BTreeMap<String, String> =
-        pairs.map(|(name, value)| (name.to_ascii_lowercase(), value.to_owned())).collect();
-    let body = bytes.split_off(end + 4);
-    let body = match headers.get("transfer-encoding") {
-        Some(_) => unchunk(&body)?,
-        None => body,
-    };
-    let length = headers.get("content-length").and_then(|length| length.parse().ok());
-    let is_whole = is_head || length.is_none_or(|length: usize| length == body.len());
-    is_whole.then_some(Answer { status, headers, body })
-}
-
-fn unchunk(mut bytes: &[u8]) -> Option<Vec<u8>> {
-    let mut all = Vec::new();
-    loop {
-        let end = bytes.windows(2).position(|two| two == b"\r\n")?;
-        let size = usize::from_str_radix(std::str::from_utf8(&bytes[..end]).ok()?, 16).ok()?;
-        bytes = &bytes[end + 2..];
-        if size == 0 {
-            return Some(all);
-        }
-        all.extend_from_slice(bytes.get(..size)?);
-        bytes = bytes.get(size + 2..)?;
+        wire::send(&mut self.connect(), method, path, headers, body)
     }
 }
 

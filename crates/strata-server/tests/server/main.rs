@@ -7,4 +7,6 @@ mod client;
 mod conformance;
 mod oci;
 mod reapi;
+mod through;
 mod tls;
+mod wire;

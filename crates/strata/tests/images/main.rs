@@ -21,6 +21,10 @@ mod serve;
 mod sharing;
 mod shell;
 mod store;
+#[path = "../../../strata-server/tests/server/through.rs"]
+mod through;
 mod times;
 mod why;
+#[path = "../../../strata-server/tests/server/wire.rs"]
+mod wire;
 mod world;

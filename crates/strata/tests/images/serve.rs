@@ -155,3 +155,14 @@ fn what_others_reach_needs_tokens_and_tls() {
     assert_eq!(said.code, 2, "{}", said.err);
     assert!(said.err.contains("unencrypted"), "{}", said.err);
 }
+
+/// The conformance suite of all stores, through client, program and store on disk.
+#[test]
+fn stores_are_stores_on_the_far_side_too() {
+    for part in crate::through::PARTS {
+        let world = World::new();
+        let serving = Serving::start(&world);
+        part(serving.host.parse().expect("an address"));
+        serving.stop();
+    }
+}

@@ -8,4 +8,5 @@ pub(crate) mod message;
 pub(crate) mod proto;
 #[path = "../../../src/reapi/raw.rs"]
 mod raw;
+mod store;
 mod writes;
