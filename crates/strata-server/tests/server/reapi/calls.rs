@@ -66,7 +66,11 @@ impl World {
         tonic::client::Grpc::new(self.channel.clone())
     }
 
-    pub(super) fn call<A: Message + Default>(&self, path: &str, asked: &impl Message) -> Result<A, Status> {
+    pub(super) fn call<A: Message + Default>(
+        &self,
+        path: &str,
+        asked: &impl Message,
+    ) -> Result<A, Status> {
         let (mut grpc, path) = (self.grpc(), path.parse::<PathAndQuery>().expect("a path"));
         self.runtime.block_on(async {
             grpc.ready().await.expect("it is there");
@@ -76,7 +80,11 @@ impl World {
         })
     }
 
-    pub(super) fn cas<A: Message + Default>(&self, method: &str, asked: &impl Message) -> Result<A, Status> {
+    pub(super) fn cas<A: Message + Default>(
+        &self,
+        method: &str,
+        asked: &impl Message,
+    ) -> Result<A, Status> {
         let service = "/build.bazel.remote.execution.v2.ContentAddressableStorage";
         self.call(&format!("{service}/{method}"), asked)
     }

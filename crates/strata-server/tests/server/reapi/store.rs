@@ -68,13 +68,12 @@ impl Far {
             digest_function: BLAKE3,
             ..Default::default()
         };
-        match self.0.call::<ActionResult>(&format!("{SERVICE}/GetActionResult"), &asked) {
-            Ok(result) => {
-                Some(result.output_files.into_iter().filter_map(|file| file.digest).collect())
-            }
-            Err(status) if status.code() == Code::NotFound => None,
-            Err(status) => panic!("{status}"),
+        let result = self.0.call::<ActionResult>(&format!("{SERVICE}/GetActionResult"), &asked);
+        if result.as_ref().is_err_and(|status| status.code() == Code::NotFound) {
+            return None;
         }
+        let files = result.expect("an answer").output_files;
+        Some(files.into_iter().filter_map(|file| file.digest).collect())
     }
 
     fn set_outputs(&self, id: &BlobId, outputs: &[Digest]) {
