@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
+use strata_cas::{FreeCache, StoreError};
 use strata_dockerfile::Sharing;
 
 use crate::session::Session;
@@ -23,6 +24,9 @@ pub use archive::CacheArchiveError;
 
 /// How long a build waits before it looks again whether a cache is free.
 const PAUSE: Duration = Duration::from_millis(25);
+
+/// Ends the name of a cache's directory that is being made or removed.
+const UNFINISHED: &str = ".new";
 
 /// What tells a cache mount from others: as with BuildKit, also what it began as and whose it is.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -139,7 +143,7 @@ impl Caches {
     /// # Errors
     ///
     /// When the directory can not be read.
-    pub fn list(&self) -> Result<Vec<CacheEntry>, BuildError> {
+    pub fn list(&self) -> Result<Vec<CacheEntry>, StoreError> {
         let mut entries = Vec::new();
         for key in self.keys()? {
             entries.extend(self.entry(&key)?);
@@ -153,45 +157,76 @@ impl Caches {
     /// # Errors
     ///
     /// When it can not be removed.
-    pub fn remove(&self, key: &str) -> Result<Removed, BuildError> {
-        let directory = self.root.join(key);
-        if !is_key(key) || !directory.exists() {
+    pub fn remove(&self, key: &str) -> Result<Removed, StoreError> {
+        let (directory, new) = (self.root.join(key), self.unfinished(key));
+        if !is_key(key) || !(directory.exists() || new.exists()) {
             return Ok(Removed::Missing);
         }
         let lock = self.open_lock(key)?;
         if lock.try_lock().is_err() || !self.is_current(&lock, key) {
             return Ok(Removed::InUse);
         }
-        self.discard(&directory)?;
+        // What a killed process left at this place.
+        discard(&new)?;
+        // In one step: half of a cache is worse than none.
+        let action = || StoreError::io(format!("remove `{}`", directory.display()));
+        match fs::rename(&directory, &new) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(action()(error)),
+            _ => discard(&new)?,
+        }
         drop(fs::remove_file(self.lock_path(key)));
         Ok(Removed::Done)
     }
 
-    fn keys(&self) -> Result<Vec<String>, BuildError> {
-        let action = || BuildError::io(format!("read `{}`", self.root.display()));
-        let mut keys = Vec::new();
-        for entry in fs::read_dir(&self.root).map_err(action())? {
-            let entry = entry.map_err(action())?;
-            let name = entry.file_name().to_string_lossy().into_owned();
-            if entry.path().join("name.json").is_file() && is_key(&name) {
-                keys.push(name);
+    /// Those that nobody uses at this moment, and what killed processes left of others.
+    pub(crate) fn free(&self) -> Result<Vec<FreeCache>, StoreError> {
+        let mut free = Vec::new();
+        let mut keys = self.keys()?;
+        keys.extend(self.directories()?.into_iter().filter_map(|name| {
+            let key = name.strip_suffix(UNFINISHED)?;
+            is_key(key).then(|| key.to_owned())
+        }));
+        keys.sort();
+        keys.dedup();
+        for key in keys {
+            let Ok(lock) = File::open(self.lock_path(&key)) else { continue };
+            if lock.try_lock().is_err() {
+                continue;
             }
+            let text = fs::read(self.root.join(&key).join("name.json")).unwrap_or_default();
+            let name = serde_json::from_slice::<CacheName>(&text);
+            let title = name.map_or_else(|_| "an unfinished one".to_owned(), |name| name.id);
+            let last_used = last_used(&lock);
+            free.push(FreeCache { key, title: format!("cache mount {title}"), last_used });
         }
+        Ok(free)
+    }
+
+    fn keys(&self) -> Result<Vec<String>, StoreError> {
+        let mut keys = self.directories()?;
+        keys.retain(|name| is_key(name) && self.root.join(name).join("name.json").is_file());
         keys.sort();
         Ok(keys)
     }
 
+    fn directories(&self) -> Result<Vec<String>, StoreError> {
+        let action = || StoreError::io(format!("read `{}`", self.root.display()));
+        let mut names = Vec::new();
+        for entry in fs::read_dir(&self.root).map_err(action())? {
+            names.push(entry.map_err(action())?.file_name().to_string_lossy().into_owned());
+        }
+        Ok(names)
+    }
+
     /// What is known of one; none if it is gone meanwhile, or is not what strata wrote.
-    fn entry(&self, key: &str) -> Result<Option<CacheEntry>, BuildError> {
+    fn entry(&self, key: &str) -> Result<Option<CacheEntry>, StoreError> {
         let directory = self.root.join(key);
         let Ok(text) = fs::read(directory.join("name.json")) else { return Ok(None) };
         let Ok(name) = serde_json::from_slice(&text) else { return Ok(None) };
         let lock = File::open(self.lock_path(key)).ok();
         let in_use = lock.as_ref().is_some_and(|lock| lock.try_lock().is_err());
-        let used = lock.and_then(|lock| lock.metadata().ok()?.modified().ok());
-        let used = used.and_then(|time| time.duration_since(SystemTime::UNIX_EPOCH).ok());
         let (bytes, entries) = size_of(&directory.join("fs"));
-        let last_used = used.map_or(0, |time| time.as_secs());
+        let last_used = lock.map_or(0, |lock| last_used(&lock));
         Ok(Some(CacheEntry { name, key: key.to_owned(), bytes, entries, last_used, in_use }))
     }
 
@@ -254,10 +289,10 @@ impl Caches {
     /// Makes a new cache in one step.
     fn make(&self, name: &CacheName, key: &str, make: Make<'_>) -> Result<(), BuildError> {
         let action = || BuildError::io(format!("make the cache mount `{}`", name.id));
-        let (directory, new) = (self.root.join(key), self.root.join(format!("{key}.new")));
+        let (directory, new) = (self.root.join(key), self.unfinished(key));
         // What a killed process left; the lock is ours.
-        self.discard(&new)?;
-        self.discard(&directory)?;
+        discard(&new)?;
+        discard(&directory)?;
         fs::DirBuilder::new().mode(0o700).create(&new).map_err(action())?;
         let (fs, text) = (new.join("fs"), serde_json::to_vec(name).map_err(io::Error::from));
         fs::write(new.join("name.json"), text.map_err(action())?).map_err(action())?;
@@ -282,23 +317,19 @@ impl Caches {
         fs::rename(&new, &directory).map_err(action())
     }
 
-    /// Takes a directory out of the way and removes it.
-    fn discard(&self, directory: &Path) -> Result<(), BuildError> {
-        let action = || BuildError::io(format!("remove `{}`", directory.display()));
-        match fs::remove_dir_all(directory) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(action()(error)),
-            _ => Ok(()),
-        }
+    /// Where one is made, and where one goes that is removed.
+    fn unfinished(&self, key: &str) -> PathBuf {
+        self.root.join(format!("{key}{UNFINISHED}"))
     }
 
     fn lock_path(&self, key: &str) -> PathBuf {
         self.root.join(format!("{key}.lock"))
     }
 
-    fn open_lock(&self, key: &str) -> Result<File, BuildError> {
+    fn open_lock(&self, key: &str) -> Result<File, StoreError> {
         let path = self.lock_path(key);
         let file = File::options().create(true).truncate(false).write(true).open(&path);
-        file.map_err(BuildError::io(format!("open `{}`", path.display())))
+        file.map_err(StoreError::io(format!("open `{}`", path.display())))
     }
 
     /// Whether the lock is still the one that others find: it goes when the cache is removed.
@@ -320,6 +351,21 @@ pub enum Removed {
     InUse,
     /// There is none.
     Missing,
+}
+
+fn discard(directory: &Path) -> Result<(), StoreError> {
+    let action = || StoreError::io(format!("remove `{}`", directory.display()));
+    match fs::remove_dir_all(directory) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(action()(error)),
+        _ => Ok(()),
+    }
+}
+
+/// When a build last asked for a cache, in seconds since 1970.
+fn last_used(lock: &File) -> u64 {
+    let used = lock.metadata().and_then(|metadata| metadata.modified()).ok();
+    let used = used.and_then(|time| time.duration_since(SystemTime::UNIX_EPOCH).ok());
+    used.map_or(0, |time| time.as_secs())
 }
 
 /// `<32 hexadecimal digits>.<number>`.

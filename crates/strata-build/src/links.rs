@@ -1,9 +1,12 @@
 //! What leads where among a builder's values, for the store that keeps them.
 
+use std::path::Path;
+
 use strata_cas::entry::Entry;
-use strata_cas::{BlobId, Link, Links, Named, Record};
+use strata_cas::{BlobId, FreeCache, Link, Links, Named, Record, StoreError};
 use strata_oci::Digest;
 
+use crate::caches::{Caches, Removed};
 use crate::images::{self, BLOBS, IMAGES, NAMES, NOTES};
 use crate::layers::{self, ImageLayer, Payload};
 use crate::{far, packing, push, rewrite, serving};
@@ -88,6 +91,14 @@ impl Links for ImageLinks {
             "make directory" => format!("WORKDIR {}", fact("destination")),
             other => other.to_owned(),
         }
+    }
+
+    fn free_caches(&self, directory: &Path) -> Result<Vec<FreeCache>, StoreError> {
+        Caches::new(directory).free()
+    }
+
+    fn remove_cache(&self, directory: &Path, key: &str) -> Result<bool, StoreError> {
+        Ok(Caches::new(directory).remove(key)? == Removed::Done)
     }
 }
 

@@ -46,7 +46,7 @@ pub use claim::{Claim, ClaimGuard};
 pub use id::{BlobHasher, BlobId, ContentKey, DefinitionKey, LayerId, ParseIdError, TreeId};
 pub use incoming::{Arrived, Incoming};
 pub use layer::{Action, Change, Item, Layer, Time};
-pub use links::{BuildUse, Link, Links, Named};
+pub use links::{BuildUse, FreeCache, Link, Links, Named};
 pub use memory::MemoryStore;
 pub use path::{InvalidPath, TreePath};
 pub use record::{Cost, Fact, FactValue, Record, RecordKey, Slot};

@@ -1,7 +1,9 @@
 //! What leads where: told to a store by who knows its values' formats, so that the store can tell
 //! what nothing leads to any more.
 
-use crate::{BlobId, LayerId, Record, TreeId};
+use std::path::Path;
+
+use crate::{BlobId, LayerId, Record, StoreError, TreeId};
 
 /// Something that a value needs in order to be of use.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -52,6 +54,30 @@ pub trait Links: Send + Sync {
 
     /// What people call the step that a record is of.
     fn title_of(&self, record: &Record) -> String;
+
+    /// The caches below the store's directory for them that nobody uses at this moment.
+    fn free_caches(&self, directory: &Path) -> Result<Vec<FreeCache>, StoreError> {
+        let _ = directory;
+        Ok(Vec::new())
+    }
+
+    /// Removes one of them, unless somebody uses it by now; says whether it is gone.
+    fn remove_cache(&self, directory: &Path, key: &str) -> Result<bool, StoreError> {
+        let _ = (directory, key);
+        Ok(false)
+    }
+}
+
+/// A directory in the store that commands fill and that nobody uses at this moment. Without it
+/// the next command begins with an empty one, which costs time and nothing else.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FreeCache {
+    /// Its directory's name.
+    pub key: String,
+    /// What people call it.
+    pub title: String,
+    /// When somebody last asked for it, in seconds since 1970.
+    pub last_used: u64,
 }
 
 /// What a build has used, told at its end. What the latest build of a project did not use is the

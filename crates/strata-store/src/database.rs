@@ -6,9 +6,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError, RwLock, RwLockReadGuard};
 
 use rocksdb::{
-    BlockBasedOptions, ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType, Direction,
-    ErrorKind, FlushOptions, InfoLogger, IteratorMode, LogLevel, Options, PrefixRange, ReadOptions,
-    SliceTransform, WriteBatch,
+    BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType,
+    Direction, ErrorKind, FlushOptions, InfoLogger, IteratorMode, LogLevel, Options, PrefixRange,
+    ReadOptions, SliceTransform, WriteBatch,
 };
 use serde::{Deserialize, Serialize};
 use strata_cas::StoreError;
@@ -36,6 +36,10 @@ const SEPARATE_FROM_BYTES: u64 = 1 << 10;
 /// How much a table holds in memory before it is flushed. Small enough that closing, which
 /// flushes the rest, takes tens of milliseconds at most.
 const MEMORY_BYTES: usize = 16 << 20;
+
+/// How much of what was read from files stays in memory, for all tables together. RocksDB's default is
+/// a cache of this size for each, and a kind of cache that is dear to make.
+const BLOCK_CACHE_BYTES: usize = 32 << 20;
 
 /// The tables, each a column family with its format's version in its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -79,8 +83,10 @@ impl Table {
         }
     }
 
-    fn options(self) -> Options {
+    /// `blocks` holds what was read of all tables' files.
+    fn options(self, access: Access, blocks: &Cache) -> Options {
         let mut table = BlockBasedOptions::default();
+        table.set_block_cache(blocks);
         // Ten bits a key: a look-up of what is not there costs a tenth of one that reads a block.
         table.set_bloom_filter(10.0, false);
         let mut options = Options::default();
@@ -97,7 +103,9 @@ impl Table {
             }
             Self::Places => {
                 options.set_prefix_extractor(SliceTransform::create_fixed_prefix(32));
-                options.set_memtable_prefix_bloom_ratio(0.05);
+                if access == Access::Write {
+                    options.set_memtable_prefix_bloom_ratio(0.05);
+                }
                 table.set_whole_key_filtering(false);
             }
             Self::Chunked | Self::Records | Self::Slots | Self::Snapshots | Self::Names => {}
@@ -105,6 +113,14 @@ impl Table {
         options.set_block_based_table_factory(&table);
         options
     }
+}
+
+/// What a database is opened for. Nothing is added to one that is only read, so what would be
+/// prepared for that is left out: it costs more than most of what is asked of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Access {
+    Read,
+    Write,
 }
 
 /// The options that make opening cheap: every build opens the store, most of them for a few
@@ -182,7 +198,7 @@ impl Database {
             let (path, found) = (layout.root().to_owned(), found.clone());
             return Err(OpenError::OtherVersion { path, found, known: KNOWN });
         }
-        let rocks = DB::open_cf_descriptors_read_only(&options, &path, tables(), false)
+        let rocks = DB::open_cf_descriptors_read_only(&options, &path, tables(Access::Read), false)
             .map_err(|error| open_error(layout, &path, &error))?;
         Ok(Self::with(layout, rocks))
     }
@@ -342,13 +358,15 @@ impl Database {
     }
 }
 
-fn tables() -> [ColumnFamilyDescriptor; Table::ALL.len()] {
-    Table::ALL.map(|table| ColumnFamilyDescriptor::new(table.name(), table.options()))
+fn tables(access: Access) -> [ColumnFamilyDescriptor; Table::ALL.len()] {
+    let blocks = Cache::new_lru_cache(BLOCK_CACHE_BYTES);
+    Table::ALL
+        .map(|table| ColumnFamilyDescriptor::new(table.name(), table.options(access, &blocks)))
 }
 
 fn open_rocks(layout: &Layout) -> Result<DB, OpenError> {
     let path = layout.part(Part::Database);
-    DB::open_cf_descriptors(&open_options(), &path, tables())
+    DB::open_cf_descriptors(&open_options(), &path, tables(Access::Write))
         .map_err(|error| open_error(layout, &path, &error))
 }
 

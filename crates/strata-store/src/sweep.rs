@@ -1,30 +1,34 @@
 //! Clearing out: what goes first, until there is room enough.
 //!
 //! What nothing leads to goes first. Then what the latest build of its project did not use, the
-//! oldest first; then copies that are made again from what stays; then, project by project, from
-//! the one whose next build is farthest off, what is cheapest to do again for the bytes that it
-//! takes. A sweep goes in small pieces, between which builds go on, and never touches what a
+//! oldest first; then copies that are made again from what stays; then cache mounts that nobody
+//! uses, from the one that was used longest ago; then, project by project, from the one whose next
+//! build is farthest off, what is cheapest to do again for the bytes that it takes. A sweep goes in small pieces, between which builds go on, and never touches what a
 //! running process has noted that it uses.
 
-use std::collections::{HashMap, HashSet};
+mod order;
+
+use std::collections::HashSet;
 use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use strata_cas::{
-    Blob, BlobId, BlobStore, Directory, Layer, LayerId, Link, Links, StoreError, TreeId, retention,
+    Blob, BlobId, BlobStore, Directory, Layer, LayerId, Link, Links, StoreError, TreeId,
 };
 
 use crate::codec::{self, Place};
 use crate::database::{Pair, Table};
 use crate::gate::Gate;
 use crate::held::{HeldFile, Taken};
-use crate::inventory::{Entry, Inventory, Item, KnownName, KnownRecord, Role, item_of};
+use crate::inventory::{Entry, Inventory, Item, Role, item_of, size_of_tree};
 use crate::layout::Part;
 use crate::lease::{self, Used};
 use crate::notes::Notes;
 use crate::wire::Op;
 use crate::{DiskStore, names, records, remove, snapshots, sync};
+
+use order::{Candidate, Target};
 
 /// So many items are removed with the gate closed.
 const PIECE: usize = 64;
@@ -60,6 +64,8 @@ pub enum Kind {
     Derived,
     /// What nothing leads to.
     Leftover,
+    /// What commands keep from build to build.
+    CacheMount,
     /// What steps have printed.
     Log,
 }
@@ -73,6 +79,11 @@ pub enum Reason {
     NotInLatestBuild,
     /// It is a copy, made again when it is needed.
     Copy,
+    /// Room was needed; it is a cache that nobody uses at this moment.
+    NotInUse {
+        /// When it was last asked for, in seconds since 1970.
+        last_used: u64,
+    },
     /// Room was needed; of all projects, the next build of this one is farthest off.
     LeastLikely {
         /// When that build is expected, in seconds since 1970.
@@ -182,21 +193,6 @@ impl DiskStore {
     }
 }
 
-/// Something that may go.
-struct Candidate {
-    target: Target,
-    kind: Kind,
-    what: String,
-    project: Option<String>,
-    reason: Reason,
-}
-
-#[derive(Clone)]
-enum Target {
-    Record(BlobId),
-    Item(Item),
-}
-
 struct Sweep<'a> {
     store: &'a DiskStore,
     links: &'a dyn Links,
@@ -221,7 +217,10 @@ impl Sweep<'_> {
             if is_enough(freed) {
                 break;
             }
-            let bytes = self.remove(&candidate.target)?;
+            let bytes = match &candidate.target {
+                Target::Cache(key) => self.remove_cache(key)?,
+                target => self.remove(target)?,
+            };
             let Some(bytes) = bytes else { continue };
             freed += bytes;
             let Candidate { kind, what, project, reason, .. } = candidate;
@@ -229,6 +228,14 @@ impl Sweep<'_> {
         }
         removed.extend(self.remove_dangling(request)?);
         Ok(removed)
+    }
+
+    /// Removes a cache that nobody uses; says what became free.
+    fn remove_cache(&self, key: &str) -> Result<Option<u64>, StoreError> {
+        let directory = self.store.layout.part(Part::Caches);
+        let bytes = size_of_tree(&directory.join(key));
+        let is_gone = self.is_dry || self.links.remove_cache(&directory, key)?;
+        Ok(is_gone.then_some(bytes))
     }
 
     /// Names that can be made again, of what is gone now.
@@ -252,153 +259,6 @@ impl Sweep<'_> {
             removed.push(Removed { kind: Kind::Derived, what, project: None, bytes, reason });
         }
         Ok(removed)
-    }
-
-    /// What may go, in the order in which it goes.
-    fn candidates(&self, request: &SweepRequest) -> Result<Vec<Candidate>, StoreError> {
-        let wants = |kind: Kind| request.kinds.is_empty() || request.kinds.contains(&kind);
-        let mut all = Vec::new();
-        if request.project.is_none() && request.until.is_none() && wants(Kind::Leftover) {
-            all.extend(self.leftovers()?);
-        }
-        if wants(Kind::Record) {
-            all.extend(self.stale_records(request));
-        }
-        if wants(Kind::Derived) && request.project.is_none() && request.until.is_none() {
-            all.extend(self.derived());
-        }
-        if request.all || request.keep_bytes.is_some() {
-            if wants(Kind::Snapshot) && request.project.is_none() && request.until.is_none() {
-                all.extend(self.copies());
-            }
-            if wants(Kind::Record) {
-                all.extend(self.current_records(request));
-            }
-        }
-        Ok(all)
-    }
-
-    fn leftovers(&self) -> Result<Vec<Candidate>, StoreError> {
-        let derived = self.kept_by_derived()?;
-        let left = self.stock.items.iter().filter(|(item, entry)| {
-            entry.uses == 0 && matches!(item, Item::Blob(_)) && !derived.contains(item)
-        });
-        let candidate = |(item, _): (&Item, _)| Candidate {
-            target: Target::Item(item.clone()),
-            kind: Kind::Leftover,
-            what: what_of(item),
-            project: None,
-            reason: Reason::NothingNeedsIt,
-        };
-        // A snapshot of a layer that is gone itself.
-        let orphans = self.stock.items.keys().filter(|item| match item {
-            Item::Snapshot(layer) => !self.stock.items.contains_key(&Item::Blob(layer.blob())),
-            _ => false,
-        });
-        let mut all: Vec<Candidate> = left.map(candidate).collect();
-        all.extend(orphans.map(|item| candidate((item, &self.stock.items[item]))));
-        all.sort_by(|one, other| one.what.cmp(&other.what));
-        Ok(all)
-    }
-
-    /// What stays for the sake of a name that can be made again: it goes with that name.
-    fn kept_by_derived(&self) -> Result<HashSet<Item>, StoreError> {
-        let is_unused = |item: &Item| self.stock.items.get(item).is_some_and(|e| e.uses == 0);
-        let unused = self.stock.names.iter().filter(|((table, name), known)| {
-            !known.is_root && is_unused(&Item::Name(table.clone(), name.clone()))
-        });
-        let mut rest: Vec<Link> = unused.flat_map(|(_, known)| known.links.clone()).collect();
-        let mut kept = HashSet::new();
-        while let Some(link) = rest.pop() {
-            let (item, _) = item_of(&link);
-            // What is used has all below it used.
-            if is_unused(&item) && kept.insert(item) {
-                rest.extend(self.stock.below(self.store, &link)?);
-            }
-        }
-        Ok(kept)
-    }
-
-    fn stale_records(&self, request: &SweepRequest) -> Vec<Candidate> {
-        let mut stale: Vec<_> =
-            self.stock.records.iter().filter(|(_, known)| known.next_use.is_none()).collect();
-        stale.retain(|(_, known)| fits(request, &known.project, known.record.created));
-        stale.sort_by_key(|(id, known)| (known.record.created, *id.as_bytes()));
-        let candidate = |(id, _): (&BlobId, _)| self.record(id, Reason::NotInLatestBuild);
-        stale.into_iter().filter_map(candidate).collect()
-    }
-
-    fn record(&self, id: &BlobId, reason: Reason) -> Option<Candidate> {
-        let known = self.stock.records.get(id)?;
-        Some(Candidate {
-            target: Target::Record(*id),
-            kind: Kind::Record,
-            what: self.links.title_of(&known.record),
-            project: Some(known.project.clone()),
-            reason,
-        })
-    }
-
-    fn derived(&self) -> Vec<Candidate> {
-        let mut names: Vec<_> =
-            self.stock.names.iter().filter(|(_, known)| !known.is_root).collect();
-        names.sort_by_key(|(name, known)| (known.used, (*name).clone()));
-        let candidate = |((table, name), known): (&(String, String), &KnownName)| {
-            let item = Item::Name(table.clone(), name.clone());
-            let is_unused =
-                |item: &Item| self.stock.items.get(item).is_some_and(|entry| entry.uses == 0);
-            let is_last = known.links.iter().any(|link| is_unused(&item_of(link).0));
-            (is_unused(&item) && is_last).then(|| Candidate {
-                what: what_of(&item),
-                target: Target::Item(item),
-                kind: Kind::Derived,
-                project: None,
-                reason: Reason::NothingNeedsIt,
-            })
-        };
-        names.into_iter().filter_map(candidate).collect()
-    }
-
-    fn copies(&self) -> Vec<Candidate> {
-        let mut copies: Vec<_> = self.stock.copies.iter().collect();
-        copies.sort();
-        let candidate = |layer: &LayerId| Candidate {
-            target: Target::Item(Item::Snapshot(*layer)),
-            kind: Kind::Snapshot,
-            what: what_of(&Item::Snapshot(*layer)),
-            project: None,
-            reason: Reason::Copy,
-        };
-        copies.into_iter().map(candidate).collect()
-    }
-
-    /// Project by project; in each, what is cheapest to do again for its bytes.
-    fn current_records(&self, request: &SweepRequest) -> Vec<Candidate> {
-        // A project is as near as its nearest build.
-        let mut next: HashMap<&str, u64> = HashMap::new();
-        for known in self.stock.records.values() {
-            let own = known.next_use.unwrap_or(u64::MAX);
-            let next = next.entry(&known.project).or_insert(own);
-            *next = own.min(*next);
-        }
-        let mut current: Vec<_> =
-            self.stock.records.iter().filter(|(_, known)| known.next_use.is_some()).collect();
-        current.retain(|(_, known)| fits(request, &known.project, known.record.created));
-        let next_of = |project: &str| next.get(project).copied().unwrap_or(u64::MAX);
-        let price = |known: &KnownRecord| retention::price(known.record.cost);
-        current.sort_by_key(|(id, known)| {
-            let later_first = u64::MAX - next_of(&known.project);
-            (later_first, known.project.clone(), price(known), *id.as_bytes())
-        });
-        let candidate = |(id, known): (&BlobId, &KnownRecord)| {
-            let reason = if request.keep_bytes.is_some() {
-                Reason::LeastLikely { next_build: next_of(&known.project) }
-            } else {
-                Reason::Asked
-            };
-            self.record(id, reason)
-        };
-        current.into_iter().filter_map(candidate).collect()
     }
 
     /// Removes something with all that only it leads to; says what became free, or `None` where
@@ -484,6 +344,8 @@ impl Sweep<'_> {
         match target {
             Target::Record(id) => self.take_out_record(id, ops, rest),
             Target::Item(item) => self.take_out_item(item, ops, rest),
+            // Goes by its own lock, not by the gate.
+            Target::Cache(_) => Ok(None),
         }
     }
 
@@ -691,9 +553,4 @@ pub(crate) fn what_of(item: &Item) -> String {
 
 fn short(id: &BlobId) -> String {
     id.to_string()[..12].to_owned()
-}
-
-fn fits(request: &SweepRequest, project: &str, created: u64) -> bool {
-    request.project.as_deref().is_none_or(|wanted| wanted == project)
-        && request.until.is_none_or(|until| created < until)
 }

@@ -20,9 +20,10 @@ use rustix::fs::{
     fchown, futimens, linkat, mkdirat, openat, openat2, statat, symlinkat, unlinkat, utimensat,
 };
 use rustix::io::Errno;
+use strata_cas::StoreError;
 use tar::{Archive, Builder, Entry, EntryType, Header};
 
-use super::{CacheName, Caches};
+use super::{CacheName, Caches, discard};
 
 /// The name of the first entry, which carries the version of the format.
 const NAMES: &str = "strata-caches-1.json";
@@ -71,7 +72,7 @@ pub enum CacheArchiveError {
     },
     /// The caches themselves could not be read.
     #[error(transparent)]
-    Caches(Box<crate::BuildError>),
+    Caches(#[from] StoreError),
 }
 
 type Answer<T> = Result<T, CacheArchiveError>;
@@ -79,12 +80,6 @@ type Answer<T> = Result<T, CacheArchiveError>;
 fn failed<E: Into<io::Error>>(action: impl Into<String>) -> impl FnOnce(E) -> CacheArchiveError {
     let action = action.into();
     move |source| CacheArchiveError::Io { action, source: source.into() }
-}
-
-impl From<crate::BuildError> for CacheArchiveError {
-    fn from(error: crate::BuildError) -> Self {
-        Self::Caches(Box::new(error))
-    }
 }
 
 impl Caches {
@@ -282,8 +277,8 @@ impl<'a> Place<'a> {
         if caches.root.join(&key).exists() && !replace {
             return Err(CacheArchiveError::Exists { id: name.id.clone() });
         }
-        let new = caches.root.join(format!("{key}.new"));
-        caches.discard(&new)?;
+        let new = caches.unfinished(&key);
+        discard(&new)?;
         let action = || failed::<io::Error>(format!("make the cache `{}`", name.id));
         fs::DirBuilder::new().mode(0o700).create(&new).map_err(action())?;
         fs::create_dir(new.join("fs")).map_err(action())?;
@@ -297,7 +292,7 @@ impl<'a> Place<'a> {
     }
 
     fn new_directory(&self) -> PathBuf {
-        self.caches.root.join(format!("{}.new", self.key))
+        self.caches.unfinished(&self.key)
     }
 
     /// Puts it where builds find it.
@@ -310,7 +305,7 @@ impl<'a> Place<'a> {
         let (new, directory) = (self.new_directory(), self.caches.root.join(&self.key));
         let text = serde_json::to_vec(&self.name).map_err(|error| action()(error.into()))?;
         fs::write(new.join("name.json"), text).map_err(action())?;
-        self.caches.discard(&directory)?;
+        discard(&directory)?;
         fs::rename(&new, &directory).map_err(action())?;
         self.kept = true;
         Ok(())

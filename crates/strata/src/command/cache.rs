@@ -14,7 +14,7 @@ use crate::failure::{Failure, Kind};
 use crate::printer::Printer;
 use crate::session::Session;
 use crate::settings::Settings;
-use crate::words::{amount, build_error, lower_errors};
+use crate::words::{amount, lower_errors};
 
 pub(super) fn run(
     arguments: &CacheArguments,
@@ -34,7 +34,7 @@ pub(super) fn run(
 }
 
 fn all(caches: &Caches) -> Result<Vec<CacheEntry>, Failure> {
-    caches.list().map_err(|error| build_error::plain(&error))
+    caches.list().map_err(|error| lower_errors::store(&error))
 }
 
 fn list(caches: &Caches, format: Format, printer: &Printer) -> Result<u8, Failure> {
@@ -177,7 +177,7 @@ fn remove(caches: &Caches, ids: &[String], every: bool, printer: &Printer) -> Re
     let chosen = if every { entries } else { meant(&entries, ids)? };
     let mut in_use = None;
     for entry in &chosen {
-        let removed = caches.remove(&entry.key).map_err(|error| build_error::plain(&error))?;
+        let removed = caches.remove(&entry.key).map_err(|error| lower_errors::store(&error))?;
         match removed {
             Removed::Done => printer.data(&format!("removed {}", entry.name.id)),
             Removed::Missing => {}
@@ -205,6 +205,6 @@ fn words(error: &CacheArchiveError) -> Failure {
             Failure::new(Kind::Build, text)
         }
         CacheArchiveError::Io { source, .. } => lower_errors::io(error, source),
-        CacheArchiveError::Caches(error) => build_error::plain(error),
+        CacheArchiveError::Caches(error) => lower_errors::store(error),
     }
 }

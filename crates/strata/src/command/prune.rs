@@ -14,11 +14,12 @@ use crate::session::Session;
 use crate::settings::Settings;
 use crate::words::{amount, lower_errors};
 
-const KINDS: [(&str, Kind); 5] = [
+const KINDS: [(&str, Kind); 6] = [
     ("record", Kind::Record),
     ("snapshot", Kind::Snapshot),
     ("derived", Kind::Derived),
     ("leftover", Kind::Leftover),
+    ("cache-mount", Kind::CacheMount),
     ("log", Kind::Log),
 ];
 
@@ -53,7 +54,7 @@ fn agrees(arguments: &PruneArguments, printer: &Printer) -> bool {
         return true;
     }
     let what = if arguments.all {
-        "all build results that no named image needs"
+        "all build results that no named image needs, and cache mounts that no build uses now"
     } else {
         "all build results that no latest build used and no named image needs"
     };
@@ -103,6 +104,8 @@ fn until(text: &str, now: u64) -> Result<u64, Failure> {
 }
 
 fn kind(text: &str) -> Result<Kind, Failure> {
+    // Docker's word for it.
+    let text = if text == "exec.cachemount" { "cache-mount" } else { text };
     let known = KINDS.iter().find(|(name, _)| *name == text).map(|(_, kind)| *kind);
     known.ok_or_else(|| {
         let names = KINDS.map(|(name, _)| name);
@@ -128,6 +131,9 @@ fn words(reason: &Reason) -> String {
         Reason::NothingNeedsIt => "nothing needs it".to_owned(),
         Reason::NotInLatestBuild => "the latest build did not use it".to_owned(),
         Reason::Copy => "it is made again when a command needs it".to_owned(),
+        Reason::NotInUse { last_used } => {
+            format!("no build uses it now (last on {})", amount::day(*last_used))
+        }
         Reason::LeastLikely { next_build: u64::MAX } => "no build is expected to use it".to_owned(),
         Reason::LeastLikely { next_build } => {
             format!("its project's next build is farthest off ({})", amount::day(*next_build))

@@ -77,10 +77,8 @@ pub(crate) fn store(error: &StoreError) -> Failure {
                 "the store may take {limit} and takes {used}, all of it in use: {needed} more do \
                  not fit"
             );
-            Failure::environment(message).hint(
-                "allow more with `--store-size`, or see `strata du` for what takes it; cache \
-                 mounts go by `strata cache rm` alone",
-            )
+            Failure::environment(message)
+                .hint("allow more with `--store-size`, or see `strata du` for what takes it")
         }
         StoreError::Database { .. } => Failure::environment(chain(error)).hint(
             "see whether the disk is full; if not, the store is damaged: \

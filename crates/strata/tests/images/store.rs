@@ -2,8 +2,9 @@
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
+use crate::sandbox::wait_until;
 use crate::world::World;
 
 /// What a folder takes on disk, in bytes.
@@ -68,9 +69,7 @@ fn a_limit_is_never_exceeded_and_what_is_used_stays() {
     assert_eq!(build(11, 5_000_000).ok().ran(), [""; 0]);
     let refused = build(100, 40_000_000);
     assert_eq!(refused.code, 3, "{}", refused.err);
-    for part in
-        ["the store may take 30MB and takes", "all of it in use", "hint: ", "`strata cache rm`"]
-    {
+    for part in ["the store may take 30MB and takes", "all of it in use", "hint: ", "`strata du`"] {
         assert!(refused.err.contains(part), "`{part}` is not in:\n{}", refused.err);
     }
     // What has a name is not lost by it.
@@ -105,9 +104,67 @@ fn what_a_command_writes_into_a_cache_mount_is_counted_meanwhile() {
     let said = world.run(&["build", "--store-size", "120MB", "app"]);
     assert_eq!(said.code, 3, "{}", said.err);
     assert!(said.err.contains("the store may take 120MB and takes"), "{}", said.err);
-    // What the cache held before is not counted again.
-    world.write("app/Dockerfile", &format!("{mount}rm /c/more && ls -l /c/kept\n"));
+    // Nobody uses it now: it goes when something else needs the room.
+    std::fs::write(world.path("app/large"), bytes(7, 60_000_000)).expect("a file");
+    world.write("app/Dockerfile", "FROM case-base\nCOPY large /\n");
     world.run(&["build", "--store-size", "120MB", "app"]).ok();
+    assert!(taken(&world.path("store")) <= 120_000_000);
+    assert_eq!(world.run(&["cache", "ls"]).ok().out.lines().count(), 1, "no cache is left");
+}
+
+#[test]
+fn cache_mounts_that_nobody_uses_go_when_they_are_asked_for_or_room_is_needed() {
+    let world = World::with_base();
+    let run = |id: &str| format!("RUN --mount=type=cache,id={id},target=/c echo {id} > /c/f\n");
+    world.write("app/Dockerfile", &format!("FROM case-base\n{}{}", run("old"), run("young")));
+    world.run(&["build", "-t", "app", "app"]).ok();
+    let ids = || {
+        let listed = world.run(&["cache", "ls"]).ok().out;
+        let ids = listed.lines().skip(1).filter_map(|line| line.split_whitespace().next());
+        ids.map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(ids(), ["old", "young"]);
+
+    // Without `--all` they stay; by time, only what was last used before it would go.
+    world.run(&["prune", "-f"]).ok();
+    world.run(&["prune", "-f", "-a", "--filter", "until=1h"]).ok();
+    assert_eq!(ids(), ["old", "young"]);
+    let dry = world.run(&["prune", "--all", "--dry-run", "--filter", "type=cache-mount"]).ok().out;
+    assert!(dry.contains("cache mount old") && dry.contains("asked for"), "{dry}");
+    assert_eq!(ids(), ["old", "young"]);
+
+    // One that a build uses stays, whatever is asked.
+    let name = format!("FROM case-base\n{}RUN --mount=type=cache,id=young,target=/c ", run("old"));
+    world.write("app/Dockerfile", &format!("{name}touch /c/there && sleep 600\n"));
+    let mut running =
+        world.command(&["build", "app"]).stderr(Stdio::null()).spawn().expect("it starts");
+    let there = || {
+        let caches = std::fs::read_dir(world.path("store/caches-1")).expect("caches");
+        caches.flatten().any(|cache| cache.path().join("fs/there").exists())
+    };
+    wait_until("the command", there);
+    let removed = world.run(&["prune", "-f", "-a", "--filter", "type=exec.cachemount"]).ok().out;
+    assert!(removed.contains("cache mount old") && !removed.contains("young"), "{removed}");
+    assert_eq!(ids(), ["young"]);
+    let ended = Command::new("kill").args(["-INT", &running.id().to_string()]).status();
+    assert!(ended.expect("kill").success());
+    running.wait().expect("it ends");
+    world.run(&["fsck"]).ok();
+}
+
+#[test]
+fn what_a_killed_process_left_of_a_cache_mount_goes() {
+    let world = World::with_base();
+    let mount = "FROM case-base\nRUN --mount=type=cache,id=it,target=/c touch /c/f\n";
+    world.write("app/Dockerfile", mount);
+    world.run(&["build", "app"]).ok();
+    let caches = world.path("store/caches-1");
+    let entries = || std::fs::read_dir(&caches).expect("caches").flatten();
+    let cache = entries().find(|entry| entry.path().join("fs").is_dir()).expect("a cache").path();
+    // As a removal leaves it that is killed in the middle.
+    std::fs::rename(&cache, cache.with_extension("0.new")).expect("renamed");
+    world.run(&["prune", "-f", "-a", "--filter", "type=cache-mount"]).ok();
+    assert_eq!(entries().count(), 0);
 }
 
 #[test]
