@@ -37,8 +37,8 @@ const SEPARATE_FROM_BYTES: u64 = 1 << 10;
 /// flushes the rest, takes tens of milliseconds at most.
 const MEMORY_BYTES: usize = 16 << 20;
 
-/// How much of what was read from files stays in memory, for all tables together. RocksDB's default is
-/// a cache of this size for each, and a kind of cache that is dear to make.
+/// How much of what was read from files stays in memory, for all tables together. RocksDB's
+/// default is a cache of this size for each, and of a kind that is dear to make.
 const BLOCK_CACHE_BYTES: usize = 32 << 20;
 
 /// The tables, each a column family with its format's version in its name.

@@ -3,8 +3,9 @@
 //! What nothing leads to goes first. Then what the latest build of its project did not use, the
 //! oldest first; then copies that are made again from what stays; then cache mounts that nobody
 //! uses, from the one that was used longest ago; then, project by project, from the one whose next
-//! build is farthest off, what is cheapest to do again for the bytes that it takes. A sweep goes in small pieces, between which builds go on, and never touches what a
-//! running process has noted that it uses.
+//! build is farthest off, what is cheapest to do again for the bytes that it takes. A sweep goes in
+//! small pieces, between which builds go on, and never touches what a running process has noted
+//! that it uses.
 
 mod order;
 
