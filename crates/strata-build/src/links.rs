@@ -64,6 +64,7 @@ impl Links for ImageLinks {
                 let row = name(packing::TABLE, String::from_utf8_lossy(value).into_owned());
                 Named::Derived(vec![row])
             }
+            strata_oci::far::QUEUE => strata_oci::far::Errand::named(value),
             // Somebody else's: nothing is known of it, unless it is an entry of the server's.
             _ => Entry::named(table, value).unwrap_or(Named::Root(Vec::new())),
         }

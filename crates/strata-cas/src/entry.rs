@@ -40,6 +40,9 @@ pub struct Entry {
     /// When it was given out last, to within a day, in seconds since 1970: what was not for the
     /// longest time goes first.
     pub used: u64,
+    /// Whether a far tier has it, too: then it can be had again.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub far: bool,
 }
 
 /// Something that an entry needs.
@@ -80,7 +83,11 @@ impl Entry {
             Need::Name { table, name } => Link::Name { table, name },
         };
         let links = entry.needs.into_iter().map(need).chain([Link::Blob(entry.body)]).collect();
-        Some(if entry.stays { Named::Root(links) } else { Named::Derived(links) })
+        Some(match (entry.far, entry.stays) {
+            (true, _) => Named::Cached(links),
+            (false, true) => Named::Root(links),
+            (false, false) => Named::Derived(links),
+        })
     }
 }
 
@@ -103,6 +110,7 @@ mod tests {
             trust: 50,
             written: 1_700_000_000,
             used: 1_700_100_000,
+            far: false,
         };
         let golden = include_str!("../tests/golden/entries-1.json").trim_end();
         assert_eq!(String::from_utf8(entry.encode()).expect("text"), golden);
@@ -114,6 +122,8 @@ mod tests {
         ];
         let named = Entry::named("entries-1/kv/main", golden.as_bytes());
         assert_eq!(named, Some(Named::Root(links)));
+        let far = Entry { far: true, ..entry.clone() }.encode();
+        assert!(matches!(Entry::named("entries-1/kv/main", &far), Some(Named::Cached(_))));
         assert_eq!(Entry::named("images-1", golden.as_bytes()), None);
         assert_eq!(Entry::named("entries-1/x", b"{"), Some(Named::Derived(Vec::new())));
     }

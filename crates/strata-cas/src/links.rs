@@ -32,6 +32,9 @@ pub enum Named {
     /// It can be made again. It stays for as long as something leads to it, or else until
     /// something that it leads to is gone.
     Derived(Vec<Link>),
+    /// It can be had again from elsewhere, and so can what it leads to, all of which need not be
+    /// here. A sweep may take it like what is derived.
+    Cached(Vec<Link>),
 }
 
 /// Knows what is in the values that a store keeps for others.

@@ -20,6 +20,7 @@ pub mod blobs;
 mod cache;
 mod config;
 mod digest;
+pub mod far;
 mod manifest;
 mod platform;
 mod reference;

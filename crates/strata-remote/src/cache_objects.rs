@@ -1,6 +1,7 @@
 //! A shared cache in an object store: S3 and what speaks its protocol, or a directory. Records lie
 //! under `records/KEY`, blobs under `blobs/sha256/DIGEST`, as in an OCI layout.
 
+use std::collections::VecDeque;
 use std::io::{self, Write};
 use std::path::Path as FilePath;
 use std::sync::Arc;
@@ -14,7 +15,7 @@ use object_store::{
     BackoffConfig, ClientOptions, Error, ObjectStore, ObjectStoreExt, PutPayload, RetryConfig,
 };
 use strata_oci::{BlobBytes, Descriptor, DigestHasher, RegistryError, SharedCache};
-use tokio::sync::mpsc::Receiver;
+use tokio::sync::mpsc::{Receiver, Sender};
 
 use crate::door::Door;
 use crate::failure::printable;
@@ -24,6 +25,8 @@ use crate::settings::{Secret, Timeouts};
 const PART_BYTES: usize = 16 << 20;
 /// Bytes of one request of a download.
 const RANGE_BYTES: u64 = 8 << 20;
+/// So many of them are asked for before they are wanted.
+const RANGES_AHEAD: usize = 3;
 /// A record is not larger than this.
 const LARGEST_RECORD_BYTES: u64 = 16 << 20;
 
@@ -54,6 +57,8 @@ pub struct ObjectCache {
     store: Arc<dyn ObjectStore>,
     prefix: String,
     door: Door,
+    /// For an answer that is small.
+    pub(crate) patience: Duration,
 }
 
 impl ObjectCache {
@@ -70,7 +75,7 @@ impl ObjectCache {
         }
         let store = LocalFileSystem::new_with_prefix(path);
         let store = store.map_err(|_| failed("there is no such directory".to_owned()))?;
-        Self::new(name.clone(), Arc::new(store), String::new())
+        Self::new(name.clone(), Arc::new(store), String::new(), Timeouts::default().idle)
     }
 
     /// A bucket.
@@ -118,22 +123,24 @@ impl ObjectCache {
             registry: name.clone(),
             reason: printable(&error.to_string()),
         })?;
-        Self::new(name, Arc::new(store), settings.prefix.trim_matches('/').to_owned())
+        let prefix = settings.prefix.trim_matches('/').to_owned();
+        Self::new(name, Arc::new(store), prefix, idle)
     }
 
     fn new(
         name: String,
         store: Arc<dyn ObjectStore>,
         prefix: String,
+        patience: Duration,
     ) -> Result<Self, RegistryError> {
         let door = Door::open().map_err(|error| RegistryError::Failed {
             registry: name.clone(),
             reason: format!("no thread can be started for it: {error}"),
         })?;
-        Ok(Self { name, store, prefix, door })
+        Ok(Self { name, store, prefix, door, patience })
     }
 
-    fn path(&self, rest: &str) -> Path {
+    pub(crate) fn path(&self, rest: &str) -> Path {
         match self.prefix.as_str() {
             "" => Path::from(rest),
             prefix => Path::from(format!("{prefix}/{rest}")),
@@ -144,7 +151,7 @@ impl ObjectCache {
         self.path(&format!("blobs/sha256/{}", blob.digest.hex()))
     }
 
-    fn failure(&self, error: &Error, what: &str) -> RegistryError {
+    pub(crate) fn failure(&self, error: &Error, what: &str) -> RegistryError {
         let registry = self.name.clone();
         match error {
             Error::NotFound { .. } => {
@@ -157,13 +164,13 @@ impl ObjectCache {
         }
     }
 
-    fn panicked(&self) -> RegistryError {
+    pub(crate) fn panicked(&self) -> RegistryError {
         let reason = "its answer makes no sense".to_owned();
         RegistryError::Failed { registry: self.name.clone(), reason }
     }
 
     /// Runs one request behind the door.
-    fn run<T, F>(
+    pub(crate) fn run<T, F>(
         &self,
         what: &str,
         request: impl FnOnce(Arc<dyn ObjectStore>) -> F,
@@ -174,6 +181,80 @@ impl ObjectCache {
     {
         let answer = self.door.run(request(Arc::clone(&self.store)));
         answer.ok_or_else(|| self.panicked())?.map_err(|error| self.failure(&error, what))
+    }
+
+    /// The same for an answer that is small, and must come soon.
+    pub(crate) fn ask<T, F>(
+        &self,
+        what: &str,
+        request: impl FnOnce(Arc<dyn ObjectStore>) -> F,
+    ) -> Result<T, RegistryError>
+    where
+        T: Send + 'static,
+        F: Future<Output = object_store::Result<T>> + Send + 'static,
+    {
+        let patience = self.patience;
+        self.run(what, |store| {
+            let answer = request(store);
+            in_time(patience, answer)
+        })
+    }
+
+    /// Sends bytes on this thread to a future that keeps them as an object. An object whose bytes
+    /// turn out to be wrong is removed.
+    pub(crate) fn upload(
+        &self,
+        path: &Path,
+        size: u64,
+        give: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+    ) -> Result<(), RegistryError> {
+        let (store, to) = (Arc::clone(&self.store), path.clone());
+        let (outcome, given) = self
+            .door
+            .feed(|pieces| async move { upload(&*store, &to, size, pieces).await }, give);
+        let spoilt = matches!(&given, Err(error) if error.kind() != io::ErrorKind::BrokenPipe);
+        if spoilt {
+            // Nobody may find what is not what its name says.
+            let at = path.clone();
+            let removed = self.run(path.as_ref(), |store| async move { store.delete(&at).await });
+            drop(removed);
+        }
+        match (outcome, given) {
+            (_, Err(error)) if spoilt => Err(RegistryError::Failed {
+                registry: self.name.clone(),
+                reason: format!("a blob can not be read here: {error}"),
+            }),
+            (Some(Ok(())), _) => Ok(()),
+            (Some(Err(error)), _) => Err(self.failure(&error, path.as_ref())),
+            (None, _) => Err(self.panicked()),
+        }
+    }
+
+    /// Fetches an object's bytes in order, and takes them on this thread; false where it is not
+    /// there.
+    pub(crate) fn download(
+        &self,
+        path: &Path,
+        sink: &mut dyn Write,
+    ) -> Result<bool, RegistryError> {
+        let (store, from, patience) = (Arc::clone(&self.store), path.clone(), self.patience);
+        let download = |pieces| async move {
+            download(store, from, patience, pieces).await.map_err(Stopped::Far)
+        };
+        let poured = self.door.pour(
+            download,
+            |piece| sink.write_all(&piece).map_err(Stopped::Here),
+        );
+        match poured {
+            Some(Ok(())) => Ok(true),
+            Some(Err(Stopped::Far(Error::NotFound { .. }))) => Ok(false),
+            Some(Err(Stopped::Far(error))) => Err(self.failure(&error, path.as_ref())),
+            Some(Err(Stopped::Here(error))) => Err(RegistryError::Failed {
+                registry: self.name.clone(),
+                reason: format!("its bytes can not be kept: {error}"),
+            }),
+            None => Err(self.panicked()),
+        }
     }
 
     /// The object's size, if it is there.
@@ -272,36 +353,66 @@ impl SharedCache for ObjectCache {
         if self.size(&path)? == Some(blob.size) {
             return Ok(());
         }
-        let store = Arc::clone(&self.store);
-        let (size, digest) = (blob.size, blob.digest);
-        let to = path.clone();
-        let (outcome, given) = self.door.feed(
-            |pieces| async move { upload(&*store, &to, size, pieces).await },
-            |out| {
-                let mut checked = Checked { out, hasher: DigestHasher::default() };
-                bytes(&mut checked)?;
-                checked.out.flush()?;
-                match checked.hasher.finish() {
-                    (found, length) if found == digest && length == size => Ok(()),
-                    _ => Err(io::Error::other("the bytes are not what their digest says")),
-                }
-            },
-        );
-        let spoilt = matches!(&given, Err(error) if error.kind() != io::ErrorKind::BrokenPipe);
-        if spoilt {
-            // Nobody may find what is not what its name says.
-            let at = path.clone();
-            let removed = self.run(path.as_ref(), |store| async move { store.delete(&at).await });
-            drop(removed);
+        self.upload(&path, blob.size, |out| {
+            let mut checked = Checked { out, hasher: DigestHasher::default() };
+            bytes(&mut checked)?;
+            checked.out.flush()?;
+            match checked.hasher.finish() {
+                (found, length) if found == blob.digest && length == blob.size => Ok(()),
+                _ => Err(io::Error::other("the bytes are not what their digest says")),
+            }
+        })
+    }
+}
+
+/// An answer that must come soon.
+pub(crate) async fn in_time<T>(
+    patience: Duration,
+    answer: impl Future<Output = object_store::Result<T>>,
+) -> object_store::Result<T> {
+    let late = |_| Error::Generic {
+        store: "cache",
+        source: format!("no answer for {} s", patience.as_secs_f32()).into(),
+    };
+    tokio::time::timeout(patience, answer).await.map_err(late)?
+}
+
+/// Who has ended a download.
+enum Stopped {
+    Far(Error),
+    Here(io::Error),
+}
+
+/// Fetches an object: a small one at once, a large one in ranges, a few of them ahead.
+async fn download(
+    store: Arc<dyn ObjectStore>,
+    path: Path,
+    patience: Duration,
+    pieces: Sender<Bytes>,
+) -> object_store::Result<()> {
+    let size = match in_time(patience, store.get(&path)).await? {
+        found if found.meta.size <= RANGE_BYTES => {
+            // Who takes them has gone where that fails.
+            drop(pieces.send(found.bytes().await?).await);
+            return Ok(());
         }
-        match (outcome, given) {
-            (_, Err(error)) if spoilt => Err(RegistryError::Failed {
-                registry: self.name.clone(),
-                reason: format!("a blob can not be read here: {error}"),
-            }),
-            (Some(Ok(())), _) => Ok(()),
-            (Some(Err(error)), _) => Err(self.failure(&error, &blob.digest.to_string())),
-            (None, _) => Err(self.panicked()),
+        found => found.meta.size,
+    };
+    let (mut asked, mut ahead) = (0, VecDeque::new());
+    loop {
+        while asked < size && ahead.len() < RANGES_AHEAD {
+            let end = (asked + RANGE_BYTES).min(size);
+            let (store, path, range) = (Arc::clone(&store), path.clone(), asked..end);
+            ahead.push_back(tokio::spawn(async move { store.get_range(&path, range).await }));
+            asked = end;
+        }
+        let Some(next) = ahead.pop_front() else { return Ok(()) };
+        let piece = next.await.map_err(|error| Error::Generic {
+            store: "cache",
+            source: error.to_string().into(),
+        })??;
+        if pieces.send(piece).await.is_err() {
+            return Ok(());
         }
     }
 }

@@ -52,6 +52,7 @@ pub mod docker_config;
 mod door;
 mod endpoint;
 mod failure;
+mod far_objects;
 mod git;
 mod http;
 mod manifest;

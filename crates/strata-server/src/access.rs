@@ -28,7 +28,9 @@ impl Caller {
     pub(crate) fn may_write(&self) -> Result<(), Fault> {
         match (self.writes, self.reads) {
             (true, _) => Ok(()),
-            (false, true) => Err(Fault::Denied(format!("`{}` may read and not write", self.name))),
+            (false, true) => {
+                Err(Fault::Denied(format!("`{}` may read and not write here", self.name)))
+            }
             (false, false) => Err(Fault::Unauthorized),
         }
     }

@@ -143,13 +143,13 @@ async fn get_blob(site: &Arc<Site>, asked: &Asked, hash: &str) -> Result<Respons
     let found = blocking(move || {
         let digest: Digest = format!("sha256:{key}").parse().map_err(|_| Fault::NotFound)?;
         if digest == Digest::of(b"") {
-            return Ok(Some(Content { pieces: Vec::new(), size: 0 }));
+            return Ok(Some(Content::default()));
         }
         if let Some(content) = depot.find(&digest)? {
             return Ok(Some(content));
         }
         // Which function a client uses, its paths do not say.
-        depot.find_id(&key.parse::<BlobId>().map_err(|_| Fault::NotFound)?)
+        depot.find_id(&key.parse::<BlobId>().map_err(|_| Fault::NotFound)?, None)
     });
     let content = found.await?;
     site.metrics.looked_up("bazel", content.is_some());
@@ -171,7 +171,10 @@ async fn put_blob(site: &Arc<Site>, mut asked: Asked, hash: &str) -> Result<Resp
             let text = format!("the bytes are {}, and {hash} was announced", upload.digest());
             return Err(Fault::Mismatch(text));
         }
-        depot.keep(upload, None).map(drop)
+        match upload.id().to_string() == hash {
+            true => depot.keep_by_id(upload).map(drop),
+            false => depot.keep(upload, None).map(drop),
+        }
     })
     .await?;
     Ok(plain(StatusCode::OK))

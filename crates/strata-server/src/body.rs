@@ -57,7 +57,9 @@ pub(crate) async fn brief<T: Send + 'static>(
     depot: &Depot,
     work: impl FnOnce() -> Result<T, Fault> + Send + 'static,
 ) -> Result<T, Fault> {
-    let Some(_place) = depot.places.take() else { return blocking(work).await };
+    // Behind a far tier, any look may wait for a network.
+    let place = if depot.tier.is_some() { None } else { depot.places.take() };
+    let Some(_place) = place else { return blocking(work).await };
     let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));
     done.unwrap_or_else(|_| Err(Fault::Internal("the server has a bug".to_owned())))
 }
@@ -200,6 +202,10 @@ pub(crate) async fn send(
     content: &Content,
     (start, end): (u64, u64),
 ) -> Result<Body, Fault> {
+    if depot.tier.is_some() {
+        let (its, content) = (Arc::clone(depot), content.clone());
+        blocking(move || its.bring(&content)).await?;
+    }
     let reader = depot.reader(content);
     if content.size <= SMALL_BYTES {
         let size = usize::try_from(content.size).unwrap_or_default();

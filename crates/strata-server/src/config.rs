@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use crate::access::{Access, Token};
+use crate::config_far::FarTable;
 
 /// Where is listened if nobody says otherwise.
 const LISTEN: &str = "127.0.0.1:7878";
@@ -42,6 +43,8 @@ pub struct ServeTable {
     pub github_actions: bool,
     /// Who may do what.
     pub token: Vec<TokenTable>,
+    /// What lies behind the store.
+    pub far: Option<FarTable>,
 }
 
 /// What may be done without a token.
@@ -108,7 +111,8 @@ impl Secret {
         Self(text.into())
     }
 
-    pub(crate) fn reveal(&self) -> &str {
+    /// The text.
+    pub fn reveal(&self) -> &str {
         &self.0
     }
 }
@@ -145,6 +149,9 @@ pub enum ConfigError {
         /// What is wrong with it.
         reason: String,
     },
+    /// The keys about the far tier do not fit together.
+    #[error("`[serve.far]`: {0}")]
+    Far(String),
     /// The keys about TLS do not fit together.
     #[error("{0}")]
     Tls(String),
@@ -199,6 +206,7 @@ impl Config {
                 return Err(ConfigError::Token { name, reason });
             }
         }
+        table.far.as_ref().map_or(Ok(()), FarTable::check)?;
         let tls = tls_of(table)?;
         let is_local = address.ip().is_loopback();
         let by_certificate = tls.as_ref().is_some_and(|tls| tls.client_ca.is_some());
@@ -245,7 +253,7 @@ fn address_of(text: &str) -> Result<SocketAddr, ConfigError> {
     found.ok_or_else(|| ConfigError::Address(text.to_owned()))
 }
 
-fn read(path: &Path) -> Result<Vec<u8>, ConfigError> {
+pub(crate) fn read(path: &Path) -> Result<Vec<u8>, ConfigError> {
     fs::read(path)
         .map_err(|error| ConfigError::File { path: path.to_owned(), reason: error.to_string() })
 }

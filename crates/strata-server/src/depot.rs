@@ -10,13 +10,16 @@ use bytes::Bytes;
 use sha2::{Digest as _, Sha256};
 use strata_cas::entry::{self, Entry, Need};
 use strata_cas::{BlobId, BlobReader, BlobStore, Incoming, NameStore};
+use strata_oci::far::{FarBlob, FarName};
 use strata_oci::{Digest, blobs};
 
 use crate::access::Caller;
 use crate::body::{Places, Receiver};
 use crate::fault::Fault;
 use crate::library::Library;
+use crate::metrics::FarMetrics;
 use crate::server::THREADS;
+use crate::tier::{FarSetup, Look, Tier};
 
 /// Entries are changed one at a time for each of so many parts of their keys.
 const LOCKS: usize = 64;
@@ -38,6 +41,8 @@ pub(crate) struct Depot {
     locks: [Mutex<()>; LOCKS],
     /// For looks into the store by threads that answer.
     pub(crate) places: Places,
+    /// What lies behind the store.
+    pub(crate) tier: Option<Tier>,
 }
 
 /// Bytes on their way in, which nobody will ask for by their SHA-256.
@@ -61,10 +66,46 @@ pub(crate) struct Kept {
 }
 
 /// A blob that was found: its bytes lie in these blobs, one after the other.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Content {
-    pub(crate) pieces: Vec<BlobId>,
+    pub(crate) pieces: Vec<Piece>,
     pub(crate) size: u64,
+}
+
+/// A blob by the name that it was found by. It may be far away only.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Piece {
+    Id(BlobId),
+    Sha256(Digest),
+}
+
+impl Content {
+    /// One blob of the store.
+    pub(crate) fn of_id(id: BlobId, size: u64) -> Self {
+        Self { pieces: vec![Piece::Id(id)], size }
+    }
+
+    /// An entry's bytes.
+    pub(crate) fn of_entry(entry: &Entry) -> Self {
+        Self::of_id(entry.body, entry.size)
+    }
+}
+
+impl Piece {
+    /// What an entry needs that needs this.
+    pub(crate) fn need(&self) -> Need {
+        match self {
+            Self::Id(id) => Need::Blob(*id),
+            Self::Sha256(digest) => need_of(digest),
+        }
+    }
+
+    fn far(&self) -> FarName {
+        match self {
+            Self::Id(id) => FarName::Blake3(*id),
+            Self::Sha256(digest) => FarName::Sha256(*digest),
+        }
+    }
 }
 
 /// What a protocol puts under a key, besides who and when.
@@ -73,6 +114,10 @@ pub(crate) struct Value {
     pub(crate) attributes: BTreeMap<String, String>,
     pub(crate) needs: Vec<Need>,
     pub(crate) stays: bool,
+    /// Blobs among them that lie here in pieces; elsewhere they are needed whole.
+    pub(crate) layers: Vec<Digest>,
+    /// Whether it is of no use elsewhere.
+    pub(crate) is_local: bool,
 }
 
 impl Bare {
@@ -128,11 +173,13 @@ impl Depot {
         library: Arc<dyn Library>,
         body_limit_bytes: u64,
         revoked: Vec<String>,
+        far: Option<(FarSetup, FarMetrics)>,
     ) -> Self {
+        let tier = far.map(|(far, metrics)| Tier::new(far, &store, metrics));
         let locks = std::array::from_fn(|_| Mutex::default());
         // All but one.
         let places = Places::new(THREADS - 1);
-        Self { store, library, body_limit_bytes, revoked, locks, places }
+        Self { store, library, body_limit_bytes, revoked, locks, places, tier }
     }
 
     /// Begins a blob of at most `limit` bytes.
@@ -150,6 +197,21 @@ impl Depot {
     /// the server is killed. After a power cut it is there where an entry was made since: a client
     /// that has not come to that sends it again, and need not wait for the disk now.
     pub(crate) fn keep(&self, upload: Upload, announced: Option<&Digest>) -> Result<Kept, Fault> {
+        let kept = self.keep_near(upload, announced)?;
+        let content = Content::of_id(kept.id, kept.size);
+        self.pass_on_blob(FarName::Sha256(kept.digest), &content)?;
+        Ok(kept)
+    }
+
+    /// The same for one that is asked for by its BLAKE3.
+    pub(crate) fn keep_by_id(&self, upload: Upload) -> Result<Kept, Fault> {
+        let kept = self.keep_near(upload, None)?;
+        let content = Content::of_id(kept.id, kept.size);
+        self.pass_on_blob(FarName::Blake3(kept.id), &content)?;
+        Ok(kept)
+    }
+
+    fn keep_near(&self, upload: Upload, announced: Option<&Digest>) -> Result<Kept, Fault> {
         let digest = upload.digest();
         if let Some(announced) = announced.filter(|announced| **announced != digest) {
             let text = format!("the bytes are {digest}, and {announced} was announced");
@@ -171,37 +233,108 @@ impl Depot {
     pub(crate) fn keep_bytes(&self, bytes: &[u8]) -> Result<Kept, Fault> {
         let mut upload = self.begin(u64::MAX)?;
         upload.write(bytes)?;
-        self.keep(upload, None)
+        self.keep_near(upload, None)
     }
 
     /// Finds a blob by its SHA-256. From here on it stays for as long as the store's lease says.
     pub(crate) fn find(&self, digest: &Digest) -> Result<Option<Content>, Fault> {
+        self.find_sized(digest, None)
+    }
+
+    /// The same for one whose size is known, which some far tiers can not do without.
+    pub(crate) fn find_sized(
+        &self,
+        digest: &Digest,
+        size: Option<u64>,
+    ) -> Result<Option<Content>, Fault> {
+        match self.find_near(digest)? {
+            Some(content) => Ok(Some(content)),
+            None => self.find_far(Piece::Sha256(*digest), size),
+        }
+    }
+
+    /// Finds a blob by its BLAKE3.
+    pub(crate) fn find_id(&self, id: &BlobId, size: Option<u64>) -> Result<Option<Content>, Fault> {
+        match self.find_id_near(id)? {
+            Some(content) => Ok(Some(content)),
+            None => self.find_far(Piece::Id(*id), size),
+        }
+    }
+
+    fn find_far(&self, piece: Piece, size: Option<u64>) -> Result<Option<Content>, Fault> {
+        let Some(tier) = &self.tier else { return Ok(None) };
+        // Who does not answer has nothing.
+        let sizes = tier.sizes(&[FarBlob { name: piece.far(), size }]).unwrap_or_default();
+        let size = sizes.first().copied().flatten();
+        Ok(size.map(|size| Content { pieces: vec![piece], size }))
+    }
+
+    /// Finds out about many blobs at once which of them are far away, so that they are found
+    /// without asking for each.
+    pub(crate) fn ask_far(&self, blobs: &[FarBlob]) {
+        if let Some(tier) = self.tier.as_ref().filter(|_| !blobs.is_empty()) {
+            // Who does not answer has nothing.
+            drop(tier.sizes(blobs));
+        }
+    }
+
+    /// Where a piece is near, if it is.
+    pub(crate) fn id_near(&self, piece: &Piece) -> Result<Option<BlobId>, Fault> {
+        Ok(match piece {
+            Piece::Id(id) => self.store.has(id)?.then_some(*id),
+            Piece::Sha256(digest) => blobs::known(&*self.store, digest)?,
+        })
+    }
+
+    /// Where a piece is near; fetched, if it is far away.
+    fn bring_piece(&self, piece: &Piece) -> Result<Option<BlobId>, Fault> {
+        match (&self.tier, piece) {
+            (Some(tier), piece) => self.fetch(tier, piece.far()),
+            // What is gone says so itself.
+            (None, Piece::Id(id)) => Ok(Some(*id)),
+            (None, piece) => self.id_near(piece),
+        }
+    }
+
+    /// Brings all of a blob near.
+    pub(crate) fn bring(&self, content: &Content) -> Result<(), Fault> {
+        if self.tier.is_some() {
+            for piece in &content.pieces {
+                self.bring_piece(piece)?.ok_or(Fault::NotFound)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Finds a blob by its SHA-256 in the store.
+    pub(crate) fn find_near(&self, digest: &Digest) -> Result<Option<Content>, Fault> {
         let known = self.store.name(blobs::TABLE, &digest.to_string())?;
         if let Some(id) = known.and_then(|value| blobs::id_of(&value))
-            && let Some(content) = self.find_id(&id)?
+            && let Some(content) = self.find_id_near(&id)?
         {
             return Ok(Some(content));
         }
         let Some(pieces) = self.library.layer(digest)? else { return Ok(None) };
         let mut size = 0;
         for piece in &pieces {
-            let Some(found) = self.find_id(piece)? else { return Ok(None) };
+            let Some(found) = self.find_id_near(piece)? else { return Ok(None) };
             size += found.size;
         }
-        Ok(Some(Content { pieces, size }))
+        Ok(Some(Content { pieces: pieces.into_iter().map(Piece::Id).collect(), size }))
     }
 
-    /// Finds a blob by its BLAKE3.
-    pub(crate) fn find_id(&self, id: &BlobId) -> Result<Option<Content>, Fault> {
+    /// Finds a blob by its BLAKE3 in the store.
+    pub(crate) fn find_id_near(&self, id: &BlobId) -> Result<Option<Content>, Fault> {
         let size = self.store.size(id)?;
-        Ok(size.map(|size| Content { pieces: vec![*id], size }))
+        Ok(size.map(|size| Content::of_id(*id, size)))
     }
 
     /// Reads all of a blob that is known to be small; `None` where it is gone or damaged.
     pub(crate) fn read(&self, content: &Content) -> Result<Option<Bytes>, Fault> {
         let mut all = Vec::new();
         for piece in &content.pieces {
-            let Some(bytes) = self.store.get(piece)? else { return Ok(None) };
+            let Some(id) = self.bring_piece(piece)? else { return Ok(None) };
+            let Some(bytes) = self.store.get(&id)? else { return Ok(None) };
             all.extend_from_slice(&bytes);
         }
         Ok(Some(all.into()))
@@ -232,12 +365,38 @@ impl Depot {
     fn own(&self, namespace: &str, space: &str, name: &str) -> Result<Option<Entry>, Fault> {
         let table = table_of(namespace, space);
         let value = self.store.name(&table, name)?;
-        let Some(entry) = value.and_then(|value| Entry::decode(&value)) else { return Ok(None) };
-        if self.revoked.contains(&entry.writer) || !self.is_whole(&entry)? {
-            return Ok(None);
-        }
+        let near = value.and_then(|value| Entry::decode(&value));
+        let Some(entry) = self.usable(&table, name, near, Look::Lately)? else { return Ok(None) };
         self.touch(&table, name, &entry)?;
         Ok(Some(entry))
+    }
+
+    /// The entry under a name, if its writer counts and all that it needs is there. One that has
+    /// lost something near is looked for once more far away.
+    fn usable(
+        &self,
+        table: &str,
+        name: &str,
+        near: Option<Entry>,
+        look: Look,
+    ) -> Result<Option<Entry>, Fault> {
+        let (found, sizes) = match &self.tier {
+            Some(tier) => self.entry_of_tiers(tier, (table, name), near, look)?,
+            None => (near, Vec::new()),
+        };
+        let Some(entry) = found else { return Ok(None) };
+        if self.revoked.contains(&entry.writer) {
+            return Ok(None);
+        }
+        if self.is_whole(&entry, &sizes)? {
+            return Ok(Some(entry));
+        }
+        match (&self.tier, look) {
+            (Some(_), Look::Lately) if sizes.is_empty() => {
+                self.usable(table, name, Some(entry), Look::Now)
+            }
+            _ => Ok(None),
+        }
     }
 
     /// Notes that an entry is of use, once a day.
@@ -256,25 +415,55 @@ impl Depot {
         Ok(())
     }
 
-    /// Whether all that an entry needs is there; it stays from here on.
-    fn is_whole(&self, entry: &Entry) -> Result<bool, Fault> {
-        if !self.store.has(&entry.body)? {
+    /// Whether all that an entry needs is there; it stays from here on. Its bytes are near then;
+    /// what it needs besides may be far away. `sizes`: of blobs that may be.
+    fn is_whole(&self, entry: &Entry, sizes: &[FarBlob]) -> Result<bool, Fault> {
+        if !self.has_body(entry)? {
             return Ok(false);
         }
+        let mut missing = Vec::new();
         for need in &entry.needs {
-            let is_there = match need {
-                Need::Blob(id) => self.store.has(id)?,
+            match need {
+                Need::Blob(id) if self.store.has(id)? => {}
+                Need::Blob(id) => missing.push(FarName::Blake3(*id)),
                 Need::Name { table, name } if table == blobs::TABLE => match name.parse() {
-                    Ok(digest) => self.find(&digest)?.is_some(),
-                    Err(_) => false,
+                    Ok(digest) if self.find_near(&digest)?.is_some() => {}
+                    Ok(digest) => missing.push(FarName::Sha256(digest)),
+                    Err(_) => return Ok(false),
                 },
-                Need::Name { table, name } => self.store.name(table, name)?.is_some(),
-            };
-            if !is_there {
-                return Ok(false);
+                Need::Name { table, name } if !self.has_entry(table, name)? => return Ok(false),
+                Need::Name { .. } => {}
             }
         }
-        Ok(true)
+        match &self.tier {
+            _ if missing.is_empty() => Ok(true),
+            // Who does not answer has nothing.
+            Some(tier) => Ok(self.are_far(tier, &missing, sizes).unwrap_or(false)),
+            None => Ok(false),
+        }
+    }
+
+    fn has_body(&self, entry: &Entry) -> Result<bool, Fault> {
+        if self.store.has(&entry.body)? {
+            return Ok(true);
+        }
+        let Some(tier) = &self.tier else { return Ok(false) };
+        match self.fetch(tier, FarName::Blake3(entry.body)) {
+            Ok(found) => Ok(found.is_some()),
+            // Who does not answer has nothing.
+            Err(Fault::Busy(_)) => Ok(false),
+            Err(fault) => Err(fault),
+        }
+    }
+
+    /// Whether there is an entry under a name, near or far.
+    pub(crate) fn has_entry(&self, table: &str, name: &str) -> Result<bool, Fault> {
+        if self.store.name(table, name)?.is_some() {
+            return Ok(true);
+        }
+        let Some(tier) = &self.tier else { return Ok(false) };
+        let (found, _) = self.entry_of_tiers(tier, (table, name), None, Look::Lately)?;
+        Ok(found.is_some())
     }
 
     /// Puts an entry into the caller's own namespace.
@@ -290,11 +479,13 @@ impl Depot {
         (body, size): (BlobId, u64),
         value: Value,
     ) -> Result<Entry, Fault> {
-        let Value { attributes, needs, stays } = value;
+        let Value { attributes, needs, stays, layers, is_local } = value;
         let (writer, trust, written) = (caller.name.clone(), caller.trust, now());
         let used = written;
-        let entry = Entry { body, size, attributes, needs, stays, writer, trust, written, used };
-        if !self.is_whole(&entry)? {
+        let far = false;
+        let entry =
+            Entry { body, size, attributes, needs, stays, writer, trust, written, used, far };
+        if !self.is_whole(&entry, &[])? {
             return Err(Fault::invalid("something that this refers to is not here"));
         }
         let table = table_of(caller.namespace(), space);
@@ -306,6 +497,10 @@ impl Depot {
             }
             Some(there) => return Err(denied(caller, &there)),
             None => entry,
+        };
+        let entry = match is_local {
+            true => entry,
+            false => self.pass_on_entry((&table, name), entry, &layers)?,
         };
         self.store.set_name(&table, name, Some(&entry.encode()))?;
         Ok(entry)
@@ -320,14 +515,24 @@ impl Depot {
     ) -> Result<bool, Fault> {
         let table = table_of(caller.namespace(), space);
         let _one = self.lock(&table, name);
-        if self.store.name(&table, name)?.is_none() {
+        if self.latest(&table, name)?.is_none() {
             return Ok(false);
         }
         if let Some(there) = self.more_trusted(caller, &table, name)? {
             return Err(denied(caller, &there));
         }
+        self.pass_on_removal(&table, name)?;
         self.store.set_name(&table, name, None)?;
         Ok(true)
+    }
+
+    /// The entry under a name, whoever has written it, near or far.
+    fn latest(&self, table: &str, name: &str) -> Result<Option<Entry>, Fault> {
+        let near = self.store.name(table, name)?.and_then(|value| Entry::decode(&value));
+        match &self.tier {
+            Some(tier) => Ok(self.entry_of_tiers(tier, (table, name), near, Look::Now)?.0),
+            None => Ok(near),
+        }
     }
 
     /// The entry under a key, if its writer is trusted more than the caller.
@@ -337,7 +542,7 @@ impl Depot {
         table: &str,
         name: &str,
     ) -> Result<Option<Entry>, Fault> {
-        let there = self.store.name(table, name)?.and_then(|value| Entry::decode(&value));
+        let there = self.latest(table, name)?;
         Ok(there
             .filter(|there| there.trust > caller.trust && !self.revoked.contains(&there.writer)))
     }
@@ -350,7 +555,11 @@ impl Depot {
     ) -> Result<BTreeMap<String, Entry>, Fault> {
         let mut all = BTreeMap::new();
         for namespace in &caller.namespaces {
-            for (name, value) in self.store.names(&table_of(namespace, space))? {
+            let table = table_of(namespace, space);
+            if let Some(tier) = &self.tier {
+                self.list_of_tiers(tier, &table)?;
+            }
+            for (name, value) in self.store.names(&table)? {
                 let entry = Entry::decode(&value);
                 if let Some(entry) = entry.filter(|e| !self.revoked.contains(&e.writer)) {
                     all.entry(name).or_insert(entry);
@@ -360,7 +569,7 @@ impl Depot {
         Ok(all)
     }
 
-    fn lock(&self, table: &str, name: &str) -> MutexGuard<'_, ()> {
+    pub(crate) fn lock(&self, table: &str, name: &str) -> MutexGuard<'_, ()> {
         let hash = BlobId::of(format!("{table}\0{name}").as_bytes());
         let lock = &self.locks[usize::from(hash.as_bytes()[0]) % LOCKS];
         lock.lock().unwrap_or_else(PoisonError::into_inner)
@@ -391,7 +600,7 @@ pub(crate) fn now() -> u64 {
 pub(crate) struct ContentReader {
     depot: Arc<Depot>,
     /// Those to come, the next one last.
-    pieces: Vec<BlobId>,
+    pieces: Vec<Piece>,
     open: Option<BlobReader>,
 }
 
@@ -405,8 +614,10 @@ impl Read for ContentReader {
                 }
             }
             let Some(next) = self.pieces.pop() else { return Ok(0) };
-            let blob = self.depot.store.open(&next).map_err(io::Error::other)?;
             let gone = || io::Error::new(io::ErrorKind::NotFound, "a blob is gone");
+            let next = self.depot.bring_piece(&next);
+            let next = next.map_err(|fault| io::Error::other(fault.to_string()))?.ok_or_else(gone)?;
+            let blob = self.depot.store.open(&next).map_err(io::Error::other)?;
             self.open = Some(blob.ok_or_else(gone)?.reader(next));
         }
     }

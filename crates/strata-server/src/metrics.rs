@@ -28,6 +28,20 @@ pub(crate) struct OfProtocol {
     pub(crate) protocol: &'static str,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct OfFar {
+    pub(crate) operation: &'static str,
+    pub(crate) outcome: &'static str,
+}
+
+/// What is counted about the far tier.
+#[derive(Clone, Default)]
+pub(crate) struct FarMetrics {
+    pub(crate) requests: Family<OfFar, Counter<u64, AtomicU64>>,
+    pub(crate) up: Gauge<i64, AtomicI64>,
+    pub(crate) queue: Gauge<i64, AtomicI64>,
+}
+
 /// All counters.
 pub(crate) struct Metrics {
     registry: Registry,
@@ -51,6 +65,18 @@ impl Metrics {
         let connections = Gauge::default();
         registry.register("connections", "Connections that are open", connections.clone());
         Self { registry, requests, lookups, seconds, connections }
+    }
+
+    /// Counters of the far tier, where there is one.
+    pub(crate) fn of_far(&mut self) -> FarMetrics {
+        let far = FarMetrics::default();
+        let help = "Questions to the far tier, by what was asked and what came of it";
+        self.registry.register("far_requests", help, far.requests.clone());
+        let help = "Whether the far tier answers: 1, or 0 while it is left alone";
+        self.registry.register("far_up", help, far.up.clone());
+        let help = "What is still to be sent to the far tier";
+        self.registry.register("far_queue", help, far.queue.clone());
+        far
     }
 
     /// Counts a look-up.

@@ -14,15 +14,20 @@ use crate::library::Library;
 use crate::listen::{self, Door};
 use crate::metrics::Metrics;
 use crate::site::Site;
+use crate::tier::{FarSetup, Workers};
 use crate::tls;
 
 /// Threads that answer; those that wait for the disk come on top.
 pub(crate) const THREADS: usize = 4;
 const DISK_THREADS: usize = 64;
+/// More of them where some may wait for a network.
+const FAR_THREADS: usize = 448;
 /// Connections that nobody has accepted yet.
 const QUEUE: u32 = 4096;
 /// What is under way when the server is stopped has so long to end.
 const GRACE: Duration = Duration::from_secs(30);
+/// What is still to be sent to the far tier then, so long; the rest when the server runs again.
+const LAST_ERRANDS: Duration = Duration::from_secs(10);
 
 /// Why a server did not start.
 #[derive(Debug, thiserror::Error)]
@@ -78,6 +83,8 @@ pub struct Setup {
     pub store: Arc<dyn Served>,
     /// The images that are there already.
     pub library: Arc<dyn Library>,
+    /// What lies behind the store, if anything does.
+    pub far: Option<FarSetup>,
     /// Who is told of each answer.
     pub observer: Observer,
 }
@@ -88,6 +95,8 @@ pub struct Server {
     stop: watch::Sender<bool>,
     runtime: Option<tokio::runtime::Runtime>,
     accepting: Option<tokio::task::JoinHandle<()>>,
+    /// Of the far tier.
+    workers: Option<Workers>,
 }
 
 impl Server {
@@ -97,12 +106,12 @@ impl Server {
     ///
     /// When the address or the certificate is of no use.
     pub fn start(setup: Setup) -> Result<Self, StartError> {
-        let Setup { config, store, library, observer } = setup;
+        let Setup { config, store, library, far, observer } = setup;
         let tls = config.tls.as_ref().map(tls::acceptor).transpose().map_err(StartError::Tls)?;
         let failed = |source| StartError::Listen { address: config.address, source };
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(THREADS)
-            .max_blocking_threads(DISK_THREADS)
+            .max_blocking_threads(DISK_THREADS + far.as_ref().map_or(0, |_| FAR_THREADS))
             .thread_name("strata-server")
             .enable_all()
             .build()
@@ -111,17 +120,21 @@ impl Server {
         let listener = listen(config.address).map_err(failed)?;
         drop(guard);
         let address = listener.local_addr().map_err(failed)?;
-        let depot = Depot::new(store, library, config.body_limit_bytes, config.revoked);
+        let mut metrics = Metrics::new();
+        let far = far.map(|far| (far, metrics.of_far()));
+        let depot = Depot::new(store, library, config.body_limit_bytes, config.revoked, far);
         let actions = match config.github_actions {
             true => Some(Actions::new(tls.is_some()).ok_or(StartError::Random)?),
             false => None,
         };
         let (depot, access) = (Arc::new(depot), config.access);
-        let site = Arc::new(Site::new(depot, access, actions, Metrics::new(), observer));
+        let workers = Workers::start(&depot).map_err(StartError::Threads)?;
+        let site = Arc::new(Site::new(depot, access, actions, metrics, observer));
         let (stop, stopped) = watch::channel(false);
         let door = Door { site, tls, connections: config.connections, stopped };
         let accepting = runtime.spawn(listen::accept(listener, door));
-        Ok(Self { address, stop, runtime: Some(runtime), accepting: Some(accepting) })
+        let (runtime, accepting) = (Some(runtime), Some(accepting));
+        Ok(Self { address, stop, runtime, accepting, workers: Some(workers) })
     }
 
     /// Where it listens.
@@ -139,6 +152,9 @@ impl Server {
                 drop(tokio::time::timeout(GRACE, accepting).await);
             });
             runtime.shutdown_timeout(Duration::from_secs(5));
+        }
+        if let Some(workers) = self.workers.take() {
+            workers.stop(LAST_ERRANDS);
         }
     }
 }

@@ -9,7 +9,7 @@ use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 
-use crate::access::Access;
+use crate::access::{Access, Caller};
 use crate::actions::{self, Actions};
 use crate::body::Body;
 use crate::depot::Depot;
@@ -19,6 +19,7 @@ use crate::oci::{self, Uploads};
 use crate::reapi::{self, Writes};
 use crate::request::{Asked, plain, refuse, with_body};
 use crate::server::{Observer, Told};
+use crate::tier::Tier;
 use crate::{bazel, nx, turbo, values};
 
 /// All that is served.
@@ -156,8 +157,10 @@ impl Site {
             Protocol::ActionsBlob => Ok(actions::bearer()),
             _ => self.access.caller(request.headers()),
         };
+        let follows = self.depot.tier.as_ref().is_some_and(Tier::follows);
         let caller = match known {
-            Ok(caller) => caller,
+            // What it wrote would be nowhere else.
+            Ok(caller) => Caller { writes: caller.writes && !follows, ..caller },
             Err(fault) => return (String::new(), word(fault)),
         };
         let name = caller.name.clone();

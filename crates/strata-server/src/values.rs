@@ -66,7 +66,7 @@ pub(crate) async fn get(
     let entry = brief(&its, move || depot.entry(&caller, &space, &key)).await?;
     site.metrics.looked_up(protocol, entry.is_some());
     let Some(entry) = entry else { return Err(Fault::NotFound) };
-    let content = Content { pieces: vec![entry.body], size: entry.size };
+    let content = Content::of_entry(&entry);
     let kind = entry.attributes.get("content-type").map_or(BINARY, String::as_str);
     let mut response = request::blob(&site.depot, asked, &content, kind).await?;
     for (name, value) in &entry.attributes {

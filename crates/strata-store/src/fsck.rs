@@ -379,6 +379,7 @@ impl Check<'_> {
             };
             let links = match links.of_name(&table, &name, value.value) {
                 Named::Root(links) | Named::Derived(links) => links,
+                Named::Cached(_) => Vec::new(),
             };
             known.insert((table, name), Some(links));
             Ok(())

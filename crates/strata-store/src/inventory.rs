@@ -71,6 +71,8 @@ pub(crate) struct KnownRecord {
 #[derive(Debug, Clone)]
 pub(crate) struct KnownName {
     pub(crate) is_root: bool,
+    /// Whether what it leads to need not be here.
+    pub(crate) may_dangle: bool,
     pub(crate) links: Vec<Link>,
     /// When it was of use last, in seconds since 1970, where that is known.
     pub(crate) used: u64,
@@ -187,12 +189,13 @@ impl DiskStore {
                 let Some((table, name)) = names::split(&pair.key) else { continue };
                 let Some(value) = codec::decode::<NamedValue<'_>>(&pair.value) else { continue };
                 let used = links.used(&table, value.value);
-                let (is_root, links) = match links.of_name(&table, &name, value.value) {
-                    Named::Root(links) => (true, links),
-                    Named::Derived(links) => (false, links),
+                let (is_root, may_dangle, links) = match links.of_name(&table, &name, value.value) {
+                    Named::Root(links) => (true, false, links),
+                    Named::Derived(links) => (false, false, links),
+                    Named::Cached(links) => (false, true, links),
                 };
                 stock.weigh(Item::Name(table.clone(), name.clone()), pair.size);
-                stock.names.insert((table, name), KnownName { is_root, links, used });
+                stock.names.insert((table, name), KnownName { is_root, may_dangle, links, used });
             }
         };
         self.tables.pages(Table::Names, b"", false, &mut take)

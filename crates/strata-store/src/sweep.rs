@@ -248,7 +248,8 @@ impl Sweep<'_> {
             let item = Item::Name(table.clone(), name.clone());
             let is_unused = self.stock.items.get(&item).is_some_and(|entry| entry.uses == 0);
             let is_gone = |link: &Link| !self.stock.items.contains_key(&item_of(link).0);
-            !known.is_root && is_unused && known.links.iter().any(is_gone)
+            let may_go = !known.is_root && !known.may_dangle && is_unused;
+            may_go && known.links.iter().any(is_gone)
         });
         let mut names: Vec<(String, String)> = dangling.map(|(name, _)| name.clone()).collect();
         names.sort();

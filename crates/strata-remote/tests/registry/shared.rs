@@ -4,7 +4,10 @@
 use std::io::Write;
 use std::sync::{Arc, Mutex};
 
-use strata_oci::{Descriptor, RegistryError, SharedCache};
+use strata_cas::BlobId;
+use strata_cas::entry::Entry;
+use strata_oci::far::{Far, FarBlob, FarBlobs as _, FarName, FarRecord};
+use strata_oci::{Descriptor, Digest, RegistryError, SharedCache};
 use strata_remote::{ObjectCache, RegistryCache, RemoteRegistry, S3Settings, Secret, Timeouts};
 
 use crate::bucket::{self, Bucket};
@@ -108,6 +111,85 @@ fn damaged_bytes_are_never_an_answer() {
     assert!(matches!(fetch(&cache, &blob), Err(RegistryError::Wrong { .. })));
     cache.keep_blob(&blob, &|out| out.write_all(&bytes)).expect("healed");
     assert!(fetch(&cache, &blob).expect("there") == bytes);
+}
+
+/// What every far tier promises.
+fn far_suite(far: &dyn Far) {
+    let (bytes, blob) = some_blob(3_000_000);
+    let sha256 = FarName::Sha256(blob.digest);
+    let blake3 = FarName::Blake3(BlobId::of(&bytes));
+    let size = Some(blob.size);
+    let ask = |name: FarName| FarBlob { name, size };
+    assert_eq!(far.sizes(&[ask(sha256), ask(blake3)]).expect("asked"), [None, None]);
+    assert!(!far.fetch(&ask(sha256), &mut Vec::new()).expect("asked"));
+    for name in [sha256, blake3] {
+        far.send((&name, blob.size), &|out| out.write_all(&bytes)).expect("kept");
+        let mut fetched = Vec::new();
+        assert!(far.fetch(&ask(name), &mut fetched).expect("asked") && fetched == bytes);
+    }
+    let other = FarName::Sha256(Digest::of(b"other"));
+    let found = far.sizes(&[ask(sha256), ask(other), ask(blake3)]).expect("asked");
+    assert_eq!(found, [size, None, size]);
+    let entry = Entry {
+        body: BlobId::of(b"body"),
+        size: 4,
+        attributes: Default::default(),
+        needs: Vec::new(),
+        stays: true,
+        writer: "ci".to_owned(),
+        trust: 7,
+        written: 1,
+        used: 1,
+        far: false,
+    };
+    let record = |table: &str, name: &str| FarRecord {
+        key: (table.to_owned(), name.to_owned()),
+        entry: entry.clone(),
+        blobs: vec![ask(sha256)],
+        body: Some(b"body".to_vec()),
+    };
+    let tables = ["entries-1/main/oci-tags/team", "entries-1/main/oci-tags/team/app"];
+    let long = "x".repeat(2000);
+    for table in tables {
+        assert_eq!(far.record(table, "app").expect("asked"), None);
+        far.set_record(table, "app", None).expect("nothing to take back");
+        for name in ["app", "a b/../c", &long] {
+            far.set_record(table, name, Some(&record(table, name))).expect("kept");
+            let found = far.record(table, name).expect("asked").expect("there");
+            assert_eq!(FarRecord::decode(&found, table, name), Some(record(table, name)));
+        }
+        if let Some(mut names) = far.records(table).expect("asked") {
+            names.sort();
+            assert_eq!(names, ["a b/../c", "app"]);
+        }
+        far.set_record(table, "app", None).expect("taken back");
+        assert_eq!(far.record(table, "app").expect("asked"), None);
+    }
+}
+
+#[test]
+fn a_directory_is_a_far_tier() {
+    let directory = tempfile::tempdir().expect("a directory");
+    far_suite(&ObjectCache::directory(directory.path(), true).expect("a cache"));
+}
+
+#[test]
+fn a_bucket_is_a_far_tier_and_outlives_its_server() {
+    let state = tempfile::tempdir().expect("a directory");
+    let mut bucket = Bucket::keeping(state.path());
+    far_suite(&in_bucket(&bucket, "", bucket::NAME));
+    let cache = in_bucket(&bucket, "large", bucket::NAME);
+    // More than one part, and a download in several ranges.
+    let (bytes, blob) = some_blob(40_000_000);
+    let (name, size) = (FarName::Sha256(blob.digest), Some(blob.size));
+    cache.send((&name, blob.size), &|out| out.write_all(&bytes)).expect("kept");
+    bucket.kill();
+    assert!(cache.fetch(&FarBlob { name, size }, &mut Vec::new()).is_err());
+    assert!(cache.sizes(&[FarBlob { name, size }]).is_err());
+    bucket.start_again(state.path());
+    let mut fetched = Vec::new();
+    assert!(cache.fetch(&FarBlob { name, size }, &mut fetched).expect("asked"));
+    assert!(fetched == bytes);
 }
 
 #[test]

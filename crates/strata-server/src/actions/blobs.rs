@@ -11,7 +11,7 @@ use super::entries::Found;
 use super::{Actions, BLOCKS, Piece};
 use crate::access::Caller;
 use crate::body::{self, Body, blocking};
-use crate::depot::Content;
+use crate::depot::{Content, Piece as Part};
 use crate::fault::Fault;
 use crate::request::{Asked, plain, range_of, set};
 use crate::site::Site;
@@ -172,13 +172,13 @@ pub(super) async fn get(
 /// The pieces that a range is in, and how many bytes lie before them.
 fn within(pieces: &[Piece], (start, end): (u64, u64)) -> (Content, u64) {
     let (mut at, mut skipped) = (0, 0);
-    let mut content = Content { pieces: Vec::new(), size: 0 };
+    let mut content = Content::default();
     for piece in pieces {
         let after = at + piece.size;
         if after <= start {
             skipped = after;
         } else if at < end {
-            content.pieces.push(piece.id);
+            content.pieces.push(Part::Id(piece.id));
             content.size += piece.size;
         }
         at = after;
@@ -223,7 +223,7 @@ mod tests {
         let piece = |text: &str| Piece { id: BlobId::of(text.as_bytes()), size: 10 };
         let all = [piece("a"), piece("b"), piece("c")];
         let check = |range, expected: &[usize], skipped| {
-            let ids: Vec<BlobId> = expected.iter().map(|at| all[*at].id).collect();
+            let ids: Vec<Part> = expected.iter().map(|at| Part::Id(all[*at].id)).collect();
             let (content, found) = within(&all, range);
             assert_eq!((content.pieces, found), (ids, skipped), "{range:?}");
             assert_eq!(content.size, 10 * expected.len() as u64);

@@ -1,7 +1,6 @@
 //! The three calls. An entry's body is the list of its pieces, and needs them: blocks stay as they
 //! came, and nothing is copied.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use base64::Engine as _;
@@ -84,14 +83,14 @@ fn keep(depot: &Depot, caller: &Caller, slot: &Slot, pieces: &[Piece]) -> Result
     }
     let body = depot.keep_bare(list)?;
     let needs = pieces.iter().map(|piece| Need::Blob(piece.id)).collect();
-    let value = Value { attributes: BTreeMap::new(), needs, stays: false };
+    let value = Value { needs, ..Value::default() };
     depot.set_entry(caller, (&slot.space(), &slot.key), body, value)?;
     Ok(())
 }
 
 /// The pieces of an entry.
 pub(super) fn pieces(depot: &Depot, entry: &Entry) -> Result<Option<Vec<Piece>>, Fault> {
-    let content = Content { pieces: vec![entry.body], size: entry.size };
+    let content = Content::of_entry(entry);
     let Some(bytes) = depot.read(&content)? else { return Ok(None) };
     Ok(parse(&bytes))
 }

@@ -12,13 +12,13 @@ use http::header::{CONTENT_LENGTH, CONTENT_TYPE, ETAG, LINK, LOCATION};
 use http::{Response, StatusCode};
 use serde_json::{Value as Json, json};
 use strata_cas::entry::{Entry, Need};
-use strata_oci::{Digest, ManifestBytes, media_type};
+use strata_oci::{Digest, ManifestBytes, blobs, media_type};
 
 use super::path::is_tag;
 use super::{digest_of, fault, is_head, reference_of};
 use crate::access::Caller;
 use crate::body::{self, Body, blocking};
-use crate::depot::{Content, Depot, Value, need_of, table_of};
+use crate::depot::{Content, Depot, Piece, Value, need_of, table_of};
 use crate::fault::Fault;
 use crate::request::{Asked, plain, set, with_body};
 use crate::site::Site;
@@ -53,7 +53,7 @@ pub(super) async fn get(
     let unknown = fault("MANIFEST_UNKNOWN", format!("`{reference}` is not in `{name}`"));
     let found = blocking(move || {
         let Some(entry) = find(&depot, &caller, &name, &reference)? else { return Ok(None) };
-        let content = Content { pieces: vec![entry.body], size: entry.size };
+        let content = Content::of_entry(&entry);
         let Some(bytes) = depot.read(&content)? else { return Ok(None) };
         Ok(Some((entry, bytes)))
     });
@@ -123,7 +123,8 @@ fn enter_offered(
     let kept = depot.keep_bytes(&manifest.bytes)?;
     let attributes = BTreeMap::from([("media-type".to_owned(), manifest.media_type.clone())]);
     // It can be made again, so it is no reason to keep anything.
-    let value = Value { attributes, needs: vec![need_of(&kept.digest)], stays: false };
+    let needs = vec![need_of(&kept.digest)];
+    let value = Value { attributes, needs, is_local: true, ..Value::default() };
     // Whoever may read the image may have this noted: it says nothing that is not so.
     depot.set_entry(&store_itself(caller), (&space, &digest), (kept.id, kept.size), value)?;
     Ok(())
@@ -240,10 +241,14 @@ fn enter(
 ) -> Result<(), Fault> {
     let kept = depot.keep_bytes(bytes)?;
     let digest = kept.digest.to_string();
-    let mut needs = vec![need_of(&kept.digest)];
+    let (mut needs, mut layers) = (vec![need_of(&kept.digest)], Vec::new());
     for (needed, must_be_here) in &read.needs {
         match depot.find(needed)? {
-            Some(content) => needs.extend(needs_of(needed, &content)),
+            Some(content) if lies_in_pieces(depot, needed, &content)? => {
+                needs.extend(content.pieces.iter().map(Piece::need));
+                layers.push(*needed);
+            }
+            Some(_) => needs.push(need_of(needed)),
             None if *must_be_here => {
                 return Err(fault("MANIFEST_BLOB_UNKNOWN", format!("{needed} is not here")));
             }
@@ -253,21 +258,14 @@ fn enter(
     let space = space_of_manifests(name);
     // Children that were pushed as manifests stay with their index.
     for (child, _) in &read.needs {
-        if depot.entry(caller, &space, &child.to_string())?.is_some() {
-            needs.push(Need::Name {
-                table: table_of(caller.namespace(), &space),
-                name: child.to_string(),
-            });
+        let (table, name) = (table_of(caller.namespace(), &space), child.to_string());
+        if depot.has_entry(&table, &name)? {
+            needs.push(Need::Name { table, name });
         }
     }
-    needs.retain(|need| match need {
-        Need::Name { table, name } => {
-            depot.store.name(table, name).is_ok_and(|value| value.is_some())
-        }
-        Need::Blob(_) => true,
-    });
     let attributes = BTreeMap::from([("media-type".to_owned(), read.media_type.clone())]);
-    let value = Value { attributes: attributes.clone(), needs, stays: true };
+    let attributes_of_tag = attributes.clone();
+    let value = Value { attributes, needs, stays: true, layers, ..Value::default() };
     depot.set_entry(caller, (&space, &digest), (kept.id, kept.size), value)?;
     let of_manifest =
         || vec![Need::Name { table: table_of(caller.namespace(), &space), name: digest.clone() }];
@@ -279,14 +277,15 @@ fn enter(
         depot.set_entry(caller, (&space, &digest), body, value)?;
     }
     if let Some(tag) = tag {
-        let mut attributes = attributes;
+        let mut attributes = attributes_of_tag;
         attributes.insert("digest".to_owned(), digest.clone());
         if let Some(own) = reference_of(name, tag)
             && let Some(version) = depot.library.version(&own)?
         {
             attributes.insert("over".to_owned(), version);
         }
-        let value = Value { attributes, needs: of_manifest(), stays: true };
+        let value =
+            Value { attributes, needs: of_manifest(), stays: true, ..Value::default() };
         depot.set_entry(caller, (&space_of_tags(name), tag), (kept.id, kept.size), value)?;
     }
     if depot.entry(caller, REPOSITORIES, name)?.is_none() {
@@ -297,12 +296,13 @@ fn enter(
     Ok(())
 }
 
-/// A blob by its digest, or the pieces that it is made of.
-fn needs_of(digest: &Digest, content: &Content) -> Vec<Need> {
-    match &content.pieces[..] {
-        [_] => vec![need_of(digest)],
-        pieces => pieces.iter().map(|piece| Need::Blob(*piece)).collect(),
-    }
+/// Whether a blob is the store's own layer, which is kept in the pieces that it is made of.
+fn lies_in_pieces(depot: &Depot, digest: &Digest, content: &Content) -> Result<bool, Fault> {
+    Ok(match &content.pieces[..] {
+        [Piece::Sha256(_)] => false,
+        [Piece::Id(_)] => depot.store.name(blobs::TABLE, &digest.to_string())?.is_none(),
+        _ => true,
+    })
 }
 
 /// `DELETE /v2/NAME/manifests/REFERENCE`: a tag, or a manifest with all its tags.
@@ -335,7 +335,7 @@ fn remove(depot: &Depot, caller: &Caller, name: &str, digest: &Digest) -> Result
             depot.remove_entry(caller, &space_of_tags(name), &tag)?;
         }
     }
-    let content = Content { pieces: vec![entry.body], size: entry.size };
+    let content = Content::of_entry(&entry);
     let subject = depot.read(&content)?.and_then(|bytes| read(&bytes, digest, None).ok()?.subject);
     if let Some(subject) = subject {
         depot.remove_entry(caller, &space_of_referrers(name, &subject), &text)?;
@@ -422,7 +422,7 @@ pub(super) async fn referrers(
     let found = blocking(move || {
         let mut found = Vec::new();
         for entry in depot.entries(&caller, &space_of_referrers(&name, &digest))?.into_values() {
-            let content = Content { pieces: vec![entry.body], size: entry.size };
+            let content = Content::of_entry(&entry);
             let Some(bytes) = depot.read(&content)? else { continue };
             let Ok(described) = serde_json::from_slice::<Json>(&bytes) else { continue };
             let is_wanted = |kind: &String| described["artifactType"].as_str() == Some(kind);

@@ -43,7 +43,7 @@ pub(crate) fn result(
     key: &str,
 ) -> Result<Option<Bytes>, Fault> {
     let Some(entry) = depot.entry(caller, space, key)? else { return Ok(None) };
-    depot.read(&Content { pieces: vec![entry.body], size: entry.size })
+    depot.read(&Content::of_entry(&entry))
 }
 
 /// Keeps a result.

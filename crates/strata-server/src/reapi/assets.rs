@@ -73,7 +73,7 @@ pub(super) async fn fetch(
         for uri in uris {
             let key = key(&uri, &qualifiers, digest_function);
             let Some(entry) = depot.entry(&caller, &space, &key)? else { continue };
-            let content = Content { pieces: vec![entry.body], size: entry.size };
+            let content = Content::of_entry(&entry);
             let Some(bytes) = depot.read(&content)? else { continue };
             if let Ok(digest) = Digest::decode(bytes) {
                 let (status, digest) = (Some(super::proto::Status::default()), Some(digest));

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use prost::Message as _;
+use strata_oci::far::FarBlob;
 use tonic::{Code, Status};
 
 use super::call::{Answers, encode, of_items};
@@ -61,6 +62,11 @@ pub(super) async fn find_missing(
 
 /// Those of the digests whose blobs are not here.
 fn missing(depot: &Depot, names: &[BlobName], digests: Vec<Digest>) -> Result<Bytes, Fault> {
+    if depot.tier.is_some() {
+        let far = names.iter().map(|name| name.not_near(depot));
+        let far: Vec<FarBlob> = far.filter_map(Result::transpose).collect::<Result<_, _>>()?;
+        depot.ask_far(&far);
+    }
     let mut missing_blob_digests = Vec::new();
     for (name, digest) in names.iter().zip(digests) {
         if name.find(depot)?.is_none() {

@@ -44,7 +44,7 @@ fn cut(depot: &Arc<Depot>, caller: &Caller, name: &BlobName) -> Result<Bytes, St
     let content = name.find(depot)?.ok_or_else(missing)?;
     let (space, key) = (space(name.function()), format!("{}-{}", name.hex(), name.size));
     if let Some(entry) = depot.entry(caller, &space, &key)? {
-        let known = Content { pieces: vec![entry.body], size: entry.size };
+        let known = Content::of_entry(&entry);
         if let Some(bytes) = depot.read(&known)? {
             return Ok(bytes);
         }

@@ -2,10 +2,11 @@
 
 use strata_cas::BlobId;
 use strata_cas::entry::Need;
+use strata_oci::far::{FarBlob, FarName};
 use tonic::Status;
 
 use super::proto::{self, BLAKE3, SHA256};
-use crate::depot::{Content, Depot, Upload, need_of};
+use crate::depot::{Content, Depot, Piece, Upload, need_of};
 use crate::fault::Fault;
 
 /// A blob's name by one of the functions that are served.
@@ -64,13 +65,26 @@ impl BlobName {
     /// Finds the blob, if it has this size. The empty one is always there.
     pub(crate) fn find(&self, depot: &Depot) -> Result<Option<Content>, Fault> {
         if self.is_empty() {
-            return Ok(Some(Content { pieces: Vec::new(), size: 0 }));
+            return Ok(Some(Content::default()));
         }
         let found = match &self.hash {
-            Hash::Sha256(digest) => depot.find(digest)?,
-            Hash::Blake3(id) => depot.find_id(id)?,
+            Hash::Sha256(digest) => depot.find_sized(digest, Some(self.size))?,
+            Hash::Blake3(id) => depot.find_id(id, Some(self.size))?,
         };
         Ok(found.filter(|content| content.size == self.size))
+    }
+
+    /// Its name far away, unless it is near.
+    pub(crate) fn not_near(&self, depot: &Depot) -> Result<Option<FarBlob>, Fault> {
+        if self.is_empty() {
+            return Ok(None);
+        }
+        let (found, name) = match &self.hash {
+            Hash::Sha256(digest) => (depot.find_near(digest)?, FarName::Sha256(*digest)),
+            Hash::Blake3(id) => (depot.find_id_near(id)?, FarName::Blake3(*id)),
+        };
+        let is_near = found.is_some_and(|content| content.size == self.size);
+        Ok((!is_near).then_some(FarBlob { name, size: Some(self.size) }))
     }
 
     fn is_empty(&self) -> bool {
@@ -89,7 +103,7 @@ impl BlobName {
         }
         match &self.hash {
             Hash::Sha256(digest) => depot.keep(upload, Some(digest)).map(drop),
-            Hash::Blake3(id) if upload.id() == *id => depot.keep(upload, None).map(drop),
+            Hash::Blake3(id) if upload.id() == *id => depot.keep_by_id(upload).map(drop),
             Hash::Blake3(id) => {
                 let text = format!("the bytes are {}, and {id} was announced", upload.id());
                 Err(Fault::Mismatch(text))
@@ -117,7 +131,7 @@ impl BlobName {
     pub(crate) fn needs(&self, content: &Content) -> Vec<Need> {
         match (&content.pieces[..], &self.hash) {
             ([_], Hash::Sha256(digest)) => vec![need_of(digest)],
-            (pieces, _) => pieces.iter().map(|piece| Need::Blob(*piece)).collect(),
+            (pieces, _) => pieces.iter().map(Piece::need).collect(),
         }
     }
 }

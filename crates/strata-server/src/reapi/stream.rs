@@ -229,7 +229,11 @@ pub(super) async fn read(depot: Arc<Depot>, asked: ReadRequest) -> Result<Answer
         return Ok(of_items(vec![encode(&ReadResponse { data })]));
     }
     let its = Arc::clone(&depot);
-    let content = tokio::task::spawn_blocking(move || found(&its, &name));
+    let content = tokio::task::spawn_blocking(move || {
+        let content = found(&its, &name)?;
+        content.iter().try_for_each(|content| its.bring(content))?;
+        Ok::<_, Status>(content)
+    });
     let content = content.await.map_err(|_| Status::internal("the server stops"))??;
     let content =
         content.ok_or_else(|| Status::not_found(format!("blob {} is not here", name.hex())))?;

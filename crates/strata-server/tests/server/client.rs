@@ -4,7 +4,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::sync::{Arc, Mutex};
 
 use strata_cas::MemoryStore;
-use strata_server::{Config, NoImages, ServeTable, Served, Server, Setup, Told};
+use strata_server::{Config, FarSetup, NoImages, ServeTable, Served, Server, Setup, Told};
 
 use crate::wire;
 pub(crate) use crate::wire::{Answer, read};
@@ -30,11 +30,20 @@ impl Host {
 
     /// On a store that outlives it.
     pub(crate) fn on(table: &ServeTable, store: Arc<dyn Served>) -> Self {
+        Self::behind(table, store, None)
+    }
+
+    /// With something behind the store.
+    pub(crate) fn behind(
+        table: &ServeTable,
+        store: Arc<dyn Served>,
+        far: Option<FarSetup>,
+    ) -> Self {
         let config = Config::new(table, Some("127.0.0.1:0")).expect("a configuration");
         let told = Arc::<Mutex<Vec<Told>>>::default();
         let heard = Arc::clone(&told);
         let observer = Arc::new(move |one: &Told| heard.lock().expect("told").push(one.clone()));
-        let setup = Setup { config, store, library: Arc::new(NoImages), observer };
+        let setup = Setup { config, store, library: Arc::new(NoImages), far, observer };
         Self { server: Some(Server::start(setup).expect("a server")), told }
     }
 

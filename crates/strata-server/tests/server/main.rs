@@ -8,5 +8,6 @@ mod conformance;
 mod oci;
 mod reapi;
 mod through;
+mod tiers;
 mod tls;
 mod wire;

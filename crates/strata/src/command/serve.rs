@@ -1,5 +1,7 @@
 //! `strata serve`: the store as a cache behind other builders, until a signal ends it.
 
+mod far;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -47,8 +49,9 @@ pub(super) fn run(
             log.talk(&line);
         }
     });
+    let far = far::open(settings.serve.far.as_ref(), environment)?;
     spawn(renew(&store))?;
-    let server = Server::start(Setup { config, store, library, observer });
+    let server = Server::start(Setup { config, store, library, far, observer });
     let server = server.map_err(|error| Failure::environment(error.to_string()))?;
     printer.talk(&format!(
         "serving `{}` on http://{}; Ctrl-C ends it",
@@ -110,7 +113,7 @@ fn spawn(work: impl FnOnce() + Send + 'static) -> Result<(), Failure> {
     })
 }
 
-fn word(error: &ConfigError) -> Failure {
+pub(super) fn word(error: &ConfigError) -> Failure {
     let failure = Failure::usage(error.to_string());
     match error {
         ConfigError::Open(_) => failure.hint(

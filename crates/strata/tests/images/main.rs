@@ -23,6 +23,7 @@ mod shell;
 mod store;
 #[path = "../../../strata-server/tests/server/through.rs"]
 mod through;
+mod tiers;
 mod times;
 mod why;
 #[path = "../../../strata-server/tests/server/wire.rs"]

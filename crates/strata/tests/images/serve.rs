@@ -43,7 +43,7 @@ impl Serving {
         Self { process, host }
     }
 
-    fn name(&self, rest: &str) -> String {
+    pub(crate) fn name(&self, rest: &str) -> String {
         format!("docker://{}/{rest}", self.host)
     }
 
@@ -62,12 +62,12 @@ impl Drop for Serving {
     }
 }
 
-fn skopeo(arguments: &[&str]) -> Said {
+pub(crate) fn skopeo(arguments: &[&str]) -> Said {
     let mut command = Command::new("skopeo");
     Said::of(&command.arg("--insecure-policy").args(arguments).output().expect("skopeo")).ok()
 }
 
-fn digest(said: &Said) -> String {
+pub(crate) fn digest(said: &Said) -> String {
     let about: serde_json::Value = serde_json::from_str(&said.out).expect("JSON");
     about["Digest"].as_str().expect("a digest").to_owned()
 }

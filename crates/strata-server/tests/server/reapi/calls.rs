@@ -32,6 +32,7 @@ impl World {
             config,
             store: Arc::new(MemoryStore::default()),
             library: Arc::new(NoImages),
+            far: None,
             observer: Arc::new(|_: &Told| {}),
         };
         let server = Arc::new(Server::start(setup).expect("a server"));
