@@ -209,9 +209,8 @@ impl ObjectCache {
         give: impl FnOnce(&mut dyn Write) -> io::Result<()>,
     ) -> Result<(), RegistryError> {
         let (store, to) = (Arc::clone(&self.store), path.clone());
-        let (outcome, given) = self
-            .door
-            .feed(|pieces| async move { upload(&*store, &to, size, pieces).await }, give);
+        let (outcome, given) =
+            self.door.feed(|pieces| async move { upload(&*store, &to, size, pieces).await }, give);
         let spoilt = matches!(&given, Err(error) if error.kind() != io::ErrorKind::BrokenPipe);
         if spoilt {
             // Nobody may find what is not what its name says.
@@ -241,10 +240,8 @@ impl ObjectCache {
         let download = |pieces| async move {
             download(store, from, patience, pieces).await.map_err(Stopped::Far)
         };
-        let poured = self.door.pour(
-            download,
-            |piece| sink.write_all(&piece).map_err(Stopped::Here),
-        );
+        let poured =
+            self.door.pour(download, |piece| sink.write_all(&piece).map_err(Stopped::Here));
         match poured {
             Some(Ok(())) => Ok(true),
             Some(Err(Stopped::Far(Error::NotFound { .. }))) => Ok(false),

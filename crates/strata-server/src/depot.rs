@@ -616,7 +616,8 @@ impl Read for ContentReader {
             let Some(next) = self.pieces.pop() else { return Ok(0) };
             let gone = || io::Error::new(io::ErrorKind::NotFound, "a blob is gone");
             let next = self.depot.bring_piece(&next);
-            let next = next.map_err(|fault| io::Error::other(fault.to_string()))?.ok_or_else(gone)?;
+            let next =
+                next.map_err(|fault| io::Error::other(fault.to_string()))?.ok_or_else(gone)?;
             let blob = self.depot.store.open(&next).map_err(io::Error::other)?;
             self.open = Some(blob.ok_or_else(gone)?.reader(next));
         }

@@ -165,6 +165,7 @@ fn an_entry_goes_with_its_blobs_and_the_oldest_goes_first() {
             trust: 0,
             written: 0,
             used,
+            far: false,
         };
         store.set_name("entries-1/a", name, Some(&entry.encode())).expect("set");
         body

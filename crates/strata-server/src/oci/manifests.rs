@@ -284,8 +284,7 @@ fn enter(
         {
             attributes.insert("over".to_owned(), version);
         }
-        let value =
-            Value { attributes, needs: of_manifest(), stays: true, ..Value::default() };
+        let value = Value { attributes, needs: of_manifest(), stays: true, ..Value::default() };
         depot.set_entry(caller, (&space_of_tags(name), tag), (kept.id, kept.size), value)?;
     }
     if depot.entry(caller, REPOSITORIES, name)?.is_none() {

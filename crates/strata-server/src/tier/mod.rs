@@ -173,9 +173,8 @@ impl Tier {
     /// The sizes of blobs that are there and have the size that they should have.
     pub(crate) fn sizes(&self, blobs: &[FarBlob]) -> Result<Vec<Option<u64>>, Away> {
         let fits = |blob: &FarBlob, size: &u64| blob.size.is_none_or(|wanted| wanted == *size);
-        let is_gone = |name: &FarName| {
-            self.gone.get(name).is_some() || self.damaged.get(name).is_some()
-        };
+        let is_gone =
+            |name: &FarName| self.gone.get(name).is_some() || self.damaged.get(name).is_some();
         let mut sizes: Vec<Option<u64>> = Vec::with_capacity(blobs.len());
         let mut unknown = Vec::new();
         for (at, blob) in blobs.iter().enumerate() {

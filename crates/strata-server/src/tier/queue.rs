@@ -83,7 +83,7 @@ impl Queue {
             if state.known.contains(&errand) && matches!(errand, Errand::Blob(_)) {
                 return Ok(true);
             }
-            if state.waiting.len() >= self.limit || state.stops {
+            if state.waiting.len() + state.under_way >= self.limit || state.stops {
                 return Ok(false);
             }
         }

@@ -74,7 +74,9 @@ impl Depot {
             return Ok(None);
         }
         let is_it = match &name {
-            FarName::Sha256(digest) => *digest == Digest::from_bytes(arriving.sha256.finalize().into()),
+            FarName::Sha256(digest) => {
+                *digest == Digest::from_bytes(arriving.sha256.finalize().into())
+            }
             FarName::Blake3(id) => *id == arriving.incoming.id(),
         };
         if !is_it {

@@ -71,21 +71,25 @@ impl Depot {
                 }
             },
             Errand::Record { table, name } => {
-                let there = self.store.name(table, name)?;
-                let Some(entry) = there.and_then(|value| Entry::decode(&value)) else {
-                    return Ok(());
-                };
+                let Some(entry) = self.settled(table, name)? else { return Ok(()) };
                 self.send_entry(tier, (table, name), &entry, &[], DEPTH)?;
                 self.note_sent(table, name, &entry)
             }
             Errand::Removal { table, name } => {
-                if self.store.name(table, name)?.is_some() {
+                if self.settled(table, name)?.is_some() {
                     // It is there again.
                     return Ok(());
                 }
                 Ok(tier.ask("remove", |far| far.set_record(table, name, None))?)
             }
         }
+    }
+
+    /// The entry under a name, when nobody is at it: an errand is put off before what it is about
+    /// is done.
+    fn settled(&self, table: &str, name: &str) -> Result<Option<Entry>, Fault> {
+        let _one = self.lock(table, name);
+        Ok(self.store.name(table, name)?.and_then(|value| Entry::decode(&value)))
     }
 
     fn note_sent(&self, table: &str, name: &str, sent: &Entry) -> Result<(), Fault> {
@@ -130,7 +134,8 @@ impl Depot {
         depth: usize,
     ) -> Result<(), Fault> {
         let lost = || Fault::invalid("something that this refers to is not here");
-        let mut names: Vec<FarName> = layers.iter().map(|digest| FarName::Sha256(*digest)).collect();
+        let mut names: Vec<FarName> =
+            layers.iter().map(|digest| FarName::Sha256(*digest)).collect();
         for need in &entry.needs {
             match need {
                 Need::Blob(id) => names.push(FarName::Blake3(*id)),
@@ -168,7 +173,8 @@ impl Depot {
         Ok(())
     }
 
-    /// Sends an entry that another one needs, unless it is there.
+    /// Sends an entry that another one needs, unless it is there. It is not noted that it is: the
+    /// lock of the other one may be held, and no thread holds two.
     fn send_needed(
         &self,
         tier: &Tier,
@@ -178,8 +184,7 @@ impl Depot {
         let there = self.store.name(table, name)?;
         match there.and_then(|value| Entry::decode(&value)) {
             Some(entry) if !entry.far && depth > 0 => {
-                self.send_entry(tier, (table, name), &entry, &[], depth - 1)?;
-                self.note_sent(table, name, &entry)
+                self.send_entry(tier, (table, name), &entry, &[], depth - 1)
             }
             _ => Ok(()),
         }

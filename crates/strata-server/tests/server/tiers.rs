@@ -157,13 +157,11 @@ fn on(
 
 /// Until what is put off has been done.
 fn until(what: &str, is_so: impl Fn() -> bool) {
-    for _ in 0..3000 {
-        if is_so() {
-            return;
-        }
+    let found = (0..3000).any(|_| {
         std::thread::sleep(Duration::from_millis(10));
-    }
-    panic!("never: {what}");
+        is_so()
+    });
+    assert!(found, "never: {what}");
 }
 
 fn cas(bytes: &[u8]) -> String {

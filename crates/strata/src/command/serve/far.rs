@@ -40,9 +40,8 @@ pub(super) fn open(
 fn bucket(table: &FarTable, environment: &Environment) -> Result<S3Settings, Failure> {
     let secret = table.secret_access_key().map_err(|error| word(&error))?;
     let own = table.access_key_id.clone().zip(secret.map(|secret| secret.reveal().to_owned()));
-    let of_environment = environment
-        .text("AWS_ACCESS_KEY_ID")
-        .zip(environment.text("AWS_SECRET_ACCESS_KEY"));
+    let of_environment =
+        environment.text("AWS_ACCESS_KEY_ID").zip(environment.text("AWS_SECRET_ACCESS_KEY"));
     // A session's token belongs to the keys beside it.
     let session_token = match own {
         None => environment.text("AWS_SESSION_TOKEN").map(Secret::new),
