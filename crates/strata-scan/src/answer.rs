@@ -10,7 +10,7 @@ use crate::name::tree_of;
 use crate::scan::Note;
 use crate::stamp::{Stamp, Timestamp};
 use crate::stamps::Stamps;
-use crate::walk::{Entry, Listing, Node, Seen};
+use crate::walked::{Entry, Listing, Node, Seen};
 
 /// What stands at a path.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -8,7 +8,7 @@ use strata_cas::{BlobId, TreeId};
 
 use crate::stamp::{Stamp, Timestamp};
 use crate::stamps::{DirectoryIndex, Kind, OldEntry, Stamps, StampsWriter};
-use crate::walk::{Entry, Listing, Node, Seen, Walked};
+use crate::walked::{Entry, Listing, Node, Seen, Walked};
 
 /// Whether the walk learned something that the next one can believe.
 pub(crate) fn has_news(walked: &Walked, old: &Stamps, rules: [u8; 32], start: Timestamp) -> bool {

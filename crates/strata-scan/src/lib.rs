@@ -61,6 +61,7 @@ mod select;
 mod stamp;
 mod stamps;
 mod walk;
+mod walked;
 
 pub use answer::{Found, FoundKind, Scan, ScanStats};
 pub use glob::{BadPattern, Glob};

@@ -5,7 +5,7 @@ use strata_cas::{BlobId, DirectoryWriter, File, Metadata, Node as TreeNode, Tree
 
 use crate::answer::{Found, FoundKind};
 use crate::stamps::Stamps;
-use crate::walk::{Entry, Node, Seen};
+use crate::walked::{Entry, Node, Seen};
 
 /// Names all visited directories that are in the answer, and tells each one what is below it.
 /// With `same_rules`, the names in the stamp file are those of what is wanted now.

@@ -12,7 +12,8 @@ use crate::follow::follow;
 use crate::name::name_trees;
 use crate::stamp::Timestamp;
 use crate::stamps::{self, Stamps};
-use crate::walk::{Seen, Walk, Walked, open_root};
+use crate::walk::{Walk, open_root};
+use crate::walked::{Seen, Walked};
 use crate::{Glob, IgnoreRules, keep};
 
 /// What to scan.

@@ -1,6 +1,6 @@
 //! The walk: which of the wanted paths are there, and which files must be read. What is wanted
-//! is in `select`, what is left out in `ignore_rules`, reading in `hash`; what was found is put
-//! together in `scan`.
+//! is in `select`, what is left out in `ignore_rules`, what directories hold in `listing`, reading in
+//! `reading` and `hash`; what was found is `walked`, and is put together in `scan`.
 //!
 //! It is our own and not the `ignore` crate's parallel walker, for one reason: that one must read
 //! every directory, and this one does not. A directory whose stamp is what the stamp file says
@@ -12,34 +12,33 @@
 //! directories are bounded by depth times threads. No path is longer than one name, so there is
 //! no limit to depth; nothing is followed, so nothing leads outside.
 
-use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+mod listing;
+mod reading;
+
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rayon::Scope;
 use rayon::prelude::*;
-use rustix::fs::{FileType, Mode, OFlags, RawDir, SeekFrom, Statx};
+use rustix::fs::{FileType, Mode, Statx};
 use rustix::io::Errno;
-use strata_cas::{BlobId, Device, TreeId, TreePath};
+use strata_cas::{Device, TreePath};
 
-use crate::hash::{Effort, HUGE_BYTES, HashError, hash_file};
+use self::listing::{DIRECTORY_FLAGS, read_directory, stamps_directories};
+use self::reading::{Batch, HashJob};
 use crate::ignore_rules::{RulesBelow, Verdict};
 use crate::keep::is_known;
 use crate::select::Selection;
 use crate::stamp::{Stamp, Timestamp, look};
 use crate::stamps::{DirectoryIndex, Kind, OldDirectory, Stamps};
+use crate::walked::{Entry, Hashed, Listing, Node, Seen, Walked};
 use crate::{Glob, IgnoreRules, ScanError};
+
+pub(crate) use self::listing::open_root;
 
 /// How many entries of one directory are one thread's work.
 const CHUNK_ENTRIES: usize = 1024;
-/// How much reading is one task.
-const BATCH_FILES: usize = 32;
-const BATCH_BYTES: u64 = 1 << 20;
-/// How many huge files wait until the end, with their directories open.
-const HUGE_FILES: usize = 16;
-/// How often a directory that changes under our hands is read.
-const ATTEMPTS: u32 = 4;
 
 /// What the walk is given, and what its tasks hand in.
 pub(crate) struct Walk<'a> {
@@ -56,119 +55,6 @@ pub(crate) struct Walk<'a> {
     huge: Mutex<Vec<HashJob>>,
     failed: AtomicBool,
     failure: Mutex<Option<ScanError>>,
-}
-
-/// What a walk found: directories by number, each with its entries by name. A directory's number
-/// is greater than that of the one that holds it.
-#[derive(Debug)]
-pub(crate) struct Walked {
-    pub(crate) nodes: Vec<Node>,
-    pub(crate) hashed: Vec<Hashed>,
-    /// In order.
-    pub(crate) sockets: Vec<TreePath>,
-}
-
-/// One visited directory.
-#[derive(Debug)]
-pub(crate) struct Node {
-    id: u32,
-    /// The number of the directory that holds it, and which of its entries it is.
-    pub(crate) parent: Option<(u32, u32)>,
-    pub(crate) stamp: Stamp,
-    /// Whether all that is in it is wanted.
-    pub(crate) everything: bool,
-    /// Whether it is wanted itself, not only for what is below.
-    pub(crate) wanted: bool,
-    pub(crate) listing: Listing,
-    pub(crate) old: Option<DirectoryIndex>,
-    pub(crate) entries: Vec<Entry>,
-    /// Whether all that was looked at is as the stamp file says; later also below it.
-    pub(crate) intact: bool,
-    /// Whether it has anything in the answer; later also below it.
-    pub(crate) holds: bool,
-    /// The name of all that is in the answer at and below it, which comes last.
-    pub(crate) tree: Option<TreeId>,
-}
-
-/// How a node came to its entries.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Listing {
-    /// The stamp file has them all.
-    Known,
-    /// The directory was read.
-    Read {
-        /// Whether its stamp tells when it must be read again.
-        stamped: bool,
-    },
-    /// Only wanted names were looked up.
-    Partial,
-}
-
-/// One entry of a visited directory.
-#[derive(Debug)]
-pub(crate) struct Entry {
-    /// Its name, if that is not the stamp file's.
-    own_name: Option<Box<[u8]>>,
-    pub(crate) kind: Kind,
-    /// Its number in the stamp file.
-    pub(crate) old: Option<u32>,
-    pub(crate) seen: Seen,
-}
-
-/// What a look at an entry showed.
-#[derive(Debug)]
-pub(crate) enum Seen {
-    /// Nobody looked: it is not wanted.
-    Unwanted,
-    /// The rules leave it out.
-    Excluded,
-    /// Somebody looked for it in vain.
-    Nothing,
-    /// A directory, with its node's number once that is known.
-    Directory(Option<u32>),
-    /// A file of which all that the stamp file says still holds, with its size.
-    Unchanged(u64),
-    /// A file to be read; its content's name comes later.
-    File(Box<(Stamp, Option<BlobId>)>),
-    /// A link and where it points.
-    Symlink(Box<(Stamp, Vec<u8>)>),
-    /// A device or fifo.
-    Device(Box<(Stamp, Device)>),
-    /// A socket.
-    Socket,
-}
-
-impl Entry {
-    fn new(name: &[u8], kind: Kind, seen: Seen) -> Self {
-        Self { own_name: Some(name.into()), kind, old: None, seen }
-    }
-
-    pub(crate) fn name<'a>(&'a self, old: &'a Stamps) -> &'a [u8] {
-        match (&self.own_name, self.old) {
-            (Some(name), _) => name,
-            (None, Some(index)) => old.entry(index).map_or(b"", |entry| entry.name),
-            (None, None) => b"",
-        }
-    }
-}
-
-/// A file that was read.
-#[derive(Debug)]
-pub(crate) struct Hashed {
-    pub(crate) node: u32,
-    pub(crate) entry: u32,
-    pub(crate) stamp: Stamp,
-    pub(crate) blob: BlobId,
-}
-
-/// A file to be read.
-struct HashJob {
-    node: u32,
-    entry: u32,
-    directory: Arc<OwnedFd>,
-    name: Vec<u8>,
-    path: TreePath,
-    stamp: Stamp,
 }
 
 /// A directory to be visited.
@@ -357,7 +243,7 @@ impl<'a> Walk<'a> {
             };
             return Ok((Listing::Partial, stamp, names.into_iter().map(entry).collect()));
         }
-        let (stamp, mut entries) = read_directory(place, stamp)?;
+        let (stamp, mut entries) = read_directory(&place.descriptor, &place.path, stamp)?;
         self.join_old(&mut entries, old.as_ref());
         let stamped = stamps_directories(place.descriptor.as_fd());
         Ok((Listing::Read { stamped }, stamp, entries))
@@ -524,65 +410,6 @@ impl<'a> Walk<'a> {
     fn is_unchanged(&self, entry: &Entry, stamp: &Stamp) -> bool {
         is_known(entry, stamp, self.old) && stamp.is_settled(self.start)
     }
-
-    fn add_to_batch<'s>(&'s self, scope: &Scope<'s>, batch: &mut Batch, job: HashJob) {
-        if job.stamp.size >= HUGE_BYTES {
-            let mut huge = lock(&self.huge);
-            if huge.len() < HUGE_FILES {
-                huge.push(job);
-                return;
-            }
-        }
-        batch.bytes += job.stamp.size;
-        batch.jobs.push(job);
-        if batch.bytes >= BATCH_BYTES || batch.jobs.len() >= BATCH_FILES {
-            self.read_batch(scope, std::mem::take(batch));
-        }
-    }
-
-    fn read_batch<'s>(&'s self, scope: &Scope<'s>, batch: Batch) {
-        if batch.jobs.is_empty() {
-            return;
-        }
-        scope.spawn(move |_| {
-            let read = |job| self.attempt(self.read(job, Effort::Single));
-            let hashed: Vec<Hashed> = batch.jobs.into_iter().map_while(read).collect();
-            lock(&self.hashed).extend(hashed);
-        });
-    }
-
-    /// One thread for each if there are many, all threads for one after the other if few.
-    fn read_huge_files(&self) {
-        let jobs = std::mem::take(&mut *lock(&self.huge));
-        let hashed: Vec<Hashed> = if jobs.len() < rayon::current_num_threads() {
-            let read = |job| self.attempt(self.read(job, Effort::Shared));
-            jobs.into_iter().map_while(read).collect()
-        } else {
-            let read = |job| self.attempt(self.read(job, Effort::Single));
-            jobs.into_par_iter().filter_map(read).collect()
-        };
-        lock(&self.hashed).extend(hashed);
-    }
-
-    fn read(&self, job: HashJob, effort: Effort) -> Result<Hashed, ScanError> {
-        let HashJob { node, entry, directory, name, path, stamp } = job;
-        if self.failed.load(Ordering::Relaxed) {
-            // Nobody will ask for it.
-            return Err(ScanError::Changing(path));
-        }
-        match hash_file(directory.as_fd(), &name, stamp, effort) {
-            Ok((stamp, blob)) => Ok(Hashed { node, entry, stamp, blob }),
-            Err(HashError::Changing) => Err(ScanError::Changing(path)),
-            Err(HashError::System(error)) => Err(ScanError::at(&path, "read", error)),
-        }
-    }
-}
-
-/// Files to be read by one task.
-#[derive(Default)]
-struct Batch {
-    jobs: Vec<HashJob>,
-    bytes: u64,
 }
 
 impl Place<'_> {
@@ -605,68 +432,6 @@ impl Place<'_> {
             _ => Err(ScanError::Changing(self.path.clone())),
         }
     }
-}
-
-/// How directories are opened: a link in their place is refused.
-const DIRECTORY_FLAGS: OFlags =
-    OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
-
-/// Opens the root, which may be named through links.
-pub(crate) fn open_root(root: &std::path::Path) -> rustix::io::Result<OwnedFd> {
-    let flags = DIRECTORY_FLAGS.difference(OFlags::NOFOLLOW);
-    rustix::fs::open(root, flags, Mode::empty())
-}
-
-/// Reads a directory as it is between two looks at it, sorted by name.
-fn read_directory(place: &Place<'_>, mut before: Stamp) -> Result<(Stamp, Vec<Entry>), ScanError> {
-    let failed = |error| ScanError::at(&place.path, "list", error);
-    for _ in 0..ATTEMPTS {
-        let mut entries = read_entries(&place.descriptor).map_err(failed)?;
-        let after = Stamp::from(&look(place.descriptor.as_fd(), b"").map_err(failed)?);
-        if after == before {
-            entries.sort_unstable_by(|a, b| a.own_name.cmp(&b.own_name));
-            return Ok((after, entries));
-        }
-        before = after;
-        rustix::fs::seek(&place.descriptor, SeekFrom::Start(0)).map_err(failed)?;
-    }
-    Err(ScanError::Changing(place.path.clone()))
-}
-
-fn read_entries(directory: &OwnedFd) -> rustix::io::Result<Vec<Entry>> {
-    let mut buffer = [MaybeUninit::uninit(); 32 << 10];
-    let mut listing = RawDir::new(directory, &mut buffer);
-    let mut entries = Vec::new();
-    while let Some(entry) = listing.next() {
-        let entry = entry?;
-        let name = entry.file_name().to_bytes();
-        if name == b"." || name == b".." {
-            continue;
-        }
-        let kind = match entry.file_type() {
-            FileType::Directory => Kind::Directory,
-            FileType::RegularFile => Kind::File,
-            FileType::Unknown => Kind::Unknown,
-            _ => Kind::Other,
-        };
-        entries.push(Entry::new(name, kind, Seen::Unwanted));
-    }
-    Ok(entries)
-}
-
-/// Whether the file system is known to stamp a directory when an entry comes or goes. Some that
-/// are kept by a process or a server do not.
-fn stamps_directories(directory: BorrowedFd<'_>) -> bool {
-    const EXT: i64 = 0xef53;
-    const XFS: i64 = 0x5846_5342;
-    const BTRFS: i64 = 0x9123_683e;
-    const TMPFS: i64 = 0x0102_1994;
-    const OVERLAY: i64 = 0x794c_7630;
-    const F2FS: i64 = 0xf2f5_2010;
-    const ZFS: i64 = 0x2fc1_2fc1;
-    const BCACHEFS: i64 = 0xca45_1a4e;
-    let known = [EXT, XFS, BTRFS, TMPFS, OVERLAY, F2FS, ZFS, BCACHEFS];
-    rustix::fs::fstatfs(directory).is_ok_and(|found| known.contains(&found.f_type))
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
