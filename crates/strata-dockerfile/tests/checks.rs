@@ -567,6 +567,7 @@ hint: declare it above: `ARG gone=<default>`
 ",
         );
         fine("FROM scratch\nARG foo\nCOPY Dockerfile${foo} .\n");
+        codes("FROM scratch\nARG a=$b c=${d}\nARG e=1 f=$e\n", &[(2, "UndefinedVar"); 2]);
         fine("FROM alpine AS base\nARG foo=Dockerfile\nFROM base\nCOPY $foo .\n");
         fine("FROM alpine\nRUN echo $PATH $foo\nCMD [\"$foo\"]\nONBUILD COPY $foo /\n");
         codes("FROM scratch\nENV A=1 B=$A\nLABEL x=$A\n", &[(2, "UndefinedVar")]);
@@ -574,6 +575,7 @@ hint: declare it above: `ARG gone=<default>`
 
     #[test]
     fn variables_of_base_images_are_not_undefined() {
+        fine("FROM golang\nCOPY . ${GOPATH}/src/\nWORKDIR $GOPATH/src\n");
         let source = "FROM node\nENV A=$NODE_VERSION B=$YARN_VERSION\n";
         fine(source);
         let given = BTreeMap::new();

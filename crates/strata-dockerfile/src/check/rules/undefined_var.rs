@@ -18,9 +18,17 @@ pub(super) const RULE: Rule =
 fn check(subject: &Subject<'_>, findings: &mut Vec<Diagnostic>) {
     let declared = declared(subject);
     subject.walk(|instruction, scope| {
+        // Each of several ARGs in a line sees those before it.
+        let own: Vec<&str> = match &instruction.kind {
+            Kind::Arg(all) => all.iter().map(|each| each.name.as_str()).collect(),
+            _ => Vec::new(),
+        };
         let mut report = |text: &str, span: Span, expander: &Expander| {
             let unset = scope.expand(expander, text).map(|found| found.unset);
             for name in unset.unwrap_or_default().iter().filter(|name| !scope.has(name)) {
+                if own.contains(&name.as_str()) {
+                    continue;
+                }
                 if is_certain(name, scope, &declared) {
                     findings.push(finding(subject, scope, name, span));
                 }
@@ -54,7 +62,8 @@ fn is_certain(name: &str, scope: &Scope, declared: &BTreeSet<&str>) -> bool {
     !scope.is_open
         || declared.contains(name)
         || name.contains(|c: char| c.is_ascii_lowercase())
-        || suggest(name, scope.names()).is_some()
+        // `GOPATH` is no mistyped `PATH`.
+        || suggest(name, scope.names()).is_some_and(|near| !name.contains(near))
 }
 
 /// Every name that the file or the builder declares somewhere.
@@ -74,6 +83,7 @@ fn declared<'a>(subject: &'a Subject<'_>) -> BTreeSet<&'a str> {
 fn words(instruction: &Instruction) -> Vec<&Word> {
     match &instruction.kind {
         Kind::Env(pairs) | Kind::Label(pairs) => of_pairs(pairs),
+        Kind::Arg(all) => all.iter().filter_map(|each| each.default.as_ref()).collect(),
         Kind::Copy(copy) => of_files(&copy.files),
         Kind::Add(add) => of_files(&add.files).into_iter().chain(&add.checksum).collect(),
         Kind::Workdir(word) | Kind::User(word) | Kind::Stopsignal(word) => vec![word],
