@@ -24,9 +24,9 @@ pub enum Item {
         /// Their number.
         size: u64,
     },
-    /// Another name of a regular file that this layer sets too.
+    /// Another name of a file, symbolic link or device that this layer sets too.
     HardLink {
-        /// The path that carries the content; it sorts before this one.
+        /// The path that says what it is; it sorts before this one.
         to: TreePath,
     },
     /// A symbolic link.

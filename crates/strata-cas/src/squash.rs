@@ -57,18 +57,19 @@ impl Stack {
                     self.clear_below(path);
                 }
             }
-            Item::File { .. } => seen.group = Some((number, path.clone())),
+            Item::File { .. } | Item::Device(_) => seen.group = Some((number, path.clone())),
+            Item::Symlink { .. } => {}
             Item::HardLink { to } => {
-                let Some(Action::Set { item: item @ Item::File { .. }, metadata, modified }) =
-                    layer.get(to)
-                else {
+                let Some(Action::Set { item, metadata, modified }) = layer.get(to) else { return };
+                if matches!(item, Item::Directory { .. } | Item::HardLink { .. }) {
                     return;
-                };
-                let group = Some((number, to.clone()));
+                }
+                // As in BuildKit's tars, of a symbolic link each name is one of its own.
+                let has_group = !matches!(item, Item::Symlink { .. });
+                let group = has_group.then(|| (number, to.clone()));
                 let (metadata, modified) = (metadata.clone(), *modified);
                 seen = Seen { item: item.clone(), metadata, modified, group };
             }
-            Item::Symlink { .. } | Item::Device(_) => {}
         }
         if !matches!(seen.item, Item::Directory { .. }) {
             self.clear_below(path);

@@ -315,7 +315,8 @@ fn entry(directory: &OwnedFd, name: &[u8], path: TreePath) -> io::Result<Option<
         FileType::Fifo => Kind::Item(Item::Device(Device::Fifo)),
         _ => return Ok(None),
     };
-    let several = matches!(kind, Kind::Unread { .. }) && stat.st_nlink > 1;
+    let is_one = !matches!(kind, Kind::Whiteout | Kind::Item(Item::Directory { .. }));
+    let several = is_one && stat.st_nlink > 1;
     let inode = several.then_some((stat.st_dev, stat.st_ino));
     Ok(Some(Entry { path, kind, metadata, modified: Time(stat.st_mtime), inode }))
 }

@@ -7,7 +7,7 @@ use std::collections::btree_map::Entry as Slot;
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Bound;
 
-use strata_cas::{Action, BlobId, Change, Device, Item, Layer, Metadata, Time, TreePath};
+use strata_cas::{Action, BlobId, Change, Item, Layer, Metadata, Time, TreePath};
 
 use crate::destination::MAX_DEPTH;
 use crate::{ImageError, LowerItem, LowerLayers};
@@ -26,25 +26,14 @@ pub(crate) enum Node {
         metadata: Metadata,
         modified: Time,
     },
-    /// A name of the file with this number.
-    File(usize),
-    Symlink {
-        target: Vec<u8>,
-        metadata: Metadata,
-        modified: Time,
-    },
-    Device {
-        device: Device,
-        metadata: Metadata,
-        modified: Time,
-    },
+    /// A name of the leaf with this number.
+    Leaf(usize),
 }
 
-/// A file, whatever its names.
+/// A file, symbolic link or device, whatever its names.
 #[derive(Debug)]
-pub(crate) struct File {
-    pub(crate) blob: BlobId,
-    pub(crate) size: u64,
+pub(crate) struct Leaf {
+    pub(crate) item: Item,
     pub(crate) metadata: Metadata,
     pub(crate) modified: Time,
 }
@@ -53,7 +42,7 @@ pub(crate) struct File {
 #[derive(Default)]
 pub(crate) struct Assembly<'a> {
     nodes: BTreeMap<TreePath, Node>,
-    files: Vec<File>,
+    leaves: Vec<Leaf>,
     lower: Option<&'a dyn LowerLayers>,
 }
 
@@ -67,27 +56,37 @@ impl<'a> Assembly<'a> {
         self.nodes.get(path)
     }
 
-    /// Adds a file, whose names are to be set.
-    pub(crate) fn add_file(&mut self, file: File) -> usize {
-        self.files.push(file);
-        self.files.len() - 1
+    /// Sets a path to something with no other name so far.
+    pub(crate) fn set_leaf(&mut self, path: TreePath, leaf: Leaf) {
+        self.leaves.push(leaf);
+        self.nodes.insert(path, Node::Leaf(self.leaves.len() - 1));
     }
 
-    /// A later entry for the same file: its owner, mode and time count, and its attributes are
-    /// added. What all names then have, if that is new.
-    pub(crate) fn change_file(
+    /// What has this number.
+    pub(crate) fn leaf(&self, number: usize) -> Option<&Leaf> {
+        self.leaves.get(number)
+    }
+
+    /// A later entry for the same leaf: its owner, mode and time count (of a symbolic link's only
+    /// the owner), and its attributes are added. What all names then have, if that is new.
+    pub(crate) fn change_leaf(
         &mut self,
         number: usize,
         metadata: &Metadata,
         modified: Time,
-    ) -> Option<Metadata> {
-        let file = self.files.get_mut(number)?;
-        let metadata = with_more(&file.metadata, metadata);
-        if (&file.metadata, file.modified) == (&metadata, modified) {
+    ) -> Option<&Leaf> {
+        let leaf = self.leaves.get_mut(number)?;
+        let mut metadata = with_more(&leaf.metadata, metadata);
+        let mut modified = modified;
+        if matches!(leaf.item, Item::Symlink { .. }) {
+            metadata.mode = leaf.metadata.mode;
+            modified = leaf.modified;
+        }
+        if (&leaf.metadata, leaf.modified) == (&metadata, modified) {
             return None;
         }
-        (file.metadata, file.modified) = (metadata.clone(), modified);
-        Some(metadata)
+        (leaf.metadata, leaf.modified) = (metadata, modified);
+        Some(leaf)
     }
 
     pub(crate) fn set(&mut self, path: TreePath, node: Node) {
@@ -182,10 +181,10 @@ impl<'a> Assembly<'a> {
         refuse: impl Fn(&'static str) -> ImageError,
     ) -> Result<Option<Cow<'_, [u8]>>, ImageError> {
         match self.nodes.get(path) {
-            Some(Node::Symlink { target, .. }) => Ok(Some(target.into())),
-            Some(Node::File(_) | Node::Device { .. }) => {
-                Err(refuse("it is below something that is not a directory"))
-            }
+            Some(Node::Leaf(number)) => match self.leaves.get(*number).map(|leaf| &leaf.item) {
+                Some(Item::Symlink { target }) => Ok(Some(target.into())),
+                _ => Err(refuse("it is below something that is not a directory")),
+            },
             Some(Node::Removed | Node::Directory { .. }) => Ok(None),
             None => Ok(match self.look_below(path)? {
                 Some(LowerItem::Symlink { target }) => Some(target.into()),
@@ -199,7 +198,7 @@ impl<'a> Assembly<'a> {
         self.nodes.iter()
     }
 
-    /// The layer, and each of its files once. A file's first name carries its bytes.
+    /// The layer, and each of its files once. A leaf's first name says what it is.
     pub(crate) fn into_layer(self) -> (Layer, Vec<(BlobId, TreePath)>) {
         let mut carriers: BTreeMap<usize, TreePath> = BTreeMap::new();
         let mut changes = Vec::with_capacity(self.nodes.len());
@@ -213,20 +212,16 @@ impl<'a> Assembly<'a> {
                 Node::Directory { opaque, metadata, modified } => {
                     (Item::Directory { opaque }, metadata, modified)
                 }
-                Node::Symlink { target, metadata, modified } => {
-                    (Item::Symlink { target }, metadata, modified)
-                }
-                Node::Device { device, metadata, modified } => {
-                    (Item::Device(device), metadata, modified)
-                }
-                Node::File(number) => {
-                    let File { blob, size, metadata, modified } = &self.files[number];
+                Node::Leaf(number) => {
+                    let Leaf { item, metadata, modified } = &self.leaves[number];
                     let item = match carriers.get(&number) {
                         Some(to) => Item::HardLink { to: to.clone() },
                         None => {
                             carriers.insert(number, path.clone());
-                            files.push((*blob, path.clone()));
-                            Item::File { blob: *blob, size: *size }
+                            if let Item::File { blob, .. } = item {
+                                files.push((*blob, path.clone()));
+                            }
+                            item.clone()
                         }
                     };
                     (item, metadata.clone(), *modified)
@@ -275,12 +270,9 @@ mod tests {
     use super::*;
 
     fn link(assembly: &mut Assembly<'_>, at: &str, target: &str) {
-        let node = Node::Symlink {
-            target: target.as_bytes().to_vec(),
-            metadata: Metadata::root(0o777),
-            modified: Time(0),
-        };
-        assembly.set(TreePath::new(at).expect("clean"), node);
+        let item = Item::Symlink { target: target.as_bytes().to_vec() };
+        let leaf = Leaf { item, metadata: Metadata::root(0o777), modified: Time(0) };
+        assembly.set_leaf(TreePath::new(at).expect("clean"), leaf);
     }
 
     fn refuse(reason: &'static str) -> ImageError {

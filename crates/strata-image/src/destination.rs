@@ -12,7 +12,9 @@ use rustix::fs::{
     AtFlags, CWD, Dir, FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid, XattrFlags,
 };
 use rustix::io::{Errno, Result};
-use strata_cas::{Device, Metadata, Time, TreePath};
+use strata_cas::{Device, Item, Metadata, Time, TreePath};
+
+use crate::assembly::Leaf;
 
 /// How a layer is shown as a directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -218,14 +220,11 @@ impl Destination {
         self.dress(open, metadata, modified)
     }
 
-    /// Gives a file that was made a moment ago another owner, mode and time.
-    pub(crate) fn dress_file(
-        &mut self,
-        path: &TreePath,
-        metadata: &Metadata,
-        modified: Time,
-    ) -> Result<()> {
-        self.dress_name(path, metadata, modified, Some(metadata.mode))
+    /// Gives what was made a moment ago another owner, mode and time.
+    pub(crate) fn dress_leaf(&mut self, path: &TreePath, leaf: &Leaf) -> Result<()> {
+        let Leaf { item, metadata, modified } = leaf;
+        let has_mode = !matches!(item, Item::Symlink { .. });
+        self.dress_name(path, metadata, *modified, has_mode.then_some(metadata.mode))
     }
 
     /// The same for what can not be opened. `mode` is none for symbolic links, which have none.

@@ -254,14 +254,10 @@ impl<R: Forward> Entries<R> {
         let kind = kind(flag, &name).ok_or_else(|| named("its type is not supported"))?;
         let link = extended.link.clone().or_else(|| extended.get(b"linkpath").map(<[u8]>::to_vec));
         let link = link.unwrap_or_else(|| until_nul(&old.linkname).to_vec());
-        let id = |value: i64| match u32::try_from(value) {
-            Ok(id) if id < u32::MAX => Ok(id),
-            _ => Err(named("its owner is not a number that Linux has")),
-        };
         let metadata = Metadata {
             mode: u32::try_from(self.number(&old.mode)? & 0o7777).unwrap_or(0),
-            uid: id(self.either(&extended, "uid", &old.uid)?)?,
-            gid: id(self.either(&extended, "gid", &old.gid)?)?,
+            uid: id(self.either(&extended, "uid", &old.uid)?),
+            gid: id(self.either(&extended, "gid", &old.gid)?),
             xattrs: xattrs(&extended),
         };
         let modified = Time(self.either(&extended, "mtime", &old.mtime)?);
@@ -370,6 +366,13 @@ impl<R: Forward> Entries<R> {
 
 fn read_error(source: io::Error) -> ImageError {
     ImageError::Io { action: "read a tar".to_owned(), source }
+}
+
+/// An owner's number as Linux gets it from Docker: the lowest 32 bits, all of which set mean
+/// that the owner stays who made the file.
+fn id(value: i64) -> u32 {
+    let bits = u32::try_from(value & i64::from(u32::MAX)).unwrap_or(0);
+    if bits == u32::MAX { 0 } else { bits }
 }
 
 /// A name for a message.
@@ -519,6 +522,12 @@ mod tests {
         assert_eq!(number(&[0x80, 0, 0, 0, 1, 0, 0, 0]), Some(1 << 24));
         assert_eq!(number(&[0xff; 12]), Some(-1));
         assert_eq!(number(&[0xbf; 12]), None);
+    }
+
+    #[test]
+    fn owners_are_cut_to_what_linux_has() {
+        assert_eq!((id(5), id((1 << 32) + 5), id(-5)), (5, 5, u32::MAX - 4));
+        assert_eq!((id(-1), id(i64::from(u32::MAX)), id(1 << 32)), (0, 0, 0));
     }
 
     #[test]

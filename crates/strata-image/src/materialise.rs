@@ -43,10 +43,18 @@ pub fn materialise(
     })?;
     for Change { path, action } in changes {
         if let Action::Set { item: Item::HardLink { to }, .. } = action {
-            destination.make_link(path, to).map_err(make_error(path))?;
+            match destination.make_link(path, to) {
+                // A device that the form left out.
+                Err(rustix::io::Errno::NOENT) if is_device(layer, to) => {}
+                made => made.map_err(make_error(path))?,
+            }
         }
     }
     dress_directories(changes, &implied, &mut destination)
+}
+
+fn is_device(layer: &Layer, path: &TreePath) -> bool {
+    matches!(layer.get(path), Some(Action::Set { item: Item::Device(_), .. }))
 }
 
 /// Makes all directories and says which ones the layer did not mention and were not there.

@@ -39,7 +39,7 @@ pub(crate) fn check(layer: &Layer) -> Result<(), ImageError> {
         if let Item::HardLink { to } = item
             && (to >= path || linked(layer, to).is_none())
         {
-            return wrong("it is a hard link and its target is not a file earlier in the layer");
+            return wrong("it is a hard link and its target is not set earlier in the layer");
         }
     }
     Ok(())
@@ -48,8 +48,9 @@ pub(crate) fn check(layer: &Layer) -> Result<(), ImageError> {
 /// Metadata and time of a hard link's target.
 pub(crate) fn linked<'a>(layer: &'a Layer, to: &TreePath) -> Option<(&'a Metadata, Time)> {
     match layer.get(to)? {
-        Action::Set { item: Item::File { .. }, metadata, modified } => Some((metadata, *modified)),
-        _ => None,
+        Action::Set { item: Item::Directory { .. } | Item::HardLink { .. }, .. } => None,
+        Action::Set { metadata, modified, .. } => Some((metadata, *modified)),
+        Action::Remove => None,
     }
 }
 

@@ -6,10 +6,10 @@ use std::io::{self, Read, Write};
 use std::path::Path;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
-use strata_cas::{BlobHasher, BlobId, Device, Layer, Metadata, Time, TreePath};
+use strata_cas::{BlobHasher, BlobId, Device, Item, Layer, Metadata, Time, TreePath};
 use strata_oci::{Digest, DigestHasher};
 
-use crate::assembly::{Assembly, File, Node, with_more};
+use crate::assembly::{Assembly, Leaf, Node, with_more};
 use crate::destination::{Destination, OverlayForm};
 use crate::entries::{Entries, Entry, Forward, Kind, lossy};
 use crate::shape::{OPAQUE_MARKER, WHITEOUT_PREFIX};
@@ -287,8 +287,8 @@ impl<'a> Extraction<'a> {
                 self.destination
                     .make_symlink(&path, &entry.link, &metadata, modified)
                     .map_err(make_error(&path))?;
-                let target = entry.link.clone();
-                self.assembly.set(path, Node::Symlink { target, metadata, modified });
+                let item = Item::Symlink { target: entry.link.clone() };
+                self.assembly.set_leaf(path, Leaf { item, metadata, modified });
                 Ok(())
             }
             Kind::Character | Kind::Block | Kind::Fifo => self.device(entry, path),
@@ -417,21 +417,20 @@ impl<'a> Extraction<'a> {
         let Entry { size, metadata, modified, .. } = entry;
         self.destination.dress(&file, metadata, *modified).map_err(make_error(&path))?;
         let (metadata, modified) = (metadata.clone(), *modified);
-        let file = File { blob: hasher.finish(), size: *size, metadata, modified };
-        let number = self.assembly.add_file(file);
-        self.assembly.set(path, Node::File(number));
+        let item = Item::File { blob: hasher.finish(), size: *size };
+        self.assembly.set_leaf(path, Leaf { item, metadata, modified });
         Ok(())
     }
 
     fn link(&mut self, entry: &Entry, path: TreePath) -> Result<(), ImageError> {
         let to = self.assembly.resolve(&entry.link, refuse(entry))?;
-        let node = match self.assembly.get(&to) {
+        let number = match self.assembly.get(&to) {
             Some(Node::Directory { .. }) => {
                 return Err(refuse(entry)("it is a hard link to a directory"));
             }
             Some(Node::Removed) => return Err(no_target(entry)),
             None => return self.lower_link(entry, path, &to),
-            Some(node) => node.clone(),
+            Some(Node::Leaf(number)) => *number,
         };
         if to == path {
             return Ok(());
@@ -440,19 +439,19 @@ impl<'a> Extraction<'a> {
             return Err(refuse(entry)("it would replace its own target"));
         }
         self.vacate(&path)?;
-        match self.destination.make_link(&path, &to) {
-            Err(rustix::io::Errno::NOENT) if matches!(node, Node::Device { .. }) => {}
-            result => result.map_err(make_error(&path))?,
+        let item = self.assembly.leaf(number).map(|leaf| &leaf.item);
+        let is_device = matches!(item, Some(Item::Device(_)));
+        let is_there = match self.destination.make_link(&path, &to) {
+            // A device that the form left out.
+            Err(rustix::io::Errno::NOENT) if is_device => false,
+            made => made.map(|()| true).map_err(make_error(&path))?,
+        };
+        // As in Docker: the last entry's owner, mode and time are those of all names.
+        let changed = self.assembly.change_leaf(number, &entry.metadata, entry.modified);
+        if let Some(leaf) = changed.filter(|_| is_there) {
+            self.destination.dress_leaf(&path, leaf).map_err(make_error(&path))?;
         }
-        if let Node::File(number) = node {
-            // As in Docker: the last entry's owner, mode and time are those of all names.
-            let Entry { metadata, modified, .. } = entry;
-            if let Some(metadata) = self.assembly.change_file(number, metadata, *modified) {
-                let dressed = self.destination.dress_file(&path, &metadata, *modified);
-                dressed.map_err(make_error(&path))?;
-            }
-        }
-        self.assembly.set(path, node);
+        self.assembly.set(path, Node::Leaf(number));
         Ok(())
     }
 
@@ -485,9 +484,8 @@ impl<'a> Extraction<'a> {
             file.write_all(&self.buffer[..count]).map_err(write_error)?;
         }
         self.destination.dress(&file, &metadata, modified).map_err(make_error(&path))?;
-        let file = File { blob: hasher.finish(), size, metadata, modified };
-        let number = self.assembly.add_file(file);
-        self.assembly.set(path, Node::File(number));
+        let item = Item::File { blob: hasher.finish(), size };
+        self.assembly.set_leaf(path, Leaf { item, metadata, modified });
         Ok(())
     }
 
@@ -508,7 +506,7 @@ impl<'a> Extraction<'a> {
         self.destination
             .make_device(&path, device, &metadata, modified)
             .map_err(make_error(&path))?;
-        self.assembly.set(path, Node::Device { device, metadata, modified });
+        self.assembly.set_leaf(path, Leaf { item: Item::Device(device), metadata, modified });
         Ok(())
     }
 
