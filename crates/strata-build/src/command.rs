@@ -196,6 +196,10 @@ impl BuildStep<'_> {
         }
         let finished = run.map_err(|error| match error {
             ExecError::Cancelled => BuildError::Cancelled,
+            // What the instruction asks for, and not what the machine lacks.
+            ExecError::Mount { .. } | ExecError::Job { .. } => {
+                BuildError::copy(self.planned().span, error.to_string())
+            }
             error => error.into(),
         })?;
         if finished.status == strata_exec::Status::Exited(0) {

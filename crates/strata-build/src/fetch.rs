@@ -54,7 +54,7 @@ pub trait Fetcher: Sync {
     /// # Errors
     ///
     /// When the repository can not be reached, or has no such reference.
-    fn commit(&self, source: &GitSource, caller: Caller<'_>) -> Result<String, FetchError>;
+    fn commit(&self, source: &GitSource, caller: Caller<'_>) -> Result<Commit, FetchError>;
 
     /// Checks a commit out into the empty directory `into`, using the empty directory `scratch`
     /// besides.
@@ -69,6 +69,15 @@ pub trait Fetcher: Sync {
         places: CheckoutPlaces<'_>,
         caller: Caller<'_>,
     ) -> Result<CheckedOut, FetchError>;
+}
+
+/// What a repository's reference names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Commit {
+    /// The commit's id.
+    pub id: String,
+    /// The id of the annotated tag that stands for it: `--checksum` may be that one, too.
+    pub tag: Option<String>,
 }
 
 /// On whose behalf something is fetched. It has no `Debug`, since secrets have none.
@@ -196,13 +205,15 @@ pub(crate) struct Fetching<'a> {
 impl Fetching<'_> {
     /// The commit that a repository's reference names.
     pub(crate) fn commit(&self, source: &GitSource) -> Result<String, FetchError> {
-        let commit = self.fetcher.commit(source, self.caller)?;
+        let Commit { id, tag } = self.fetcher.commit(source, self.caller)?;
+        let is = |expected: &String| {
+            id.starts_with(expected) || tag.as_ref().is_some_and(|tag| tag.starts_with(expected))
+        };
         match &source.checksum {
-            Some(expected) if !commit.starts_with(expected.as_str()) => {
-                let wrong = format!("its commit is `{commit}`, not `{expected}`");
-                Err(FetchError::Refused(wrong))
+            Some(expected) if !is(expected) => {
+                Err(FetchError::Refused(format!("its commit is `{id}`, not `{expected}`")))
             }
-            _ => Ok(commit),
+            _ => Ok(id),
         }
     }
 

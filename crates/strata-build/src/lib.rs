@@ -64,7 +64,8 @@ pub use event::{Event, Observer};
 pub use export::{Export, ExportDest, ExportKind, into_file};
 pub use far::{Far, Nowhere};
 pub use fetch::{
-    Caller, CheckedOut, CheckoutPlaces, Downloaded, FetchError, FetchedTree, Fetcher, Validators,
+    Caller, CheckedOut, CheckoutPlaces, Commit, Downloaded, FetchError, FetchedTree, Fetcher,
+    Validators,
 };
 pub use find::{NoStep, find_step};
 pub use history::{End, History, PastBuild, PastStep, PastVerdict, Verified};

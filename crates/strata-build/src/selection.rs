@@ -63,6 +63,12 @@ pub(crate) enum SelectError {
         source: usize,
         path: TreePath,
     },
+    /// A wildcard fits nothing, and the directory before it is not there; of a context, it may have
+    /// nothing that anybody wants.
+    NothingFits {
+        source: usize,
+        above: TreePath,
+    },
     /// What a wildcard matches is a link, and what that names is not there.
     LeadsNowhere {
         source: usize,
@@ -285,14 +291,18 @@ impl<'a> Picking<'a> {
     }
 
     /// Matches of a pattern with where they lead; as for BuildKit, a link that leads nowhere is
-    /// an error. Links above the first wildcard are followed.
+    /// an error, and so is a directory above the first wildcard that is not there. Links above it
+    /// are followed.
     fn wildcard(
         &self,
         source: usize,
         glob: &Glob,
     ) -> Result<Vec<(TreePath, TreePath)>, SelectError> {
         let mut paths = Vec::new();
-        let Some(prefix) = self.view.resolve(&glob.literal_prefix())? else { return Ok(paths) };
+        let above = glob.literal_prefix();
+        let Some(prefix) = self.view.resolve(&above)? else {
+            return Err(SelectError::NothingFits { source, above });
+        };
         for path in self.view.matches(&glob.moved(&prefix))? {
             match self.view.resolve(&path)? {
                 Some(found) => paths.push((path, found)),
@@ -527,6 +537,23 @@ mod tests {
         std::fs::set_permissions(path("src/a/d"), mode(0o4711)).expect("chmod");
         std::fs::set_permissions(path("src"), mode(0o2775)).expect("chmod");
         directory
+    }
+
+    #[test]
+    fn what_is_before_a_wildcard_must_be_there() {
+        let store = MemoryStore::default();
+        let root = RootView::new(&store, None, Vec::new());
+        let missing = |line: &str| match select(&copy(line), &root) {
+            Err(SelectError::NothingFits { above, .. }) => Some(above.to_string()),
+            Ok(found) => {
+                assert!(found.matches.is_empty(), "{line}");
+                None
+            }
+            Err(_) => unreachable!("{line}"),
+        };
+        assert_eq!(missing("COPY a/b/*.js /"), Some("a/b".to_owned()));
+        assert_eq!(missing("COPY --parents a/./b/*/c /"), Some("a/b".to_owned()));
+        assert_eq!(missing("COPY *.js */c /"), None);
     }
 
     #[test]

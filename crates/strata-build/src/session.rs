@@ -355,8 +355,21 @@ impl<'a> Session<'a> {
             Op::Copy(copy) => copy.sources.get(source).map_or(step.span, |source| source.span),
             _ => step.span,
         };
+        let is_of_context = match &step.op {
+            Op::Copy(copy) => matches!(copy.from, Source::Context(_)),
+            op => sources(op)
+                .iter()
+                .any(|(number, source)| *number == mount && matches!(source, Source::Context(_))),
+        };
+        let place = if is_of_context { "the build context" } else { "that stage" };
         match error {
             SelectError::Tree(error) => error.into(),
+            SelectError::NothingFits { source, above } => {
+                let span = span_of(source);
+                let hint = context.and_then(|(rules, root)| why_not(rules, root, &above));
+                let message = format!("nothing in `/{above}` of {place} fits this pattern");
+                BuildError::Copy { span, message, hint }
+            }
             SelectError::BadPattern { source, reason } => BuildError::copy(span_of(source), reason),
             SelectError::LeadsNowhere { source, path } => BuildError::Copy {
                 span: span_of(source),
@@ -365,13 +378,6 @@ impl<'a> Session<'a> {
             },
             SelectError::NotFound { source, path } => {
                 let what = if mount > 0 { "mount source" } else { "source" };
-                let is_of_context = match &step.op {
-                    Op::Copy(copy) => matches!(copy.from, Source::Context(_)),
-                    op => sources(op).iter().any(|(number, source)| {
-                        *number == mount && matches!(source, Source::Context(_))
-                    }),
-                };
-                let place = if is_of_context { "the build context" } else { "that stage" };
                 let hint = context.and_then(|(rules, root)| why_not(rules, root, &path));
                 let message = format!("{what} `/{path}` is not in {place}");
                 BuildError::Copy { span: span_of(source), message, hint }
@@ -568,6 +574,9 @@ fn why_not(rules: &IgnoreRules, root: &Path, path: &TreePath) -> Option<String> 
     if rules.excludes(path) {
         return Some(format!("the ignore file leaves `{path}` out"));
     }
+    if root.join(path.to_string()).is_dir() {
+        return Some("a pattern below a directory must fit something".to_owned());
+    }
     let parent = path.parent().unwrap_or_default();
     // The scan has seen only what is wanted; what is beside it is asked of the disk.
     let directory = root.join(parent.to_string());
@@ -577,7 +586,8 @@ fn why_not(rules: &IgnoreRules, root: &Path, path: &TreePath) -> Option<String> 
         .filter_map(|entry| Some(entry.ok()?.file_name().to_string_lossy().into_owned()))
         .collect();
     let wanted = String::from_utf8_lossy(path.name()).into_owned();
-    let close = strata_dockerfile::suggest(&wanted, names.iter().map(String::as_str));
+    let others = names.iter().map(String::as_str).filter(|name| *name != wanted);
+    let close = strata_dockerfile::suggest(&wanted, others);
     close.map(|close| format!("did you mean `{close}`?"))
 }
 

@@ -38,8 +38,8 @@ impl Evaluation<'_> {
     ) -> Result<StepIndex, Wrong> {
         let mut op = self.files(state, &copy.files, false)?;
         op.from = match &copy.from {
-            Some(name) => self.source(stage, &name.raw, name.span)?,
-            None => Source::Context(String::new()),
+            Some(name) if !name.raw.is_empty() => self.source(stage, &name.raw, name.span)?,
+            _ => Source::Context(String::new()),
         };
         op.parents = copy.parents;
         let flags = if copy.parents { " --parents" } else { "" };
@@ -62,6 +62,10 @@ impl Evaluation<'_> {
             match remote {
                 RemoteSource::Http(source) => source.unpack = add.unpack == Some(true),
                 RemoteSource::Git(source) => {
+                    if source.keep_git_dir && add.keep_git_dir == Some(false) {
+                        let message = "`--keep-git-dir=false` contradicts the repository's query";
+                        return Err(wrong(span, message));
+                    }
                     source.keep_git_dir = add.keep_git_dir.unwrap_or(source.keep_git_dir);
                 }
             }

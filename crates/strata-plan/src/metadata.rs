@@ -292,10 +292,10 @@ fn health_of(check: &Check) -> strata_oci::Healthcheck {
     }
 }
 
-/// Linux's signals, by number or by name with or without `SIG`.
+/// Linux's signals by name, with or without `SIG`, or any number but 0, as BuildKit takes it.
 fn is_signal(text: &str) -> bool {
-    if let Ok(number) = text.parse::<u32>() {
-        return (1..=64).contains(&number);
+    if let Ok(number) = text.parse::<i64>() {
+        return number != 0;
     }
     let name = text.to_ascii_uppercase();
     let name = name.strip_prefix("SIG").unwrap_or(&name);

@@ -199,10 +199,17 @@ impl GitSource {
     }
 
     fn option(&mut self, name: &str, value: &str) -> Result<(), String> {
+        let whole = |prefix: &str| match value.starts_with(prefix) {
+            true => value.to_owned(),
+            false => format!("{prefix}{value}"),
+        };
         match name {
+            "ref" | "branch" | "tag" | "subdir" | "checksum" | "commit" if value.is_empty() => {
+                Err(format!("`{name}` has no value"))
+            }
             "ref" => self.set_reference(value),
-            "branch" => self.set_reference(&format!("refs/heads/{value}")),
-            "tag" => self.set_reference(&format!("refs/tags/{value}")),
+            "branch" => self.set_reference(&whole("refs/heads/")),
+            "tag" => self.set_reference(&whole("refs/tags/")),
             "subdir" => self.set_subdirectory(value),
             "checksum" | "commit" => self.expect_commit(value),
             "keep-git-dir" => flag(name, value).map(|keep| self.keep_git_dir = keep),
@@ -336,6 +343,7 @@ mod tests {
         check("https://h/a.git?ref=v1&subdir=d", Some("v1"), "d");
         check("https://h/a.git?branch=b", Some("refs/heads/b"), "");
         check("https://h/a.git?tag=t", Some("refs/tags/t"), "");
+        check("https://h/a.git?tag=refs/tags/t", Some("refs/tags/t"), "");
         let id = "0123456789".repeat(4);
         check(&format!("https://h/a.git?checksum={id}"), Some(&id), "");
         let more = git("https://h/a.git?keep-git-dir=1&submodules=false&commit=ABCDEF0");
@@ -355,6 +363,8 @@ mod tests {
         check("https://h/a.git#-a", "`-a` is not a branch, tag or commit");
         check("https://h/a.git?submodules=x", "`submodules=x`: `true` or `false` is expected");
         check("https://h/a.git?commit=main", "`main` is not a commit's id");
+        check("https://h/a.git?ref=&subdir=d", "`ref` has no value");
+        check("https://h/a.git?subdir", "`subdir` has no value");
     }
 
     #[test]

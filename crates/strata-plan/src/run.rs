@@ -69,10 +69,24 @@ impl Evaluation<'_> {
         self.request.build_args.get(HOSTNAME).filter(|name| !name.is_empty()).cloned()
     }
 
+    /// The proxies that were given, each in both cases, as BuildKit hands them on: some programs
+    /// read one, some the other.
     fn proxies(&self) -> BTreeMap<String, String> {
-        let given = self.request.build_args.iter();
-        let proxies = given.filter(|(name, _)| PROXIES.contains(&&*name.to_ascii_uppercase()));
-        proxies.map(|(name, value)| (name.clone(), value.clone())).collect()
+        let given = self.request.build_args.iter().filter(|(_, value)| !value.is_empty());
+        let given = given.filter(|(name, _)| PROXIES.contains(&&*name.to_ascii_uppercase()));
+        let mut proxies = BTreeMap::new();
+        for (name, value) in given.clone() {
+            for name in [name.to_ascii_uppercase(), name.to_ascii_lowercase()] {
+                proxies.insert(name, value.clone());
+            }
+        }
+        // Where both cases were given, each keeps its own value.
+        for (name, value) in given {
+            if let Some(own) = proxies.get_mut(name) {
+                own.clone_from(value);
+            }
+        }
+        proxies
     }
 
     fn mounts(
@@ -109,6 +123,11 @@ impl Evaluation<'_> {
                 RunMount::Bind { from, source, target, read_only }
             }
             MountSpec::Cache { id, target, from, source, sharing, mode, uid, gid, read_only } => {
+                // As for BuildKit the target as it is written, wherever that leads from.
+                let id = id.unwrap_or_else(|| match clean_path(&target) {
+                    clean if target.starts_with('/') => clean,
+                    clean => clean[1..].to_owned(),
+                });
                 let target = mount_point(place(&target), span)?;
                 let seed = match from {
                     Some(from) => {
@@ -117,7 +136,6 @@ impl Evaluation<'_> {
                     }
                     None => None,
                 };
-                let id = id.unwrap_or_else(|| target.clone());
                 let id = match self.request.build_args.get(CACHE_NAMESPACE) {
                     Some(namespace) if !namespace.is_empty() => format!("{namespace}/{id}"),
                     _ => id,

@@ -46,6 +46,15 @@ pub struct Repository<'a> {
     pub authorization: Option<&'a Secret>,
 }
 
+/// What a reference names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Commit {
+    /// The commit's id.
+    pub id: String,
+    /// The id of the annotated tag that stands for it.
+    pub tag: Option<String>,
+}
+
 /// Where a commit's files are.
 #[derive(Debug, Clone)]
 pub struct Checkout {
@@ -95,10 +104,10 @@ impl Repository<'_> {
     /// # Errors
     ///
     /// When the repository can not be reached, or has no such reference.
-    pub fn commit(&self, is_cancelled: &dyn Fn() -> bool) -> Result<String, GitError> {
+    pub fn commit(&self, is_cancelled: &dyn Fn() -> bool) -> Result<Commit, GitError> {
         let reference = self.reference.unwrap_or("HEAD");
         if is_commit(reference) {
-            return Ok(reference.to_ascii_lowercase());
+            return Ok(Commit { id: reference.to_ascii_lowercase(), tag: None });
         }
         let git = self.git(is_cancelled, None);
         let peeled = format!("{reference}^{{}}");
@@ -284,7 +293,7 @@ fn with(prefix: &str, path: &Path) -> std::ffi::OsString {
 
 /// The commit that a reference names, by what `ls-remote` lists: branches before tags, and of an
 /// annotated tag what it stands for.
-fn chosen(listing: &str, reference: &str) -> Option<String> {
+fn chosen(listing: &str, reference: &str) -> Option<Commit> {
     let short = |prefix: &str| reference.strip_prefix(prefix).unwrap_or(reference).to_owned();
     let tag = format!("refs/tags/{}", short("refs/tags/"));
     let names = [
@@ -299,7 +308,9 @@ fn chosen(listing: &str, reference: &str) -> Option<String> {
     // A tag by its whole name is listed with what it stands for.
     let peeled = lines.iter().find(|(_, name)| *name == format!("{reference}^{{}}"));
     let found = peeled.or_else(|| names.iter().flatten().find_map(find));
-    found.map(|(id, _)| (*id).to_owned()).filter(|id| is_commit(id))
+    let (id, name) = found.filter(|(id, _)| is_commit(id))?;
+    let tag = name.strip_suffix("^{}").and_then(|tag| find(&tag.to_owned()));
+    Some(Commit { id: (*id).to_owned(), tag: tag.map(|(id, _)| (*id).to_owned()) })
 }
 
 /// A URL without user and password, as it may stand in an image.
@@ -425,7 +436,8 @@ mod tests {
             id('5'),
         );
         let check = |reference: &str, expected: Option<char>| {
-            assert_eq!(chosen(&listing, reference), expected.map(id), "{reference}");
+            let found = chosen(&listing, reference).map(|commit| commit.id);
+            assert_eq!(found, expected.map(id), "{reference}");
         };
         check("HEAD", Some('0'));
         check("main", Some('1'));
@@ -436,6 +448,11 @@ mod tests {
         check("v2", Some('5'));
         check("refs/tags/v2", Some('5'));
         check("v3", None);
+        let tag = |reference| chosen(&listing, reference).and_then(|commit| commit.tag);
+        assert_eq!(
+            (tag("v2"), tag("refs/tags/v2"), tag("main")),
+            (Some(id('4')), Some(id('4')), None)
+        );
     }
 
     #[test]

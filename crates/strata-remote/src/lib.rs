@@ -68,7 +68,7 @@ mod wire;
 pub use cache_objects::{ObjectCache, S3Settings};
 pub use cache_registry::RegistryCache;
 pub use failure::hint;
-pub use git::{Checkout, GitError, Repository};
+pub use git::{Checkout, Commit, GitError, Repository};
 pub use http::{HttpAnswer, HttpClient, HttpError, HttpRequest};
 pub use registry::RemoteRegistry;
 pub use settings::{

@@ -4,7 +4,8 @@
 use std::fs::File;
 
 use strata_build::{
-    Caller, CheckedOut, CheckoutPlaces, Credentials, Downloaded, FetchError, Fetcher, Validators,
+    Caller, CheckedOut, CheckoutPlaces, Commit, Credentials, Downloaded, FetchError, Fetcher,
+    Validators,
 };
 use strata_plan::{GitSource, HttpSource};
 use strata_remote::{
@@ -49,10 +50,11 @@ impl Fetcher for RemoteFetcher {
         }
     }
 
-    fn commit(&self, source: &GitSource, caller: Caller<'_>) -> Result<String, FetchError> {
+    fn commit(&self, source: &GitSource, caller: Caller<'_>) -> Result<Commit, FetchError> {
         let authorization = for_repository(&source.remote, caller.credentials);
         let repository = repository(source, authorization.as_ref());
-        repository.commit(&|| caller.cancel.is_cancelled()).map_err(of_git)
+        let commit = repository.commit(&|| caller.cancel.is_cancelled()).map_err(of_git)?;
+        Ok(Commit { id: commit.id, tag: commit.tag })
     }
 
     fn check_out(

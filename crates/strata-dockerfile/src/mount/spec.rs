@@ -235,7 +235,7 @@ impl Draft {
                 MountSpec::Tmpfs { target: self.target, size_bytes: self.size_bytes }
             }
             MountType::Secret => MountSpec::Secret {
-                mode: mode(0o400),
+                mode: mode(0o400) & 0o777,
                 id: self.secret_id(),
                 target: self.secret_target(),
                 required: self.required,
@@ -244,7 +244,7 @@ impl Draft {
                 gid,
             },
             MountType::Ssh => MountSpec::Ssh {
-                mode: mode(0o600),
+                mode: mode(0o600) & 0o777,
                 id: first_of([self.id, self.source, "default".to_owned()]),
                 target: Some(self.target).filter(|target| !target.is_empty()),
                 required: self.required,

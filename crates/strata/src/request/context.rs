@@ -2,7 +2,7 @@
 //! Rules and their order are those of `docker build`.
 
 use std::collections::BTreeSet;
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
 use strata_build::Context;
@@ -178,7 +178,9 @@ fn ignore_file(dockerfile: Option<&Path>, context: &Path) -> Result<Vec<u8>, Fai
     for path in own.into_iter().chain([context.join(IGNORE_NAME)]) {
         match std::fs::read(&path) {
             Ok(text) => return Ok(text),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            // As for docker, a directory of that name is one that is copied like any other.
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::IsADirectory) => {
+            }
             Err(error) => return Err(Failure::file("read the ignore file", &path, &error)),
         }
     }

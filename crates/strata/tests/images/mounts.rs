@@ -49,9 +49,11 @@ fn bind_mounts_show_files_and_take_nothing_back() {
         let said = world.run(&["build", "wrong"]);
         assert_eq!(said.code, 1, "{}", said.err);
         assert!(said.err.contains(message), "{}", said.err);
+        assert!(said.err.contains("Dockerfile:2:"), "it has a place: {}", said.err);
     };
     wrong("source=nowhere,target=/in", "`/nowhere` is not in the build context");
     wrong("target=/", "a mount can not replace the root");
+    wrong("target=/bin/sh", "cannot mount at `/bin/sh`: it is a file, and a directory is mounted");
     wrong("type=bind,from=case-base,source=/nowhere,target=/in", "is not in");
 }
 

@@ -257,6 +257,24 @@ fn what_is_wrong_with_a_repository_is_told() {
     check(&repositories.url("none"), "can not be fetched");
     check(&format!("--checksum=abcdef0 {url}"), &format!("its commit is `{id}`, not `abcdef0`"));
     check(&format!("{url}?what=x"), "`what=x` means nothing to a git repository");
+    check(&format!("{url}?subdir="), "`subdir` has no value");
+    let both = format!("--keep-git-dir=false {url}?keep-git-dir=1");
+    check(&both, "`--keep-git-dir=false` contradicts the repository's query");
+}
+
+#[test]
+fn a_checksum_is_a_commits_or_an_annotated_tags() {
+    let repositories = Repositories::new();
+    let id = repositories.commit("a", &[("x", "one")]);
+    repositories.git("a", &["tag", "-a", "v1", "-m", "first"]);
+    let tag = repositories.git("a", &["rev-parse", "v1"]);
+    assert_ne!(tag.trim(), id);
+    let url = repositories.url("a");
+    for checksum in [id.as_str(), tag.trim(), &tag[..9]] {
+        let line = format!("FROM scratch\nADD --checksum={checksum} {url}#v1 /\n");
+        let session = Session::with(&[("Dockerfile", &line)]);
+        assert_eq!(paths(&session.stdout("build -o - .")), ["x"], "{checksum}");
+    }
 }
 
 #[test]
