@@ -194,14 +194,7 @@ impl BuildStep<'_> {
         if let Some(error) = no_room.take() {
             return Err(error.into());
         }
-        let finished = run.map_err(|error| match error {
-            ExecError::Cancelled => BuildError::Cancelled,
-            // What the instruction asks for, and not what the machine lacks.
-            ExecError::Mount { .. } | ExecError::Job { .. } => {
-                BuildError::copy(self.planned().span, error.to_string())
-            }
-            error => error.into(),
-        })?;
+        let finished = run.map_err(|error| self.not_run(error))?;
         if finished.status == strata_exec::Status::Exited(0) {
             return Ok(());
         }
@@ -217,6 +210,18 @@ impl BuildStep<'_> {
             status: finished.status,
             log: log.exists().then_some(log),
         })
+    }
+
+    /// Why a command did not run.
+    fn not_run(&self, error: ExecError) -> BuildError {
+        match error {
+            ExecError::Cancelled => BuildError::Cancelled,
+            // What the instruction asks for, and not what the machine lacks.
+            ExecError::Mount { .. } | ExecError::Job { .. } => {
+                BuildError::copy(self.planned().span, error.to_string())
+            }
+            error => error.into(),
+        }
     }
 
     /// Why a program that could not be started is most likely none for this machine.

@@ -1,6 +1,6 @@
 //! The walk: which of the wanted paths are there, and which files must be read. What is wanted
-//! is in `select`, what is left out in `ignore_rules`, what directories hold in `listing`, reading in
-//! `reading` and `hash`; what was found is `walked`, and is put together in `scan`.
+//! is in `select`, what is left out in `ignore_rules`, what directories hold in `listing`, reading
+//! in `reading` and `hash`; what was found is `walked`, and is put together in `scan`.
 //!
 //! It is our own and not the `ignore` crate's parallel walker, for one reason: that one must read
 //! every directory, and this one does not. A directory whose stamp is what the stamp file says
