@@ -192,6 +192,11 @@ impl<'a> Walk<'a> {
             use Seen::{Device, File, Symlink, Unchanged};
             matches!(entry.seen, Unchanged(_) | File(_) | Symlink(_) | Device(_))
         });
+        // Here, where they were just looked at.
+        let unchanged = entries.iter().fold((0, 0), |(files, bytes), entry| match entry.seen {
+            Seen::Unchanged(size) => (files + 1, bytes + size),
+            _ => (files, bytes),
+        });
         let (id, everything) = (place.id, place.selection.everything);
         let node = Node {
             id,
@@ -204,6 +209,7 @@ impl<'a> Walk<'a> {
             entries,
             intact,
             holds,
+            unchanged,
             tree: None,
         };
         lock(&self.nodes).push(node);

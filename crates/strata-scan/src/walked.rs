@@ -34,6 +34,8 @@ pub(crate) struct Node {
     pub(crate) intact: bool,
     /// Whether it has anything in the answer; later also below it.
     pub(crate) holds: bool,
+    /// Of its files whose stamps hold, how many there are and how much is in them.
+    pub(crate) unchanged: (u64, u64),
     /// The name of all that is in the answer at and below it, which comes last.
     pub(crate) tree: Option<TreeId>,
 }

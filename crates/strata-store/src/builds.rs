@@ -49,7 +49,19 @@ impl DiskStore {
         let new = self.lease.staging()?.join("builds");
         let action = || format!("write `{}`", path.display());
         fs::write(&new, codec::encode(&kept)?).map_err(StoreError::io(action()))?;
-        fs::rename(&new, &path).map_err(StoreError::io(action()))
+        swap_in(&new, &path).map_err(StoreError::io(action()))
+    }
+}
+
+/// Puts a file in another's place, which is taken away. Some file systems write a file's bytes to
+/// the disk before they let it replace another one, but not when the two change places; after a
+/// power cut this one may be empty then, and is as good as none.
+fn swap_in(new: &std::path::Path, path: &std::path::Path) -> io::Result<()> {
+    use rustix::fs::{CWD, RenameFlags, renameat_with};
+    match renameat_with(CWD, new, CWD, path, RenameFlags::EXCHANGE) {
+        Ok(()) => fs::remove_file(new),
+        // It is not there yet, or the file system can not do this.
+        Err(_) => fs::rename(new, path),
     }
 }
 

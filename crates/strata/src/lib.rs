@@ -34,7 +34,6 @@ mod ssh_agent;
 mod words;
 
 use std::ffi::OsString;
-use std::process::ExitCode;
 
 use crate::arguments::Arguments;
 use crate::environment::Environment;
@@ -43,9 +42,10 @@ use crate::rights::Rights;
 
 pub use failure::{EXIT_BUG, EXIT_BUILD, EXIT_ENVIRONMENT, EXIT_USAGE};
 
-/// Does what the arguments ask for; the first one is the program's own name.
+/// Does what the arguments ask for; the first one is the program's own name. Gives the exit code;
+/// all output is written then.
 #[must_use]
-pub fn main(arguments: Vec<OsString>) -> ExitCode {
+pub fn main(arguments: Vec<OsString>) -> u8 {
     let environment = Environment::of_process();
     let printer = Printer::new(&environment);
     printer::report_bugs();
@@ -53,16 +53,15 @@ pub fn main(arguments: Vec<OsString>) -> ExitCode {
     let all = arguments.clone();
     let arguments = match Arguments::read(arguments, &printer) {
         Ok(arguments) => arguments,
-        Err(code) => return ExitCode::from(code),
+        Err(code) => return code,
     };
     let done = rights
         .suffice_for(&arguments.command, &all, &printer)
         .and_then(|()| command::run(arguments, &environment, &printer));
-    match done {
-        Ok(code) => ExitCode::from(code),
-        Err(failure) => {
-            printer.failure(&failure);
-            ExitCode::from(failure.code())
-        }
-    }
+    let code = done.unwrap_or_else(|failure| {
+        printer.failure(&failure);
+        failure.code()
+    });
+    printer.finish();
+    code
 }

@@ -9,5 +9,5 @@ fn main() -> ExitCode {
     if arguments.get(1).is_some_and(|first| first == strata_exec::CHILD) {
         return strata_exec::child_main(&arguments[2..]);
     }
-    strata::main(arguments)
+    strata_exec::leave(strata::main(arguments))
 }

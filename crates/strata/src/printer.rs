@@ -46,6 +46,11 @@ impl Printer {
         let _ = stdout.write_all(bytes).and_then(|()| stdout.flush());
     }
 
+    /// Writes what is left of the data, when nothing follows any more.
+    pub(crate) fn finish(&self) {
+        let _ = io::stdout().flush();
+    }
+
     /// One line, or several, of talk.
     pub(crate) fn talk(&self, text: &str) {
         let _ = writeln!(io::stderr().lock(), "{text}");
