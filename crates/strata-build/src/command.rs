@@ -6,7 +6,7 @@ use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
-use strata_cas::{Action, BlobId, Change, Item, Layer, Metadata, Staging, Time, TreePath};
+use strata_cas::{Action, BlobId, Change, Item, Layer, LayerId, Metadata, Staging, Time, TreePath};
 use strata_dockerfile::{Network, Security};
 use strata_engine::Produced;
 use strata_exec::{Changed, ExecError, Found, Job, Root, Stdio, Stream, View as Users, passwd};
@@ -80,8 +80,9 @@ impl BuildStep<'_> {
         self.keep(&parent, &found, staging)
     }
 
-    /// Keeps what a command changed. The files are read for their names and for the tar's digest
-    /// at the same time, and written to the disk meanwhile.
+    /// Keeps what a command changed. Small files are read once, for their names and for the tar's
+    /// digest, large ones by two threads at a time, and all of them are written to the disk
+    /// meanwhile.
     fn keep(
         &self,
         parent: &StackedRoot,
@@ -89,32 +90,27 @@ impl BuildStep<'_> {
         staging: Staging,
     ) -> Result<Produced, BuildError> {
         let store = self.session.builder.store;
+        let unread = found.unread();
+        let made = self.mount_points(parent, &unread, &staging)?;
         if found.bytes() >= WRITE_EARLY_BYTES {
             store.expect(&staging);
         }
-        let unread = found.unread();
-        let made = self.mount_points(parent, &unread, &staging)?;
         let describe = || strata_image::describe_from(&with(unread, &made), &Files(found));
-        let keep = || -> Result<Layer, BuildError> {
-            let Changed { layer, files } = found.read()?;
-            let layer = with(layer, &made);
-            if !layer.is_empty() {
-                let id = store.put(&layer.encode())?.into();
-                store.commit(staging, &id, &files)?;
-            }
-            Ok(layer)
-        };
-        let (described, layer) = std::thread::scope(|scope| {
-            // A thread of its own: neither may wait for a worker that waits for the disk.
-            let thread = std::thread::Builder::new().spawn_scoped(scope, describe);
-            let thread = thread.map_err(BuildError::io("start a thread"))?;
-            let layer = keep();
-            let described = thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-            layer.map(|layer| (described, layer))
+        let (described, named) =
+            beside(describe, || found.name_larger(strata_image::WHOLE_FILE_BYTES))?;
+        named?;
+        let Changed { layer, files } = found.read()?;
+        let layer = with(layer, &made);
+        let id: LayerId = store.put(&layer.encode())?.into();
+        let grow = || strata_cas::apply(store, Some(&parent.tree), &layer);
+        let (tree, committed) = beside(grow, || match layer.is_empty() {
+            true => Ok(()),
+            false => store.commit(staging, &id, &files).map(drop),
         })?;
+        committed?;
         // Its files are the snapshot's where there was one before.
         let described = described.or_else(|_| strata_image::describe(&layer, store))?;
-        self.produced_as(parent, &layer, described)
+        self.produced_as(id, tree?, &layer, described)
     }
 
     /// BuildKit leaves the directories that it mounts `/proc` and the like on in the layer where
@@ -254,6 +250,21 @@ impl BuildStep<'_> {
     }
 }
 
+/// Does one thing on a thread of its own and the other here: neither may wait for a worker of a
+/// pool that waits for the disk.
+fn beside<A: Send, B>(
+    one: impl FnOnce() -> A + Send,
+    other: impl FnOnce() -> B,
+) -> Result<(A, B), BuildError> {
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().spawn_scoped(scope, one);
+        let thread = thread.map_err(BuildError::io("start a thread"))?;
+        let other = other();
+        let one = thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        Ok((one, other))
+    })
+}
+
 /// A layer with more changes.
 fn with(layer: Layer, made: &[Change]) -> Layer {
     if made.is_empty() { layer } else { Layer::new([layer.changes(), made].concat()) }
@@ -264,12 +275,7 @@ struct Files<'a>(&'a Found);
 
 impl Contents for Files<'_> {
     fn whole(&self, id: &BlobId) -> Result<Option<Vec<u8>>, ImageError> {
-        let read = |mut file: File| {
-            let mut bytes = Vec::new();
-            file.read_to_end(&mut bytes).map(|_| bytes)
-        };
-        let file = self.0.open(id).and_then(|file| file.map(read).transpose());
-        file.map_err(ImageError::io("read what a command has written"))
+        self.0.whole(id).map_err(ImageError::io("read what a command has written"))
     }
 
     fn open(&self, id: &BlobId) -> Result<Option<Box<dyn Read + '_>>, ImageError> {

@@ -1,6 +1,6 @@
 //! A planned step as the engine sees it: what it depends on, and how it is done.
 
-use strata_cas::{Fact, Layer, Record, RecordKey, RecordStore, Slot, TreeId};
+use strata_cas::{Fact, Layer, LayerId, Record, RecordKey, RecordStore, Slot, TreeId};
 use strata_engine::{Definition, Outcome, Produced};
 use strata_exec::Ids;
 use strata_oci::Digest;
@@ -104,20 +104,21 @@ impl BuildStep<'_> {
         parent: &StackedRoot,
         layer: &Layer,
     ) -> Result<Produced, BuildError> {
-        let described = strata_image::describe(layer, self.session.builder.store)?;
-        self.produced_as(parent, layer, described)
+        let store = self.session.builder.store;
+        let described = strata_image::describe(layer, store)?;
+        let id = store.put(&layer.encode())?.into();
+        let tree = strata_cas::apply(store, Some(&parent.tree), layer)?;
+        self.produced_as(id, tree, layer, described)
     }
 
-    /// The same for a layer whose tar's digest and size are known.
+    /// The same for a layer that is kept, whose tree, tar's digest and size are known.
     pub(crate) fn produced_as(
         &self,
-        parent: &StackedRoot,
+        id: LayerId,
+        tree: TreeId,
         layer: &Layer,
         (diff_id, bytes): (Digest, u64),
     ) -> Result<Produced, BuildError> {
-        let store = self.session.builder.store;
-        let id = store.put(&layer.encode())?.into();
-        let tree = strata_cas::apply(store, Some(&parent.tree), layer)?;
         let payload =
             Payload { layers: vec![ImageLayer { layer: id, diff_id, bytes, blob: None }] };
         let bytes = layer.blobs().map(|(_, size)| size).sum();

@@ -11,6 +11,7 @@ use std::io::{self, Read};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use rayon::prelude::*;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, Stat};
@@ -59,7 +60,8 @@ pub fn find(root: &Root<'_>) -> Result<Found, ExecError> {
     entries.extend(own(root, &upper).map_err(ExecError::io(reading))?);
     entries.sort_by(|a, b| a.path.cmp(&b.path));
     link(&mut entries);
-    Ok(Found { place: upper, top, entries })
+    let named = std::iter::repeat_with(OnceLock::new).take(entries.len()).collect();
+    Ok(Found { place: upper, top, entries, named })
 }
 
 fn reading(upper: &Path) -> String {
@@ -74,6 +76,8 @@ pub struct Found {
     top: OwnedFd,
     /// In path order.
     entries: Vec<Entry>,
+    /// The blobs of the files among them that were read.
+    named: Vec<OnceLock<BlobId>>,
 }
 
 impl Found {
@@ -90,26 +94,53 @@ impl Found {
 
     /// Opens a file of [`Self::unread`]; `None` for what is none.
     pub fn open(&self, id: &BlobId) -> io::Result<Option<File>> {
-        let (number, _) = id.as_bytes().split_at(8);
-        let index = number.try_into().map(u64::from_be_bytes).map(usize::try_from);
-        let Ok(Ok(index)) = index else { return Ok(None) };
-        let entry = self.entries.get(index).filter(|_| numbered(index) == *id);
-        let Some(entry) = entry.filter(|entry| entry.unread().is_some()) else { return Ok(None) };
-        if entry.path.as_bytes().len() < STEP_BYTES {
-            return Ok(Some(open_file(&self.top, entry.path.as_bytes())?));
-        }
-        let directory = descend(&self.top, &entry.path.parent().unwrap_or_default())?;
-        Ok(Some(open_file(&directory, entry.path.name())?))
+        self.number(id).map(|index| self.open_entry(index)).transpose()
     }
 
-    /// Reads and names what is in the files, many at once.
+    /// All bytes of a small file of [`Self::unread`], which is named meanwhile; `None` for what is
+    /// none.
+    pub fn whole(&self, id: &BlobId) -> io::Result<Option<Vec<u8>>> {
+        let Some(index) = self.number(id) else { return Ok(None) };
+        let size = self.entries[index].unread().unwrap_or(0);
+        // One byte more than there is tells that nothing follows.
+        let mut bytes = Vec::with_capacity(usize::try_from(size).unwrap_or(0).saturating_add(1));
+        self.open_entry(index)?.take(size.saturating_add(1)).read_to_end(&mut bytes)?;
+        if bytes.len() as u64 != size {
+            return Err(changed());
+        }
+        // Whoever was first has found the same.
+        let _ = self.named[index].set(BlobId::of(&bytes));
+        Ok(Some(bytes))
+    }
+
+    /// Reads and names what is in the files larger than this, many at once.
+    pub fn name_larger(&self, bytes: u64) -> Result<(), ExecError> {
+        self.hash(|size| size > bytes).map_err(ExecError::io(reading(&self.place)))
+    }
+
+    /// Reads and names what is in the files that have no name yet, many at once.
     pub fn read(&self) -> Result<Changed, ExecError> {
-        let named = self.hash().map_err(ExecError::io(reading(&self.place)))?;
-        let layer = self.layer(|index| named.get(index).copied().flatten());
-        let files = self.entries.iter().zip(&named);
-        let files =
-            files.filter_map(|(entry, blob)| Some(((*blob)?, entry.path.clone()))).collect();
-        Ok(Changed { layer, files })
+        self.hash(|_| true).map_err(ExecError::io(reading(&self.place)))?;
+        let layer = self.layer(|index| self.named[index].get().copied());
+        let files = self.entries.iter().zip(&self.named);
+        let files = files.filter_map(|(entry, blob)| Some((*blob.get()?, entry.path.clone())));
+        Ok(Changed { layer, files: files.collect() })
+    }
+
+    /// Which entry a file of [`Self::unread`] is.
+    fn number(&self, id: &BlobId) -> Option<usize> {
+        let (number, _) = id.as_bytes().split_at(8);
+        let index = usize::try_from(u64::from_be_bytes(number.try_into().ok()?)).ok()?;
+        self.entries.get(index).filter(|_| numbered(index) == *id)?.unread().map(|_| index)
+    }
+
+    fn open_entry(&self, index: usize) -> io::Result<File> {
+        let path = &self.entries[index].path;
+        if path.as_bytes().len() < STEP_BYTES {
+            return open_file(&self.top, path.as_bytes());
+        }
+        let directory = descend(&self.top, &path.parent().unwrap_or_default())?;
+        open_file(&directory, path.name())
     }
 
     fn layer(&self, name: impl Fn(usize) -> Option<BlobId>) -> Layer {
@@ -130,33 +161,24 @@ impl Found {
         Layer::new(self.entries.iter().enumerate().filter_map(change).collect())
     }
 
-    /// The blob of each entry that is a file, directory by directory.
-    fn hash(&self) -> io::Result<Vec<Option<BlobId>>> {
-        let mut unread: Vec<(usize, u64)> = self
-            .entries
-            .iter()
-            .enumerate()
-            .filter_map(|(index, entry)| Some((index, entry.unread()?)))
-            .collect();
+    /// Names the files that have no name yet and are chosen by their size, directory by directory.
+    fn hash(&self, is_chosen: impl Fn(u64) -> bool) -> io::Result<()> {
+        let size = |index: usize| self.entries[index].unread().filter(|size| is_chosen(*size));
+        let unnamed = (0..self.entries.len()).filter(|index| self.named[*index].get().is_none());
+        let mut unread: Vec<(usize, u64)> =
+            unnamed.filter_map(|index| Some((index, size(index)?))).collect();
         let parent = |index: usize| self.entries[index].path.parent();
         unread.sort_by_cached_key(|(index, _)| parent(*index));
-        let named: io::Result<Vec<Vec<(usize, BlobId)>>> = unread
-            .par_chunk_by(|a, b| parent(a.0) == parent(b.0))
-            .map(|siblings| {
-                let above = siblings.first().and_then(|(index, _)| parent(*index));
-                let directory = descend(&self.top, &above.unwrap_or_default())?;
-                let hash = |buffer: &mut Vec<u8>, (index, size): &(usize, u64)| {
-                    let file = open_file(&directory, self.entries[*index].path.name())?;
-                    Ok((*index, hash_file(file, *size, buffer)?))
-                };
-                siblings.par_iter().map_init(|| vec![0; READ_BYTES], hash).collect()
-            })
-            .collect();
-        let mut blobs = vec![None; self.entries.len()];
-        for (index, blob) in named?.into_iter().flatten() {
-            blobs[index] = Some(blob);
-        }
-        Ok(blobs)
+        unread.par_chunk_by(|a, b| parent(a.0) == parent(b.0)).try_for_each(|siblings| {
+            let above = siblings.first().and_then(|(index, _)| parent(*index));
+            let directory = descend(&self.top, &above.unwrap_or_default())?;
+            let hash = |buffer: &mut Vec<u8>, (index, size): &(usize, u64)| {
+                let file = open_file(&directory, self.entries[*index].path.name())?;
+                let _ = self.named[*index].set(hash_file(file, *size, buffer)?);
+                Ok(())
+            };
+            siblings.par_iter().try_for_each_init(|| vec![0; READ_BYTES], hash)
+        })
     }
 }
 
@@ -354,7 +376,11 @@ fn hash_file(mut file: File, size: u64, buffer: &mut [u8]) -> io::Result<BlobId>
         read += count as u64;
     }
     if read != size {
-        return Err(io::Error::other("a file changed while it was read"));
+        return Err(changed());
     }
     Ok(hasher.finish())
+}
+
+fn changed() -> io::Error {
+    io::Error::other("a file changed while it was read")
 }

@@ -67,7 +67,7 @@ pub use manifest::{
     ManifestFlavour, annotated_index, annotated_manifest, config_bytes, descriptor, index, manifest,
 };
 pub use materialise::materialise;
-pub use pack::{Contents, describe, describe_from, pack};
+pub use pack::{Contents, WHOLE_FILE_BYTES, describe, describe_from, pack};
 pub use pieces::{CompressedLayer, KnownPieces, LARGE_FILE_BYTES, Piece, compress_layer};
 pub use source::ImageSource;
 pub use unpack::{Limits, UnpackOptions, Unpacked, unpack};

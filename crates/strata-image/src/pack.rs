@@ -15,7 +15,7 @@ use crate::shape::{self, OPAQUE_MARKER, WHITEOUT_PREFIX};
 use crate::{ImageError, copy::copy};
 
 /// Files up to this size are read ahead as a whole.
-const WHOLE_FILE_BYTES: u64 = 4 << 20;
+pub const WHOLE_FILE_BYTES: u64 = 4 << 20;
 /// What is read ahead at once, in bytes of content and in changes.
 const WINDOW_BYTES: u64 = 16 << 20;
 const WINDOW_CHANGES: usize = 1024;
@@ -23,7 +23,8 @@ const OUT_BUFFER_BYTES: usize = 64 << 10;
 
 /// Where the bytes of a layer's files come from.
 pub trait Contents: Sync {
-    /// All bytes of a file of some MiB at most; `None` when they are not there.
+    /// All bytes of a file of [`WHOLE_FILE_BYTES`] at most; `None` when they are not there. Each
+    /// such file of a layer is asked for once.
     fn whole(&self, blob: &BlobId) -> Result<Option<Vec<u8>>, ImageError>;
 
     /// A file of any size.

@@ -48,6 +48,7 @@ mod claims;
 mod codec;
 mod database;
 mod error;
+mod expected;
 mod files;
 mod follow;
 mod fsck;

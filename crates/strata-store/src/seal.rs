@@ -12,11 +12,15 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::PoisonError;
 
+use rayon::prelude::*;
 use strata_cas::{
     Action, BlobId, Item, LayerId, Link, SnapshotStore, StoreError, TreeId, TreePath,
 };
 
 use crate::DiskStore;
+
+/// So many entries of a directory are worth another thread.
+const LOOK_TOGETHER: usize = 64;
 
 /// The name of the seal, beside the snapshot's files.
 const SEAL: &str = "seal-1";
@@ -48,13 +52,6 @@ impl DiskStore {
         }
         intact.insert(*layer);
         Ok(Some(path))
-    }
-
-    /// Seals what is about to become a snapshot.
-    pub(crate) fn seal(&self, staging: &Path) -> Result<(), StoreError> {
-        let action = || StoreError::io(format!("seal `{}`", staging.display()));
-        let seal = seal_of(&staging.join("fs")).map_err(action())?;
-        fs::write(staging.join(SEAL), seal).map_err(action())
     }
 
     /// Damage that was met, and mended, since this was asked last.
@@ -97,6 +94,13 @@ impl DiskStore {
     }
 }
 
+/// Seals what is about to become a snapshot.
+pub(crate) fn seal(staging: &Path) -> Result<(), StoreError> {
+    let action = || StoreError::io(format!("seal `{}`", staging.display()));
+    let seal = seal_of(&staging.join("fs")).map_err(action())?;
+    fs::write(staging.join(SEAL), seal).map_err(action())
+}
+
 /// The seal of what is below a directory now.
 fn seal_of(root: &Path) -> io::Result<String> {
     use std::os::unix::ffi::OsStrExt;
@@ -111,10 +115,12 @@ fn seal_of(root: &Path) -> io::Result<String> {
         };
         let mut entries: Vec<fs::DirEntry> = entries.collect::<io::Result<_>>()?;
         entries.sort_by_key(fs::DirEntry::file_name);
-        for entry in entries {
+        // By its directory's descriptor, and of a link itself.
+        let look = |entry: &fs::DirEntry| entry.metadata();
+        let found: io::Result<Vec<fs::Metadata>> =
+            entries.par_iter().with_min_len(LOOK_TOGETHER).map(look).collect();
+        for (entry, found) in entries.iter().zip(found?) {
             let path = entry.path();
-            // By its directory's descriptor, and of a link itself.
-            let found = entry.metadata()?;
             let name = path.strip_prefix(root).unwrap_or(&path).as_os_str().as_bytes();
             let is_directory = found.is_dir();
             // A directory's own size and times say nothing that its entries do not.

@@ -11,6 +11,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 
+use rayon::prelude::*;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 use strata_cas::{Blob, BlobId, LayerId, SnapshotStore, Staging, StoreError, TreePath};
@@ -21,7 +22,7 @@ use crate::inventory::size_of_tree;
 use crate::layout::Part;
 use crate::lease::Used;
 use crate::wire::Op;
-use crate::{DiskStore, remove, sync};
+use crate::{DiskStore, remove, seal, sync};
 
 /// So many places of files are written together: a path has at most 4 KiB.
 const PLACES_AT_A_TIME: usize = 4096;
@@ -63,12 +64,9 @@ impl SnapshotStore for DiskStore {
         }
     }
 
-    /// Begins to write what is in it to the disk: the commit then has less to wait for. It is the
-    /// commit that makes it durable, so a failure here means nothing.
+    /// Seals what is in it and begins to write it to the disk, which the commit then waits for.
     fn expect(&self, staging: &Staging) {
-        let Ok(directory) = File::open(staging.path()) else { return };
-        let write = move || rustix::fs::syncfs(&directory).unwrap_or_default();
-        drop(std::thread::Builder::new().name("write-early".to_owned()).spawn(write));
+        self.expected.begin(staging.path());
     }
 
     fn commit(
@@ -86,19 +84,33 @@ impl SnapshotStore for DiskStore {
         let there = self.snapshot(layer)?;
         let is_damaged = there.is_some() && !self.is_intact(layer, &places)?;
         if let Some(path) = there.filter(|_| !is_damaged) {
+            self.expected.has_ended(staging.path());
             remove_tree(staging.path())?;
             return Ok(path);
         }
         self.settle()?;
-        self.seal(staging.path())?;
-        sync::filesystem(self.layout.root())?;
+        // Places of a snapshot that is not there yet lead nowhere: they may come before it.
+        let written = || -> Result<(), StoreError> {
+            if self.expected.has_ended(staging.path()) {
+                return Ok(());
+            }
+            seal::seal(staging.path())?;
+            sync::filesystem(self.layout.root())
+        };
+        std::thread::scope(|scope| {
+            let places = scope.spawn(|| self.record_places(layer, &places));
+            let written = written();
+            let places = places.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            written.and(places)
+        })?;
         let _one = self.hold_snapshot(layer)?;
         if let Some(path) = self.snapshot(layer)?.filter(|_| !is_damaged) {
             remove_tree(staging.path())?;
             return Ok(path);
         }
         let path = self.move_into_place(&staging, layer)?;
-        self.record_snapshot(layer, &places)?;
+        let committed = codec::encode(&Committed { files: places.len() as u64 })?;
+        self.tables.apply(vec![Op::put(Table::Snapshots, layer.as_bytes(), committed)], true)?;
         Ok(path)
     }
 }
@@ -132,23 +144,17 @@ impl DiskStore {
         Ok(true)
     }
 
-    fn record_snapshot(
-        &self,
-        layer: &LayerId,
-        places: &[(BlobId, Place)],
-    ) -> Result<(), StoreError> {
+    /// Remembers where a layer's files are, in pieces that fit into a frame.
+    fn record_places(&self, layer: &LayerId, places: &[(BlobId, Place)]) -> Result<(), StoreError> {
         let put = |(id, place): &(BlobId, Place)| {
             let key = place_key(id, layer).to_vec();
             Ok(Op::put(Table::Places, key, codec::encode(place)?))
         };
-        // Places of a snapshot that is not there yet lead nowhere: they may come before it, in
-        // pieces that fit into a frame.
         for places in places.chunks(PLACES_AT_A_TIME) {
             let ops: Result<Vec<Op<'_>>, StoreError> = places.iter().map(put).collect();
             self.tables.apply(ops?, false)?;
         }
-        let committed = codec::encode(&Committed { files: places.len() as u64 })?;
-        self.tables.apply(vec![Op::put(Table::Snapshots, layer.as_bytes(), committed)], true)
+        Ok(())
     }
 
     /// Where a blob in a snapshot lies.
@@ -209,14 +215,16 @@ fn open_beneath(root: &Path, path: &TreePath) -> Result<OwnedFd, Errno> {
     rustix::fs::openat2(root, path.as_bytes(), flags | OFlags::RDONLY, Mode::empty(), resolve)
 }
 
-/// The places of the files that are there, with their sizes.
+/// The places of the files that are there, with their sizes, in the order of the database.
 fn places(fs: &Path, files: &[(BlobId, TreePath)]) -> Result<Vec<(BlobId, Place)>, StoreError> {
     let root = File::open(fs).map_err(StoreError::io(format!("open `{}`", fs.display())))?;
     let place = |(id, path): &(BlobId, TreePath)| {
         let size = size_of(root.as_fd(), path)?;
         Some((*id, Place { size, path: path.clone() }))
     };
-    Ok(files.iter().filter_map(place).collect())
+    let mut places: Vec<(BlobId, Place)> = files.par_iter().filter_map(place).collect();
+    places.par_sort_by_key(|(id, _)| *id);
+    Ok(places)
 }
 
 /// The size of a regular file; none for what is not one.

@@ -23,7 +23,7 @@ const FRAME_LIMIT_BYTES: usize = codec::LARGEST_BYTES + (1 << 20);
 /// One change.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) enum Op<'a> {
-    /// Sets a key. One that has this value already is left alone.
+    /// Sets a key. One that has this value already is left alone, but for files' places.
     Put {
         table: Table,
         #[serde(borrow, serialize_with = "as_bytes")]
