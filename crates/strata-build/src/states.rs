@@ -194,6 +194,33 @@ mod tests {
     }
 
     #[test]
+    fn the_format_of_states_does_not_drift() {
+        let command = CommandState {
+            env: [("PATH".to_owned(), "/usr/bin:/bin".to_owned())].into(),
+            cwd: "/app".to_owned(),
+            user: "node".to_owned(),
+            shell: Some("/bin/sh".to_owned()),
+        };
+        let run = |text: &str, layers, command| StepState {
+            text: text.to_owned(),
+            command: Some(command),
+            ..step(Some(0), layers)
+        };
+        let from = StepState { text: "FROM base".to_owned(), ..step(None, Some(&[1, 2])) };
+        let steps = vec![
+            from,
+            run("RUN make", Some(&[3]), command.clone()),
+            run("RUN [\"false\"]", None, CommandState { shell: None, ..command }),
+        ];
+        let failed = Some(FailedState { step: 2, layer: None });
+        let states = BuildStates { steps, failed };
+        let json = serde_json::to_string_pretty(&states).expect("json");
+        let golden = include_str!("../tests/golden/states-1.json");
+        assert_eq!(json + "\n", golden, "a new format needs a new name");
+        assert_eq!(serde_json::from_str::<BuildStates>(golden).expect("read back"), states);
+    }
+
+    #[test]
     fn a_root_is_what_its_steps_added() {
         let steps = vec![
             step(None, Some(&[1, 2])),
