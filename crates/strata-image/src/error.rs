@@ -28,6 +28,16 @@ pub enum ImageError {
         /// Its bytes' name.
         blob: BlobId,
     },
+    /// An owner that the user namespace does not have.
+    #[error("`{path}` is to belong to {kind} {id}, which this user namespace does not have")]
+    NoSuchId {
+        /// Whose owner it is.
+        path: TreePath,
+        /// `uid` or `gid`.
+        kind: &'static str,
+        /// Which.
+        id: u32,
+    },
     /// A layer that no tar can stand for.
     #[error("`{path}` can not be part of a layer: {reason}")]
     Unrepresentable {

@@ -10,7 +10,7 @@ use strata_cas::{Action, BlobId, BlobStore, Change, Item, Layer, Metadata, Time,
 
 use crate::copy::copy;
 use crate::destination::{Destination, OverlayForm};
-use crate::unpack::make_error;
+use crate::unpack::{dress_error, make_error};
 use crate::{ImageError, shape};
 
 /// Neighbours are made by one thread, which keeps their directories open.
@@ -109,7 +109,7 @@ fn dress_directories(
             &*shape::action(changes, index)
         {
             let dressed = destination.dress_directory(path, metadata, *modified, *opaque);
-            dressed.map_err(make_error(path))?;
+            dressed.map_err(dress_error(path, metadata))?;
         }
     }
     for directory in implied {
@@ -138,10 +138,12 @@ impl Site<'_> {
                     return self.file(path, *blob, *size, metadata, *modified);
                 }
                 Item::Symlink { target } => {
-                    self.destination.make_symlink(path, target, metadata, *modified)
+                    let made = self.destination.make_symlink(path, target, metadata, *modified);
+                    return made.map_err(dress_error(path, metadata));
                 }
                 Item::Device(device) => {
-                    self.destination.make_device(path, *device, metadata, *modified)
+                    let made = self.destination.make_device(path, *device, metadata, *modified);
+                    return made.map_err(dress_error(path, metadata));
                 }
             },
         };
@@ -187,6 +189,6 @@ impl Site<'_> {
             let reason = "its blob does not have the size that the layer says";
             return Err(ImageError::Unrepresentable { path: path.clone(), reason });
         }
-        self.destination.dress(&file, metadata, modified).map_err(make_error(path))
+        self.destination.dress(&file, metadata, modified).map_err(dress_error(path, metadata))
     }
 }

@@ -415,7 +415,8 @@ impl<'a> Extraction<'a> {
             file.set_len(entry.size).map_err(write_error)?;
         }
         let Entry { size, metadata, modified, .. } = entry;
-        self.destination.dress(&file, metadata, *modified).map_err(make_error(&path))?;
+        let dressed = self.destination.dress(&file, metadata, *modified);
+        dressed.map_err(dress_error(&path, metadata))?;
         let (metadata, modified) = (metadata.clone(), *modified);
         let item = Item::File { blob: hasher.finish(), size: *size };
         self.assembly.set_leaf(path, Leaf { item, metadata, modified });
@@ -449,7 +450,8 @@ impl<'a> Extraction<'a> {
         // As in Docker: the last entry's owner, mode and time are those of all names.
         let changed = self.assembly.change_leaf(number, &entry.metadata, entry.modified);
         if let Some(leaf) = changed.filter(|_| is_there) {
-            self.destination.dress_leaf(&path, leaf).map_err(make_error(&path))?;
+            let dressed = self.destination.dress_leaf(&path, leaf);
+            dressed.map_err(dress_error(&path, &leaf.metadata))?;
         }
         self.assembly.set(path, Node::Leaf(number));
         Ok(())
@@ -483,7 +485,8 @@ impl<'a> Extraction<'a> {
             let write_error = ImageError::io(format!("write `{path}`"));
             file.write_all(&self.buffer[..count]).map_err(write_error)?;
         }
-        self.destination.dress(&file, &metadata, modified).map_err(make_error(&path))?;
+        let dressed = self.destination.dress(&file, &metadata, modified);
+        dressed.map_err(dress_error(&path, &metadata))?;
         let item = Item::File { blob: hasher.finish(), size };
         self.assembly.set_leaf(path, Leaf { item, metadata, modified });
         Ok(())
@@ -505,7 +508,7 @@ impl<'a> Extraction<'a> {
         }
         self.destination
             .make_device(&path, device, &metadata, modified)
-            .map_err(make_error(&path))?;
+            .map_err(dress_error(&path, &metadata))?;
         self.assembly.set_leaf(path, Leaf { item: Item::Device(device), metadata, modified });
         Ok(())
     }
@@ -519,7 +522,9 @@ impl<'a> Extraction<'a> {
             let made = match node {
                 Node::Removed if whiteouts => destination.make_whiteout(path),
                 Node::Directory { opaque, metadata, modified } => {
-                    destination.dress_directory(path, metadata, *modified, *opaque)
+                    let dressed = destination.dress_directory(path, metadata, *modified, *opaque);
+                    dressed.map_err(dress_error(path, metadata))?;
+                    continue;
                 }
                 _ => Ok(()),
             };
@@ -535,6 +540,34 @@ fn refuse(entry: &Entry) -> impl Fn(&'static str) -> ImageError + '_ {
 
 fn no_target(entry: &Entry) -> ImageError {
     ImageError::LinkTarget { entry: lossy(&entry.name), target: lossy(&entry.link) }
+}
+
+/// What went wrong when something got its owner, mode and attributes.
+pub(crate) fn dress_error<'a>(
+    path: &'a TreePath,
+    metadata: &'a Metadata,
+) -> impl FnOnce(rustix::io::Errno) -> ImageError + 'a {
+    move |error| {
+        let owners = [("uid", metadata.uid), ("gid", metadata.gid)];
+        let is_unknown = |(kind, id): &(&'static str, u32)| !is_mapped(kind, *id);
+        match owners.into_iter().find(is_unknown) {
+            Some((kind, id)) if error == rustix::io::Errno::INVAL => {
+                ImageError::NoSuchId { path: path.clone(), kind, id }
+            }
+            _ => make_error(path)(error),
+        }
+    }
+}
+
+/// Whether the user namespace that this is in has an id; yes, where that can not be told.
+fn is_mapped(kind: &str, id: u32) -> bool {
+    let Ok(map) = std::fs::read_to_string(format!("/proc/self/{kind}_map")) else { return true };
+    map.lines().any(|line| {
+        let mut numbers = line.split_whitespace().map(|word| word.parse().unwrap_or(0_u64));
+        let (first, _, count) = (numbers.next(), numbers.next(), numbers.next());
+        let first = first.unwrap_or(0);
+        (first..first.saturating_add(count.unwrap_or(0))).contains(&u64::from(id))
+    })
 }
 
 pub(crate) fn make_error(path: &TreePath) -> impl FnOnce(rustix::io::Errno) -> ImageError {

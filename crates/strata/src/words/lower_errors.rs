@@ -101,6 +101,10 @@ pub(crate) fn image(error: &ImageError) -> Failure {
         ImageError::Store(error) => store(error),
         ImageError::MissingBlob { .. } => Failure::environment(chain(error))
             .hint("build again with `--no-cache`, or name another store with `--store`"),
+        ImageError::NoSuchId { .. } => Failure::environment(chain(error)).hint(
+            "the user's lines in `/etc/subuid` and `/etc/subgid` give too few ids: make their last \
+             number larger, or run strata as root",
+        ),
         ImageError::Unrepresentable { .. }
         | ImageError::Tar { .. }
         | ImageError::Entry { .. }
@@ -178,7 +182,8 @@ fn way_around(obstacle: Obstacle) -> &'static str {
         }
         Obstacle::Cgroups => {
             "limits need cgroups that this user may write to: run strata as root, or with \
-             `systemd-run --user --scope -p Delegate=yes strata …`; or leave the limits out"
+             `systemd-run --user --scope -p Delegate=yes strata …`, or in one that root has given \
+             to you (docs/sandbox.md); or leave the limits out"
         }
         Obstacle::Unknown => "run strata as root, or see docs/rootless.md",
     }

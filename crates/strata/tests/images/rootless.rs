@@ -143,3 +143,28 @@ fn with_one_id_commands_work_and_have_keys_of_their_own() {
         assert!(refused.err.contains(word), "{word}: {}", refused.err);
     }
 }
+
+#[test]
+fn an_owner_that_the_namespace_does_not_have_is_named() {
+    if !is_root() {
+        return;
+    }
+    let world = World::new();
+    write_base(&world);
+    give(&world, OUTSIDE);
+    in_namespace(&world, 65_536, &["build", "-q", "-t", "base-with-owners", "base"]).ok();
+    world.write("app/x", "x");
+    let build = |owner: &str, end: &str| {
+        let text = format!("FROM base-with-owners\nCOPY --chown={owner} x /x\n{end}");
+        world.write("app/Dockerfile", &text);
+        in_namespace(&world, 65_536, &["build", "app"])
+    };
+    build("100000:7", "").ok();
+    for (owner, what) in [("100000:7", "uid 100000"), ("7:70000", "gid 70000")] {
+        let failed = build(owner, "RUN true\n");
+        assert_eq!(failed.code, 3, "{}", failed.err);
+        for word in ["`x`", what, "/etc/subuid"] {
+            assert!(failed.err.contains(word), "{word}: {}", failed.err);
+        }
+    }
+}
