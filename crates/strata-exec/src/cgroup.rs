@@ -7,7 +7,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::AtFlags;
+use rustix::fs::{Access, AtFlags, access};
 
 use crate::Limits;
 use crate::child::{Failure, LIMITS};
@@ -105,14 +105,10 @@ impl Cgroup {
         limits: &Limits,
         controller: &str,
     ) -> Result<PathBuf, Failure> {
-        let own = hierarchy.mount.join(hierarchy.own.trim_start_matches('/'));
+        let own = hierarchy.directory();
         let parent = match &limits.cgroup_parent {
             Some(parent) => hierarchy.mount.join(parent.trim_start_matches('/')),
-            // A cgroup of the second generation with processes in it has no limited ones below.
-            None if hierarchy.is_second() && own != hierarchy.mount => {
-                own.parent().unwrap_or(&hierarchy.mount).to_owned()
-            }
-            None => own.clone(),
+            None => hierarchy.parent(|path| access(path, Access::WRITE_OK).is_ok()),
         };
         let here = parent.join(&self.name);
         if self.made.contains(&here) {
@@ -153,10 +149,7 @@ impl Runtimes {
     pub(crate) fn of(container: &str) -> Self {
         let (mounts, own) = (read("/proc/self/mountinfo"), read("/proc/self/cgroup"));
         let found = hierarchies(&mounts.unwrap_or_default(), &own.unwrap_or_default());
-        let open = |hierarchy: &Hierarchy| {
-            let own = hierarchy.mount.join(hierarchy.own.trim_start_matches('/'));
-            File::open(own).ok()
-        };
+        let open = |hierarchy: &Hierarchy| File::open(hierarchy.directory()).ok();
         Self { container: container.to_owned(), parents: found.iter().filter_map(open).collect() }
     }
 
@@ -220,6 +213,20 @@ struct Hierarchy {
 }
 
 impl Hierarchy {
+    /// This process's own cgroup.
+    fn directory(&self) -> PathBuf {
+        self.mount.join(self.own.trim_start_matches('/'))
+    }
+
+    /// Where the run's cgroup goes. One of the second generation with processes in it has no
+    /// limited ones below: there it goes beside this process's own, unless what is above belongs
+    /// to somebody else.
+    fn parent(&self, may_write: impl Fn(&Path) -> bool) -> PathBuf {
+        let own = self.directory();
+        let above = own.parent().filter(|_| self.is_second() && own != self.mount);
+        above.filter(|above| may_write(above)).map_or_else(|| own.clone(), Path::to_owned)
+    }
+
     fn is_second(&self) -> bool {
         self.controllers.is_empty()
     }
@@ -360,6 +367,25 @@ mod tests {
                 "/sys/fs/cgroup/unified [] /c",
             ]
         );
+    }
+
+    #[test]
+    fn a_cgroup_goes_where_this_process_may_make_one() {
+        let check = |controllers: &[&str], own: &str, writable: &str, expected: &str| {
+            let hierarchy = Hierarchy {
+                mount: PathBuf::from("/cgroup"),
+                controllers: controllers.iter().map(|name| (*name).to_owned()).collect(),
+                own: own.to_owned(),
+            };
+            let parent = hierarchy.parent(|path| path.starts_with(writable));
+            assert_eq!(parent, Path::new(expected), "{own}");
+        };
+        check(&["pids"], "/a/b", "/", "/cgroup/a/b");
+        check(&[], "/a/b", "/", "/cgroup/a");
+        check(&[], "/", "/", "/cgroup");
+        // Delegated: what is above is not the user's.
+        check(&[], "/given/shell", "/cgroup/given", "/cgroup/given");
+        check(&[], "/given", "/cgroup/given", "/cgroup/given");
     }
 
     #[test]

@@ -11,6 +11,7 @@ use crate::support::Place;
 
 pub(crate) const TESTS: &[super::Test] = &[
     ("forbidden_system_calls_fail", forbidden_system_calls_fail),
+    ("nobody_outside_can_be_traced", nobody_outside_can_be_traced),
     ("kernel_settings_are_not_to_be_changed", kernel_settings_are_not_to_be_changed),
     ("the_machines_files_are_out_of_reach", the_machines_files_are_out_of_reach),
     ("no_open_file_leaks_in", no_open_file_leaks_in),
@@ -96,6 +97,41 @@ fn forbidden_system_calls_fail() {
     let expected: String = CALLS.iter().map(|(name, _)| format!("{name}: -1 1\n")).collect();
     assert_eq!(out, expected, "all are EPERM");
 }
+
+/// A process outside, by the number that it has outside: attaching to it, seizing it, reading and
+/// writing its memory.
+#[cfg(target_arch = "x86_64")]
+fn nobody_outside_can_be_traced() {
+    let mut outside = Command::new("sleep").arg("1000").spawn().expect("sleep");
+    // A number that nobody has inside, where there are few.
+    let number = outside.id();
+    assert!(number > 50, "{number}");
+    let mut place = place_with_perl();
+    let script = format!(
+        "for $r (16, 0x4206) {{ print syscall(101, $r, {number}, 0, 0), ' ', $! + 0, \"\\n\" }}
+         $b = \"\\0\" x 16; $v = pack('QQ', unpack('Q', pack('P', $b)), 16);
+         for $n (310, 311) {{
+           print syscall($n, {number}, $v, 1, $v, 1, 0), ' ', $! + 0, \"\\n\"
+         }}
+         print 'memory ', (open(F, '<', '/proc/{number}/mem') ? 'open' : 'not there'), \"\\n\";"
+    );
+    place.job.argv = ["perl", "-e", &script].map(str::to_owned).to_vec();
+    place.job.env = vec![("PATH".to_owned(), "/usr/bin:/bin".to_owned())];
+    let (result, out, err) = place.try_run(&strata_exec::Cancel::new().expect("cancel"));
+    outside.kill().expect("kill");
+    outside.wait().expect("wait");
+    assert_eq!(result.expect("run").status.code(), 0, "{err}");
+    // 1: not permitted; 3: no such process.
+    let lines: Vec<&str> = out.lines().collect();
+    assert_eq!(lines.len(), 5, "{out}");
+    for line in &lines[..4] {
+        assert!(["-1 1", "-1 3"].contains(line), "{out}");
+    }
+    assert_eq!(lines[4], "memory not there");
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn nobody_outside_can_be_traced() {}
 
 fn kernel_settings_are_not_to_be_changed() {
     let (_, out, _) = Place::new().try_script(

@@ -31,6 +31,7 @@ fn cgroup_limits_hold_or_say_why_not() {
     );
     match result {
         Err(ExecError::Start { message, obstacle }) => {
+            assert_eq!(std::env::var_os("STRATA_TEST_DELEGATED"), None, "{message}");
             assert!(message.starts_with("set the limits: "), "{message}");
             assert_eq!(obstacle, Some(Obstacle::Cgroups));
             // root can, but for containers that have no cgroups to write to.
