@@ -138,6 +138,14 @@ pub enum BuildError {
         /// The system's answer.
         source: std::io::Error,
     },
+    /// Split, an image has more layers than engines take.
+    #[error("the image would have {count} layers, and engines take {most}")]
+    TooManyLayers {
+        /// How many.
+        count: usize,
+        /// How many at most.
+        most: usize,
+    },
     /// An image from elsewhere is not what it says.
     #[error("the image is not sound: {0}")]
     Unsound(String),

@@ -23,6 +23,8 @@ pub(crate) const NAMES: &str = "image-names-1";
 pub(crate) const IMAGES: &str = "images-1";
 /// What is known of an image's build, by its id.
 pub(crate) const NOTES: &str = "build-notes-1";
+/// What is said about an image, by its id.
+pub(crate) const PREDICATES: &str = "attestations-1";
 
 /// An image in the store.
 #[derive(Debug, Clone)]
@@ -213,6 +215,43 @@ impl<'a> Images<'a> {
         Ok(self.store.name(NOTES, &id.to_string())?)
     }
 
+    /// Keeps what is said about an image, to go with it wherever it is sent: predicates with their
+    /// types. None of them forgets what was said before.
+    pub fn set_predicates(
+        &self,
+        id: &Digest,
+        predicates: &[(String, Vec<u8>)],
+    ) -> Result<(), BuildError> {
+        let key = id.to_string();
+        let before = self.store.name(PREDICATES, &key)?;
+        let mut kept: Vec<(&str, BlobId)> = Vec::new();
+        for (kind, bytes) in predicates {
+            kept.push((kind, self.store.put(bytes)?));
+        }
+        let value = serde_json::to_vec(&kept).map_err(BuildError::damaged("attestations"))?;
+        let value = (!kept.is_empty()).then_some(value);
+        if before != value {
+            self.store.set_name(PREDICATES, &key, value.as_deref())?;
+        }
+        Ok(())
+    }
+
+    /// What is said about an image: predicates with their types.
+    pub fn predicates(&self, id: &Digest) -> Result<Vec<(String, Vec<u8>)>, BuildError> {
+        let Some(value) = self.store.name(PREDICATES, &id.to_string())? else {
+            return Ok(Vec::new());
+        };
+        let mut predicates = Vec::new();
+        for (kind, blob) in predicates_in(&value)? {
+            let bytes = self.store.get(&blob)?.ok_or_else(|| BuildError::Damaged {
+                what: "attestations",
+                reason: format!("those of image {id} are gone"),
+            })?;
+            predicates.push((kind, bytes));
+        }
+        Ok(predicates)
+    }
+
     /// Forgets a name; says whether there was one.
     pub fn untag(&self, name: &Reference) -> Result<bool, BuildError> {
         let key = name.to_string();
@@ -288,6 +327,11 @@ impl<'a> Images<'a> {
 /// What a row of the table of images says.
 pub(crate) fn row_of(value: &[u8]) -> Option<Row> {
     serde_json::from_slice(value).ok()
+}
+
+/// What a row of the table of predicates says.
+pub(crate) fn predicates_in(value: &[u8]) -> Result<Vec<(String, BlobId)>, BuildError> {
+    serde_json::from_slice(value).map_err(BuildError::damaged("attestations"))
 }
 
 pub(crate) fn ids(value: &[u8]) -> Result<Ids, BuildError> {

@@ -14,6 +14,7 @@
 //! prints nothing, and reads no environment.
 
 mod agent;
+mod ahead;
 mod builder;
 mod caches;
 mod command;
@@ -47,6 +48,7 @@ mod selection;
 mod serving;
 mod session;
 mod shared;
+mod split;
 mod start;
 mod states;
 mod step;
@@ -76,7 +78,7 @@ pub use material::{Material, encoded, image_url};
 pub use packages::{Distribution, Inventory, Package};
 pub use packing::{Annotation, AnnotationPlace, Annotations, Attest, Attestation, Packed, Packing};
 pub use pull::{Loaded, copy};
-pub use push::{PushEvent, PushObserver};
+pub use push::{Push, PushEvent, PushObserver};
 pub use request::{BuildReport, BuildRequest, Context, Forecast, Outlook, StepReport};
 pub use serving::Offered;
 pub use shared::{SharedCacheAt, SharedCaches};

@@ -7,9 +7,9 @@ use strata_cas::{BlobId, FreeCache, Link, Links, Named, Record, StoreError};
 use strata_oci::Digest;
 
 use crate::caches::{Caches, Removed};
-use crate::images::{self, BLOBS, IMAGES, NAMES, NOTES};
+use crate::images::{self, BLOBS, IMAGES, NAMES, NOTES, PREDICATES};
 use crate::layers::{self, ImageLayer, Payload};
-use crate::{far, packing, push, rewrite, serving};
+use crate::{far, packing, push, rewrite, serving, split};
 
 /// Knows the payloads of steps, and the tables of images and layers.
 #[derive(Debug, Clone, Copy, Default)]
@@ -25,8 +25,9 @@ impl Links for ImageLinks {
         match table {
             NAMES => {
                 let ids = images::ids(value).unwrap_or_default();
-                let image = |id: Digest| name(IMAGES, id.to_string());
-                Named::Root(ids.into_values().map(image).collect())
+                let of_image =
+                    |id: Digest| [IMAGES, PREDICATES].map(|table| name(table, id.to_string()));
+                Named::Root(ids.into_values().flat_map(of_image).collect())
             }
             IMAGES => {
                 let Some(row) = images::row_of(value) else { return Named::Derived(Vec::new()) };
@@ -41,7 +42,7 @@ impl Links for ImageLinks {
             packing::TABLE => {
                 let row = serde_json::from_slice::<packing::Row>(value).ok();
                 let pieces = row.into_iter().flat_map(|row| row.pieces);
-                Named::Derived(pieces.map(|(_, _, blob)| Link::Blob(blob)).collect())
+                Named::Derived(pieces.filter_map(|(_, _, blob)| blob.map(Link::Blob)).collect())
             }
             BLOBS => {
                 let id = strata_oci::blobs::id_of(value);
@@ -51,13 +52,18 @@ impl Links for ImageLinks {
                 let layer = key.parse::<BlobId>().map(|id| Link::Layer(id.into()));
                 Named::Derived(layer.into_iter().collect())
             }
-            rewrite::TABLE => {
+            rewrite::TABLE | split::TABLE => {
                 let layer = serde_json::from_slice::<ImageLayer>(value);
                 Named::Derived(layer.map(|layer| of_layer(&layer)).unwrap_or_default())
             }
             push::TABLE => {
                 let digest = key.split(' ').next().unwrap_or_default().to_owned();
                 Named::Derived(vec![name(BLOBS, digest)])
+            }
+            PREDICATES => {
+                let predicates = images::predicates_in(value).unwrap_or_default();
+                let blobs = predicates.into_iter().map(|(_, blob)| Link::Blob(blob));
+                Named::Derived(blobs.chain([name(IMAGES, key.to_owned())]).collect())
             }
             NOTES => Named::Derived(vec![name(IMAGES, key.to_owned())]),
             serving::TABLE => {

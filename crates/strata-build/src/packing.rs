@@ -9,8 +9,8 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use strata_cas::{BlobId, Layer, Store, StoreError};
 use strata_image::{
-    ImageError, KnownPieces, LayerSource, ManifestFlavour, OutgoingLayer, Parcel, annotated_index,
-    annotated_manifest,
+    Compressing, ImageError, KnownPieces, LayerSource, ManifestFlavour, OutgoingLayer, Parcel,
+    annotated_index, annotated_manifest,
 };
 use strata_oci::{
     Compression, Descriptor, Digest, Manifest, ManifestBytes, Platform, Reference, media_type,
@@ -113,9 +113,18 @@ pub struct Packed<'a> {
     /// Layers, each blob once.
     pub(crate) layers: Vec<PackedLayer<'a>>,
     main: Option<(Digest, Vec<Digest>)>,
+    /// Layers that were sent already, and where to.
+    pub(crate) sent: Vec<(Digest, Reference)>,
 }
 
 impl<'a> Packed<'a> {
+    /// Whether a layer is in the name's repository already.
+    pub(crate) fn was_sent(&self, layer: &Digest, name: &Reference) -> bool {
+        self.sent.iter().any(|(digest, to)| {
+            digest == layer && to.registry == name.registry && to.repository == name.repository
+        })
+    }
+
     /// As a layout or archive takes it.
     pub(crate) fn parcel<'s>(&'s self, names: &[Reference]) -> Parcel<'s> {
         let manifests = self.manifests.iter().chain([&self.root]).map(|one| one.bytes.clone());
@@ -175,7 +184,8 @@ impl<'a> Images<'a> {
         let layers = layers.into_values().collect();
         if let [(described, root)] = &members[..] {
             let (described, root) = (described.clone(), root.clone());
-            return Ok(Packed { root, described, manifests: Vec::new(), documents, layers, main });
+            let (manifests, sent) = (Vec::new(), Vec::new());
+            return Ok(Packed { root, described, manifests, documents, layers, main, sent });
         }
         let descriptors = members.iter().map(|(described, _)| described.clone()).collect();
         let notes = packing.annotations.of(AnnotationPlace::Index, None);
@@ -185,7 +195,7 @@ impl<'a> Images<'a> {
             ..strata_image::descriptor(&root)
         };
         let manifests = members.into_iter().map(|(_, manifest)| manifest).collect();
-        Ok(Packed { root, described, manifests, documents, layers, main })
+        Ok(Packed { root, described, manifests, documents, layers, main, sent: Vec::new() })
     }
 
     fn pack_one(
@@ -301,8 +311,8 @@ enum Content {
     Kept(BlobId),
     /// The layer's own tar, made while it is written.
     Packed(Arc<Layer>),
-    /// Pieces in the store, one after the other, and the name of the row that knows them.
-    Pieces(Vec<BlobId>, String),
+    /// Pieces, one after the other.
+    Pieces(Pieces),
     /// The tar in a blob in the store.
     Compressed(BlobId),
     /// A blob that is elsewhere.
@@ -314,11 +324,30 @@ enum Content {
 pub(crate) const TABLE: &str = "compressed-3";
 
 /// What is known of a compressed layer.
-#[derive(Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Row {
     pub(crate) descriptor: Descriptor,
-    /// Recipe, content and compressed bytes of each piece.
-    pub(crate) pieces: Vec<(BlobId, Option<BlobId>, BlobId)>,
+    /// Recipe, content and compressed bytes of each piece; those that are not kept are made again
+    /// out of the layer.
+    pub(crate) pieces: Vec<(BlobId, Option<BlobId>, Option<BlobId>)>,
+}
+
+impl Row {
+    /// The blobs of all pieces, if all are kept.
+    fn blobs(&self) -> Option<Vec<BlobId>> {
+        self.pieces.iter().map(|(_, _, blob)| *blob).collect()
+    }
+}
+
+/// A layer in pieces.
+struct Pieces {
+    row: Row,
+    /// The row's name.
+    name: String,
+    /// The layer, and what lies below it.
+    stack: Vec<ImageLayer>,
+    compression: Compression,
+    level: Option<i32>,
 }
 
 impl<'a> PackedLayer<'a> {
@@ -352,8 +381,8 @@ impl<'a> PackedLayer<'a> {
                 return Ok(Self { shelf, descriptor, place, content });
             }
         }
-        if let Some(known) = Self::compressed(shelf, layer, packing)? {
-            return Ok(known);
+        if let Some(row) = compressed(store, layer, packing)? {
+            return Ok(Self::in_pieces(shelf, stack, layer, packing, row));
         }
         // A layer of another machine's goes out as it is there, where that is as it is wanted.
         if let Some(far) = far
@@ -367,57 +396,25 @@ impl<'a> PackedLayer<'a> {
         shelf.bring(stack)?;
         if let Some(blob) = &layer.blob {
             match known_blob(store, &blob.digest)? {
-                Some(id) => return Self::transcode(shelf, layer, packing, id),
+                Some(id) => return Self::transcode(shelf, stack, layer, packing, id),
                 None => check_own_tar(store, layer)?,
             }
         }
-        Self::compress(shelf, layer, packing)
-    }
-
-    /// The layer as it was compressed before.
-    fn compressed(
-        shelf: Shelf<'a>,
-        layer: &ImageLayer,
-        packing: &Packing,
-    ) -> Result<Option<Self>, BuildError> {
-        let name = compressed_name(layer, packing);
-        let Some(bytes) = shelf.store.name(TABLE, &name)? else { return Ok(None) };
-        let Ok(Row { descriptor, pieces }) = serde_json::from_slice(&bytes) else {
-            return Ok(None);
-        };
-        for (_, _, blob) in &pieces {
-            if !shelf.store.has(blob)? {
-                return Ok(None);
-            }
-        }
-        let pieces = pieces.into_iter().map(|(_, _, blob)| blob).collect();
-        let content = Content::Pieces(pieces, name);
-        Ok(Some(Self { shelf, descriptor, place: None, content }))
-    }
-
-    fn compress(
-        shelf: Shelf<'a>,
-        layer: &ImageLayer,
-        packing: &Packing,
-    ) -> Result<Self, BuildError> {
-        let store = shelf.store;
         if packing.compression == Compression::None {
+            let (digest, size) = (layer.diff_id, layer.bytes);
             let media_type = packing.compression.layer_media_type();
-            let descriptor = Descriptor {
-                digest: layer.diff_id,
-                size: layer.bytes,
-                ..Descriptor::of(media_type, b"")
-            };
+            let descriptor = Descriptor { digest, size, ..Descriptor::of(media_type, b"") };
             let content = Content::Packed(layers::load(store, &layer.layer)?);
             return Ok(Self { shelf, descriptor, place: None, content });
         }
-        let row = compress(store, layer, packing)?;
-        Self::of_row(shelf, layer, packing, row)
+        let row = compress(store, layer, packing, false, &mut io::sink())?;
+        Ok(Self::in_pieces(shelf, stack, layer, packing, row))
     }
 
     /// A layer from elsewhere, compressed in another way than it came.
     fn transcode(
         shelf: Shelf<'a>,
+        stack: &[ImageLayer],
         layer: &ImageLayer,
         packing: &Packing,
         blob: BlobId,
@@ -430,22 +427,22 @@ impl<'a> PackedLayer<'a> {
             return Ok(Self { shelf, descriptor, place: None, content });
         }
         let row = transcode(shelf.store, blob, packing)?;
-        Self::of_row(shelf, layer, packing, row)
+        remember_row(shelf.store, &compressed_name(layer, packing), &row)?;
+        Ok(Self::in_pieces(shelf, stack, layer, packing, row))
     }
 
-    /// Remembers a layer that was compressed.
-    fn of_row(
+    fn in_pieces(
         shelf: Shelf<'a>,
+        stack: &[ImageLayer],
         layer: &ImageLayer,
         packing: &Packing,
         row: Row,
-    ) -> Result<Self, BuildError> {
-        let bytes = serde_json::to_vec(&row).map_err(BuildError::damaged("compressed layer"))?;
-        let name = compressed_name(layer, packing);
-        shelf.store.set_name(TABLE, &name, Some(&bytes))?;
-        let pieces = row.pieces.into_iter().map(|(_, _, blob)| blob).collect();
-        let content = Content::Pieces(pieces, name);
-        Ok(Self { shelf, descriptor: row.descriptor, place: None, content })
+    ) -> Self {
+        let Packing { compression, level, .. } = *packing;
+        let descriptor = row.descriptor.clone();
+        let (name, stack) = (compressed_name(layer, packing), stack.to_vec());
+        let content = Content::Pieces(Pieces { row, name, stack, compression, level });
+        Self { shelf, descriptor, place: None, content }
     }
 
     /// Writes the blob's bytes.
@@ -458,7 +455,7 @@ impl<'a> PackedLayer<'a> {
         let id = match &self.content {
             Content::Packed(layer) => return strata_image::pack(layer, store, out),
             Content::Compressed(blob) => return transcode::unpack(store, *blob, out),
-            Content::Pieces(pieces, _) => return self.write_pieces(pieces, out),
+            Content::Pieces(pieces) => return self.write_pieces(pieces, out),
             Content::Far(found) => &self.shelf.fetch_blob(found).map_err(fail)?,
             Content::Kept(id) => id,
         };
@@ -486,10 +483,15 @@ impl PackedLayer<'_> {
         match &self.content {
             Content::Kept(_) => {}
             Content::Far(found) => drop(self.shelf.fetch_blob(found)?),
-            Content::Pieces(_, row) => {
+            Content::Pieces(pieces) => {
+                if pieces.row.blobs().is_none() {
+                    self.shelf.bring(&pieces.stack)?;
+                    self.again(pieces, true, &mut io::sink())?;
+                }
                 let (table, name) = (serving::TABLE, digest.to_string());
-                if store.name(table, &name)?.as_deref() != Some(row.as_bytes()) {
-                    store.set_name(table, &name, Some(row.as_bytes()))?;
+                let row = pieces.name.as_bytes();
+                if store.name(table, &name)?.as_deref() != Some(row) {
+                    store.set_name(table, &name, Some(row))?;
                 }
             }
             Content::Packed(layer) => {
@@ -506,15 +508,41 @@ impl PackedLayer<'_> {
         Ok(())
     }
 
-    fn write_pieces(&self, pieces: &[BlobId], out: &mut dyn Write) -> Result<(), ImageError> {
+    fn write_pieces(&self, pieces: &Pieces, out: &mut dyn Write) -> Result<(), ImageError> {
         let digest = &self.descriptor.digest;
-        for piece in pieces {
-            let bytes = self.shelf.store.get(piece)?.ok_or_else(|| {
-                ImageError::from(StoreError::Damaged { what: format!("layer {digest}") })
-            })?;
+        let damaged = || ImageError::from(StoreError::Damaged { what: format!("layer {digest}") });
+        let Some(blobs) = pieces.row.blobs() else {
+            let fail = |error: BuildError| match error {
+                BuildError::Image(error) => error,
+                other => ImageError::io(format!("get layer {digest}"))(io::Error::other(
+                    other.to_string(),
+                )),
+            };
+            self.shelf.bring(&pieces.stack).map_err(fail)?;
+            return self.again(pieces, false, out).map_err(fail);
+        };
+        for piece in &blobs {
+            let bytes = self.shelf.store.get(piece)?.ok_or_else(damaged)?;
             out.write_all(&bytes).map_err(ImageError::io(format!("write layer {digest}")))?;
         }
         Ok(())
+    }
+
+    /// Makes the pieces that are not kept once more, and takes the others.
+    fn again(
+        &self,
+        pieces: &Pieces,
+        keep_all: bool,
+        out: &mut dyn Write,
+    ) -> Result<(), BuildError> {
+        let Pieces { compression, level, .. } = *pieces;
+        let packing = Packing { compression, level, ..Packing::default() };
+        let Some(layer) = pieces.stack.last() else { return Ok(()) };
+        let row = compress(self.shelf.store, layer, &packing, keep_all, out)?;
+        if row.descriptor.digest == self.descriptor.digest {
+            return Ok(());
+        }
+        Err(StoreError::Damaged { what: format!("layer {}", self.descriptor.digest) }.into())
     }
 }
 
@@ -534,17 +562,53 @@ fn check_own_tar(store: &dyn Store, layer: &ImageLayer) -> Result<(), BuildError
     Err(BuildError::Damaged { what: "pulled layer", reason })
 }
 
-/// Compresses a layer's tar into the store, but for the pieces that are there from other layers.
-fn compress(store: &dyn Store, layer: &ImageLayer, packing: &Packing) -> Result<Row, BuildError> {
+/// The layer as it was compressed before, if what was kept of it is there.
+pub(crate) fn compressed(
+    store: &dyn Store,
+    layer: &ImageLayer,
+    packing: &Packing,
+) -> Result<Option<Row>, BuildError> {
+    let Some(bytes) = store.name(TABLE, &compressed_name(layer, packing))? else {
+        return Ok(None);
+    };
+    let Ok(row) = serde_json::from_slice::<Row>(&bytes) else { return Ok(None) };
+    for blob in row.pieces.iter().filter_map(|(_, _, blob)| blob.as_ref()) {
+        if !store.has(blob)? {
+            return Ok(None);
+        }
+    }
+    Ok(Some(row))
+}
+
+/// Compresses a layer's tar, but for the pieces that are there from other layers, and remembers
+/// it.
+pub(crate) fn compress(
+    store: &dyn Store,
+    layer: &ImageLayer,
+    packing: &Packing,
+    keep_all: bool,
+    out: &mut dyn Write,
+) -> Result<Row, BuildError> {
     let value = layers::load(store, &layer.layer)?;
-    let known = known_pieces(store)?;
-    let (compression, level) = (packing.compression, packing.level);
-    let made = strata_image::compress_layer(&value, store, compression, level, &known)?;
+    let known = &known_pieces(store)?;
+    let Packing { compression, level, .. } = *packing;
+    let how = Compressing { compression, level, known, keep_all };
+    let made = strata_image::compress_layer(&value, store, &how, out)?;
     let media_type = compression.layer_media_type();
     let descriptor =
         Descriptor { digest: made.digest, size: made.size, ..Descriptor::of(media_type, b"") };
     let pieces = made.pieces.iter().map(|piece| (piece.recipe, piece.content, piece.blob));
-    Ok(Row { descriptor, pieces: pieces.collect() })
+    let row = Row { descriptor, pieces: pieces.collect() };
+    remember_row(store, &compressed_name(layer, packing), &row)?;
+    Ok(row)
+}
+
+fn remember_row(store: &dyn Store, name: &str, row: &Row) -> Result<(), BuildError> {
+    let bytes = serde_json::to_vec(row).map_err(BuildError::damaged("compressed layer"))?;
+    if store.name(TABLE, name)?.as_deref() != Some(&bytes[..]) {
+        store.set_name(TABLE, name, Some(&bytes))?;
+    }
+    Ok(())
 }
 
 /// The pieces that a row of the table knows of the layer with this digest, if all are there.
@@ -555,15 +619,14 @@ pub(crate) fn pieces(
 ) -> Result<Option<Vec<BlobId>>, BuildError> {
     let Some(value) = store.name(TABLE, row)? else { return Ok(None) };
     let row = serde_json::from_slice::<Row>(&value).ok();
-    let Some(row) = row.filter(|row| row.descriptor.digest == *digest) else { return Ok(None) };
-    let mut pieces = Vec::new();
-    for (_, _, blob) in row.pieces {
-        if !store.has(&blob)? {
+    let row = row.filter(|row| row.descriptor.digest == *digest);
+    let Some(blobs) = row.and_then(|row| row.blobs()) else { return Ok(None) };
+    for blob in &blobs {
+        if !store.has(blob)? {
             return Ok(None);
         }
-        pieces.push(blob);
     }
-    Ok(Some(pieces))
+    Ok(Some(blobs))
 }
 
 /// All pieces of all layers that were compressed, however.
@@ -572,6 +635,7 @@ fn known_pieces(store: &dyn Store) -> Result<KnownPieces, BuildError> {
     for (_, value) in store.names(TABLE)? {
         let Ok(row) = serde_json::from_slice::<Row>(&value) else { continue };
         for (recipe, content, blob) in row.pieces {
+            let Some(blob) = blob else { continue };
             known.insert(recipe, blob);
             known.extend(content.map(|content| (content, blob)));
         }

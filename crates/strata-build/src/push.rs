@@ -7,7 +7,9 @@ use std::sync::{Mutex, PoisonError};
 
 use strata_cas::NameStore;
 use strata_exec::Cancel;
-use strata_oci::{Descriptor, Digest, ManifestBytes, PushRegistry, Pushed, Reference};
+use strata_oci::{
+    Descriptor, Digest, ManifestBytes, PushRegistry, Pushed, Reference, RegistryError,
+};
 
 use crate::BuildError;
 use crate::images::Images;
@@ -49,6 +51,25 @@ pub enum PushEvent<'a> {
 /// Takes events, from several threads.
 pub type PushObserver<'a> = &'a (dyn Fn(PushEvent<'_>) + Sync);
 
+/// Where an image is pushed to, and who is told of it.
+#[derive(Clone, Copy)]
+pub struct Push<'a> {
+    /// Its name there; without a tag it gets none.
+    pub name: &'a Reference,
+    /// The registry.
+    pub registry: &'a dyn PushRegistry,
+    /// Ends it.
+    pub cancel: &'a Cancel,
+    /// Is told what happens.
+    pub observe: PushObserver<'a>,
+}
+
+impl Push<'_> {
+    pub(crate) fn failed(&self, source: RegistryError) -> BuildError {
+        BuildError::Push { name: self.name.familiar(), source }
+    }
+}
+
 /// A blob to push.
 enum Parcel<'p, 'a> {
     Layer(&'p PackedLayer<'a>),
@@ -71,30 +92,24 @@ impl Images<'_> {
     ///
     /// [`BuildError::Push`] when the registry refuses or can not be reached, others when the
     /// store lacks a layer. The name still stands for what it stood for before then.
-    pub fn push(
-        &self,
-        packed: &Packed<'_>,
-        name: &Reference,
-        registry: &dyn PushRegistry,
-        cancel: &Cancel,
-        observe: PushObserver<'_>,
-    ) -> Result<(), BuildError> {
-        let failed = |source| BuildError::Push { name: name.familiar(), source };
+    pub fn push(&self, packed: &Packed<'_>, push: &Push<'_>) -> Result<(), BuildError> {
+        let Push { name, registry, cancel, observe } = *push;
         let digest = packed.root.digest;
         let under = match &name.tag {
             Some(_) => Reference { digest: None, ..name.clone() },
             None => name.with_digest(digest),
         };
-        if registry.manifest_digest(&under).map_err(failed)? == Some(digest) {
+        let known = registry.manifest_digest(&under).map_err(|source| push.failed(source))?;
+        if known == Some(digest) {
             observe(PushEvent::Named { name, digest, was_there: true });
             return Ok(());
         }
-        self.push_blobs(packed, name, registry, cancel, observe)?;
+        self.push_blobs(packed, push)?;
         let put = |name: &Reference, manifest: &ManifestBytes| {
             if cancel.is_cancelled() {
                 return Err(BuildError::Cancelled);
             }
-            registry.push_manifest(name, manifest).map_err(failed)
+            registry.push_manifest(name, manifest).map_err(|source| push.failed(source))
         };
         for manifest in &packed.manifests {
             put(&Reference { tag: None, ..name.with_digest(manifest.digest) }, manifest)?;
@@ -104,53 +119,19 @@ impl Images<'_> {
         Ok(())
     }
 
-    fn push_blobs(
-        &self,
-        packed: &Packed<'_>,
-        name: &Reference,
-        registry: &dyn PushRegistry,
-        cancel: &Cancel,
-        observe: PushObserver<'_>,
-    ) -> Result<(), BuildError> {
+    fn push_blobs(&self, packed: &Packed<'_>, push: &Push<'_>) -> Result<(), BuildError> {
         let documents = packed.documents.iter();
         let documents = documents.map(|(descriptor, bytes)| Parcel::Document(descriptor, bytes));
-        let mut parcels: Vec<Parcel<'_, '_>> =
-            packed.layers.iter().map(Parcel::Layer).chain(documents).collect();
+        let layers = packed.layers.iter();
+        let layers = layers.filter(|layer| !packed.was_sent(&layer.descriptor.digest, push.name));
+        let mut parcels: Vec<Parcel<'_, '_>> = layers.map(Parcel::Layer).chain(documents).collect();
         // The largest first: nobody waits for it at the end.
         parcels.sort_by_key(|parcel| std::cmp::Reverse(parcel.descriptor().size));
-        let next = AtomicUsize::new(0);
-        let broken: Mutex<Option<BuildError>> = Mutex::new(None);
-        std::thread::scope(|scope| {
-            for _ in 0..UPLOADS.min(parcels.len()) {
-                scope.spawn(|| {
-                    while let Some(parcel) = parcels.get(next.fetch_add(1, Ordering::Relaxed)) {
-                        let pushed = match cancel.is_cancelled() {
-                            true => Err(BuildError::Cancelled),
-                            false => self.push_one(parcel, name, registry, cancel, observe),
-                        };
-                        if let Err(error) = pushed {
-                            next.store(parcels.len(), Ordering::Relaxed);
-                            let mut broken = broken.lock().unwrap_or_else(PoisonError::into_inner);
-                            broken.get_or_insert(error);
-                        }
-                    }
-                });
-            }
-        });
-        match broken.into_inner().unwrap_or_else(PoisonError::into_inner) {
-            Some(error) => Err(error),
-            None => Ok(()),
-        }
+        in_parallel(&parcels, push.cancel, |parcel| self.push_one(parcel, push))
     }
 
-    fn push_one(
-        &self,
-        parcel: &Parcel<'_, '_>,
-        name: &Reference,
-        registry: &dyn PushRegistry,
-        cancel: &Cancel,
-        observe: PushObserver<'_>,
-    ) -> Result<(), BuildError> {
+    fn push_one(&self, parcel: &Parcel<'_, '_>, push: &Push<'_>) -> Result<(), BuildError> {
+        let Push { name, registry, cancel, observe } = *push;
         let blob = parcel.descriptor();
         let mut near = sources(self.store(), blob, name)?;
         if let Parcel::Layer(PackedLayer { place: Some(place), .. }) = parcel
@@ -181,7 +162,7 @@ impl Images<'_> {
             }
             match lost.lock().unwrap_or_else(PoisonError::into_inner).take() {
                 Some(error) => error.into(),
-                None => BuildError::Push { name: name.familiar(), source },
+                None => push.failed(source),
             }
         })?;
         if matches!(parcel, Parcel::Layer(_)) {
@@ -189,6 +170,37 @@ impl Images<'_> {
         }
         observe(PushEvent::Blob { blob, pushed });
         Ok(())
+    }
+}
+
+/// Takes these one after the other, on several threads, until one fails.
+pub(crate) fn in_parallel<T: Sync>(
+    all: &[T],
+    cancel: &Cancel,
+    take: impl Fn(&T) -> Result<(), BuildError> + Sync,
+) -> Result<(), BuildError> {
+    let next = AtomicUsize::new(0);
+    let broken: Mutex<Option<BuildError>> = Mutex::new(None);
+    std::thread::scope(|scope| {
+        for _ in 0..UPLOADS.min(all.len()) {
+            scope.spawn(|| {
+                while let Some(one) = all.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    let taken = match cancel.is_cancelled() {
+                        true => Err(BuildError::Cancelled),
+                        false => take(one),
+                    };
+                    if let Err(error) = taken {
+                        next.store(all.len(), Ordering::Relaxed);
+                        let mut broken = broken.lock().unwrap_or_else(PoisonError::into_inner);
+                        broken.get_or_insert(error);
+                    }
+                }
+            });
+        }
+    });
+    match broken.into_inner().unwrap_or_else(PoisonError::into_inner) {
+        Some(error) => Err(error),
+        None => Ok(()),
     }
 }
 

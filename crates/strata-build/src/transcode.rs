@@ -28,7 +28,7 @@ pub(crate) fn transcode(
     let media_type = packing.compression.layer_media_type();
     let descriptor = Descriptor { digest, size, ..Descriptor::of(media_type, b"") };
     // Nothing of another layer is equal to a piece but by chance: the piece is all it is made of.
-    let pieces = sink.ids.iter().map(|id| (*id, None, *id)).collect();
+    let pieces = sink.ids.iter().map(|id| (*id, None, Some(*id))).collect();
     Ok(Row { descriptor, pieces })
 }
 

@@ -5,12 +5,11 @@
 //! compressed on its own, so that the bytes depend on the content and the level alone and never
 //! on the number of threads.
 
-use std::collections::VecDeque;
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError, sync_channel};
-use std::time::Duration;
 
 use strata_oci::Compression;
+
+use crate::in_order::InOrder;
 
 /// How much content one member or frame holds, in bytes.
 pub const CUT_BYTES: usize = 1 << 20;
@@ -22,6 +21,10 @@ const BUFFER_BYTES: usize = 256 << 10;
 const SAMPLES: usize = 8;
 /// How long each of them is.
 const SAMPLE_BYTES: usize = 4 << 10;
+/// A stored block of deflate holds at most so many bytes.
+const STORED_BYTES: usize = 65_535;
+/// Up to this level zstd passes over what is dense.
+const FAST_ZSTD_LEVEL: i32 = 3;
 /// The longest magic, in bytes.
 const MAGIC_BYTES: usize = 6;
 
@@ -129,7 +132,7 @@ pub struct Encoder<W: Write> {
     compression: Compression,
     level: i32,
     block: Vec<u8>,
-    underway: VecDeque<Receiver<io::Result<Vec<u8>>>>,
+    underway: InOrder<io::Result<Vec<u8>>>,
     has_written: bool,
 }
 
@@ -138,8 +141,8 @@ impl<W: Write> Encoder<W> {
     /// level beyond its format's is the nearest one. [`Compression::None`] passes bytes on.
     pub fn new(out: W, compression: Compression, level: Option<i32>) -> Self {
         let level = level_of(compression, level);
-        let underway = VecDeque::new();
-        Self { out, compression, level, block: Vec::new(), underway, has_written: false }
+        let (block, underway) = (Vec::new(), InOrder::default());
+        Self { out, compression, level, block, underway, has_written: false }
     }
 
     /// Writes all that is left and gives the sink back. An empty stream is an empty member.
@@ -157,19 +160,18 @@ impl<W: Write> Encoder<W> {
     fn cut(&mut self) {
         let block = std::mem::replace(&mut self.block, Vec::with_capacity(CUT_BYTES));
         let (compression, level) = (self.compression, self.level);
-        let (to, from) = sync_channel(1);
+        let place = self.underway.place();
         rayon::spawn(move || {
             // Nobody waits for it when the encoder was dropped.
-            drop(to.send(compress_block(&block, compression, level)));
+            drop(place.send(Way::of(&block, compression, level).compress(&block)));
         });
-        self.underway.push_back(from);
         self.has_written = true;
     }
 
     /// Writes the oldest block that is underway; false if there is none.
     fn write_oldest(&mut self) -> io::Result<bool> {
-        let Some(oldest) = self.underway.pop_front() else { return Ok(false) };
-        self.out.write_all(&wait(&oldest)?)?;
+        let Some(oldest) = self.underway.oldest()? else { return Ok(false) };
+        self.out.write_all(&oldest?)?;
         Ok(true)
     }
 }
@@ -183,7 +185,7 @@ impl<W: Write> Write for Encoder<W> {
         self.block.extend_from_slice(&bytes[..count]);
         if self.block.len() == CUT_BYTES {
             self.cut();
-            while self.underway.len() > 2 * rayon::current_num_threads() {
+            while self.underway.is_full() {
                 self.write_oldest()?;
             }
         }
@@ -193,27 +195,6 @@ impl<W: Write> Write for Encoder<W> {
     /// Does not cut: where members end depends on the content alone.
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
-    }
-}
-
-/// Waits for a block; a thread of rayon's works on others' blocks meanwhile, or all of them could
-/// end up waiting.
-fn wait(block: &Receiver<io::Result<Vec<u8>>>) -> io::Result<Vec<u8>> {
-    let lost = || io::Error::other("a compressing thread died");
-    loop {
-        match block.try_recv() {
-            Ok(bytes) => return bytes,
-            Err(TryRecvError::Disconnected) => return Err(lost()),
-            Err(TryRecvError::Empty) => {}
-        }
-        if rayon::yield_now() == Some(rayon::Yield::Executed) {
-            continue;
-        }
-        match block.recv_timeout(Duration::from_millis(1)) {
-            Ok(bytes) => return bytes,
-            Err(RecvTimeoutError::Disconnected) => return Err(lost()),
-            Err(RecvTimeoutError::Timeout) => {}
-        }
     }
 }
 
@@ -240,25 +221,77 @@ fn is_dense(block: &[u8]) -> bool {
     compressed.is_ok_and(|bytes| bytes.len() * 100 >= sample.len() * 98)
 }
 
-/// One whole member or frame. Its header has no time and no name.
-pub(crate) fn compress_block(
-    block: &[u8],
-    compression: Compression,
-    level: i32,
-) -> io::Result<Vec<u8>> {
-    match compression {
-        Compression::None => Ok(block.to_vec()),
-        Compression::Gzip => {
-            // What nothing makes smaller is stored: some twenty times as fast.
-            let level = if is_dense(block) { 0 } else { level };
-            let level = flate2::Compression::new(level.unsigned_abs());
-            let out = Vec::with_capacity(block.len() / 2);
-            let mut encoder = flate2::GzBuilder::new().mtime(0).write(out, level);
-            encoder.write_all(block)?;
-            encoder.finish()
+/// How one block becomes a member or frame: a function of the block, as all that is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Way {
+    Plain,
+    /// What nothing makes smaller is stored: some twenty times as fast.
+    Stored,
+    Gzip(i32),
+    Zstd {
+        level: i32,
+        is_dense: bool,
+    },
+}
+
+impl Way {
+    pub(crate) fn of(block: &[u8], compression: Compression, level: i32) -> Self {
+        match compression {
+            Compression::None => Self::Plain,
+            Compression::Gzip if level == 0 || is_dense(block) => Self::Stored,
+            Compression::Gzip => Self::Gzip(level),
+            Compression::Zstd => {
+                Self::Zstd { level, is_dense: level <= FAST_ZSTD_LEVEL && is_dense(block) }
+            }
         }
-        Compression::Zstd => zstd::bulk::compress(block, level),
     }
+
+    /// Whether it is done again as fast as its result is read from somewhere.
+    pub(crate) fn is_cheap(self) -> bool {
+        match self {
+            Self::Plain | Self::Stored => true,
+            Self::Gzip(_) => false,
+            Self::Zstd { is_dense, .. } => is_dense,
+        }
+    }
+
+    /// One whole member or frame. Its header has no time and no name.
+    pub(crate) fn compress(self, block: &[u8]) -> io::Result<Vec<u8>> {
+        match self {
+            Self::Plain => Ok(block.to_vec()),
+            Self::Stored => Ok(stored(block)),
+            Self::Gzip(level) => {
+                let level = flate2::Compression::new(level.unsigned_abs());
+                let out = Vec::with_capacity(block.len() / 2);
+                let mut encoder = flate2::GzBuilder::new().mtime(0).write(out, level);
+                encoder.write_all(block)?;
+                encoder.finish()
+            }
+            Self::Zstd { level, .. } => zstd::bulk::compress(block, level),
+        }
+    }
+}
+
+/// A gzip member that holds the block as it is, in stored blocks (RFC 1951, 3.2.4).
+fn stored(block: &[u8]) -> Vec<u8> {
+    let parts = block.len().div_ceil(STORED_BYTES).max(1);
+    let mut member = Vec::with_capacity(block.len() + 5 * parts + 18);
+    // deflate, no flags, no time, the fastest way, an unknown system.
+    member.extend_from_slice(&[0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 4, 255]);
+    for number in 0..parts {
+        let start = number * STORED_BYTES;
+        let part = &block[start..block.len().min(start + STORED_BYTES)];
+        let length = u16::try_from(part.len()).unwrap_or(u16::MAX);
+        member.push(u8::from(number + 1 == parts));
+        member.extend_from_slice(&length.to_le_bytes());
+        member.extend_from_slice(&(!length).to_le_bytes());
+        member.extend_from_slice(part);
+    }
+    let mut check = flate2::Crc::new();
+    check.update(block);
+    member.extend_from_slice(&check.sum().to_le_bytes());
+    member.extend_from_slice(&check.amount().to_le_bytes());
+    member
 }
 
 /// Whether a file is an archive that ADD unpacks: a tar, compressed or not.
@@ -344,8 +377,15 @@ mod tests {
             assert_eq!(is_dense(bytes), dense);
             let written = encode(bytes, Compression::Gzip);
             assert_eq!(decode(&written), bytes);
+            for (compression, level) in [(Compression::Gzip, 6), (Compression::Zstd, 3)] {
+                assert_eq!(Way::of(bytes, compression, level).is_cheap(), dense);
+            }
             written.len()
         };
+        for size in [0, 1, STORED_BYTES, STORED_BYTES + 1, 3 * STORED_BYTES] {
+            let bytes = random(size);
+            assert_eq!(decode(&stored(&bytes)), bytes, "{size}");
+        }
         let dense = random(CUT_BYTES);
         assert!(check(&dense, true) < CUT_BYTES + 200);
         check(&random(1000), false);

@@ -40,6 +40,7 @@ mod docker;
 mod entries;
 mod error;
 mod header;
+mod in_order;
 mod layout;
 mod lower;
 mod manifest;
@@ -68,6 +69,8 @@ pub use manifest::{
 };
 pub use materialise::materialise;
 pub use pack::{Contents, WHOLE_FILE_BYTES, describe, describe_from, pack};
-pub use pieces::{CompressedLayer, KnownPieces, LARGE_FILE_BYTES, Piece, compress_layer};
+pub use pieces::{
+    CompressedLayer, Compressing, KnownPieces, LARGE_FILE_BYTES, Piece, compress_layer,
+};
 pub use source::ImageSource;
 pub use unpack::{Limits, UnpackOptions, Unpacked, unpack};

@@ -8,18 +8,22 @@
 //! layer is all of them in a row, which every reader of these formats takes.
 //!
 //! A piece is known by what it is made of before it is read: headers, and for content the blobs'
-//! names. What was compressed before is neither read nor compressed again.
+//! names. What was compressed before is neither read nor compressed again. What nothing makes
+//! smaller is stored as it is, which costs no more than reading it from the disk: such pieces are
+//! made again each time, and kept only for those who ask for it.
 
 use std::collections::HashMap;
 use std::io::{self, Read, Write};
+use std::sync::Arc;
 
-use rayon::prelude::*;
+use rayon::Scope;
 use strata_cas::{Action, BlobHasher, BlobId, BlobStore, Item, Layer, TreePath};
 use strata_oci::{Compression, Digest, DigestHasher};
 
-use crate::compress::{compress_block, level_of};
+use crate::compress::{Way, level_of};
 use crate::header::{BLOCK, padding};
-use crate::{ImageError, pack};
+use crate::in_order::InOrder;
+use crate::{ImageError, copy::copy, pack};
 
 /// A file that is larger is cut by itself, into pieces of this size.
 pub const LARGE_FILE_BYTES: u64 = 1 << 20;
@@ -37,8 +41,8 @@ pub struct Piece {
     pub recipe: BlobId,
     /// What it is made of: its bytes, for a piece of a large file.
     pub content: Option<BlobId>,
-    /// Its compressed bytes in the store.
-    pub blob: BlobId,
+    /// Its compressed bytes in the store; none where they are not kept.
+    pub blob: Option<BlobId>,
     /// Their number.
     pub size: u64,
 }
@@ -58,59 +62,128 @@ pub struct CompressedLayer {
     pub tar_bytes: u64,
 }
 
-/// Pieces that were made before, by recipe and by content.
+/// Pieces that were made before and are kept, by recipe and by content.
 pub type KnownPieces = HashMap<BlobId, BlobId>;
 
-/// Compresses a layer's tar into the store, in pieces. The bytes depend on the layer, the
-/// compression and the level alone.
+/// How a layer is compressed.
+#[derive(Debug, Clone, Copy)]
+pub struct Compressing<'a> {
+    /// Into which format.
+    pub compression: Compression,
+    /// How hard; the format's own level where none is given.
+    pub level: Option<i32>,
+    /// What is neither read nor compressed again.
+    pub known: &'a KnownPieces,
+    /// Whether those pieces are kept, too, that are made again as fast as they are read.
+    pub keep_all: bool,
+}
+
+/// Compresses a layer's tar, in pieces: into `out`, and what was hard to make into the store.
+/// The bytes depend on the layer, the compression and the level alone.
 ///
 /// # Errors
 ///
-/// As [`crate::pack`], and when a piece can not be kept.
+/// As [`crate::pack`], when a piece can not be kept, and when `out` can not be written.
 pub fn compress_layer(
     layer: &Layer,
     store: &dyn BlobStore,
-    compression: Compression,
-    level: Option<i32>,
-    known: &KnownPieces,
+    how: &Compressing<'_>,
+    out: &mut dyn Write,
 ) -> Result<CompressedLayer, ImageError> {
     crate::shape::check(layer)?;
-    let level = level_of(compression, level);
-    let maker = Maker { store, compression, level, known };
-    let mut whole = Whole { hasher: DigestHasher::default(), pieces: Vec::new(), fresh: 0, tar: 0 };
-    let window = 2 * rayon::current_num_threads();
-    let mut runs: Vec<Run> = Vec::new();
-    for unit in units(layer, store) {
-        match unit? {
-            Unit::Run(run) => {
-                runs.push(run);
-                if runs.len() >= window {
-                    maker.runs(&std::mem::take(&mut runs), &mut whole)?;
-                }
-            }
-            Unit::Large(large) => {
-                maker.runs(&std::mem::take(&mut runs), &mut whole)?;
-                maker.large(&large, window, &mut whole)?;
+    let level = level_of(how.compression, how.level);
+    let maker = Maker { store, how: *how, level };
+    let whole =
+        Whole { out, hasher: DigestHasher::default(), pieces: Vec::new(), fresh: 0, tar: 0 };
+    let whole = rayon::in_place_scope(|scope| {
+        let mut line = Line { maker: &maker, scope, underway: InOrder::default(), whole };
+        for unit in units(layer, store) {
+            match unit? {
+                Unit::Run(run) => line.begin(move |maker| maker.run(&run))?,
+                Unit::Large(large) => line.large(large)?,
             }
         }
-    }
-    maker.runs(&runs, &mut whole)?;
+        line.finish()
+    })?;
     let (digest, size) = whole.hasher.finish();
     let (pieces, fresh_bytes, tar_bytes) = (whole.pieces, whole.fresh, whole.tar);
     Ok(CompressedLayer { digest, size, pieces, fresh_bytes, tar_bytes })
 }
 
+/// Pieces that are made on many threads and join the layer in order.
+struct Line<'l, 'scope, 'o> {
+    maker: &'scope Maker<'scope>,
+    scope: &'l Scope<'scope>,
+    underway: InOrder<Result<Made, ImageError>>,
+    whole: Whole<'o>,
+}
+
+impl<'o, 'scope> Line<'_, 'scope, 'o> {
+    /// Begins a piece behind all others.
+    fn begin(
+        &mut self,
+        make: impl FnOnce(&Maker<'_>) -> Result<Made, ImageError> + Send + 'scope,
+    ) -> Result<(), ImageError> {
+        let (maker, place) = (self.maker, self.underway.place());
+        // Nobody waits for it when another piece failed.
+        self.scope.spawn(move |_| drop(place.send(make(maker))));
+        while self.underway.is_full() {
+            self.join_oldest()?;
+        }
+        Ok(())
+    }
+
+    /// Waits for the oldest piece; false if there is none.
+    fn join_oldest(&mut self) -> Result<bool, ImageError> {
+        let oldest = self.underway.oldest().map_err(ImageError::io("compress a layer"))?;
+        let Some(made) = oldest else { return Ok(false) };
+        self.whole.add(made?)?;
+        Ok(true)
+    }
+
+    fn finish(mut self) -> Result<Whole<'o>, ImageError> {
+        while self.join_oldest()? {}
+        Ok(self.whole)
+    }
+
+    /// The pieces of a large file. It is read only if one of them is not known.
+    fn large(&mut self, file: Large) -> Result<(), ImageError> {
+        let file = Arc::new(file);
+        let parts = file.size.div_ceil(LARGE_FILE_BYTES);
+        let maker = self.maker;
+        if maker.knows_all(&file, parts)? {
+            for at in 0..parts {
+                let file = Arc::clone(&file);
+                self.begin(move |maker| maker.known_part(&file, at))?;
+            }
+            return Ok(());
+        }
+        let found = maker.store.open(&file.blob)?;
+        let mut reader = found.ok_or_else(|| missing(&file.path, file.blob))?.reader(file.blob);
+        for at in 0..parts {
+            let part = read_part(&file, at, &mut reader)?;
+            let recipe = maker.part_recipe(&file, at);
+            self.begin(move |maker| maker.part(&part, recipe))?;
+        }
+        // Only at its end is it known whether the bytes are those of the blob.
+        let rest = reader.read(&mut [0; 1]).map_err(read_error(&file.path))?;
+        if rest == 0 { Ok(()) } else { Err(wrong_size(&file.path)) }
+    }
+}
+
 /// What is gathered in order.
-struct Whole {
+struct Whole<'o> {
+    out: &'o mut dyn Write,
     hasher: DigestHasher,
     pieces: Vec<Piece>,
     fresh: u64,
     tar: u64,
 }
 
-impl Whole {
+impl Whole<'_> {
     fn add(&mut self, made: Made) -> Result<(), ImageError> {
         self.hasher.write_all(&made.bytes).map_err(ImageError::io("hash a layer"))?;
+        self.out.write_all(&made.bytes).map_err(ImageError::io("write a layer"))?;
         self.pieces.push(made.piece);
         self.tar += made.tar_bytes;
         self.fresh += if made.is_fresh { made.tar_bytes } else { 0 };
@@ -211,36 +284,43 @@ fn ends_piece(path: &TreePath) -> bool {
 
 struct Maker<'a> {
     store: &'a dyn BlobStore,
-    compression: Compression,
+    how: Compressing<'a>,
     level: i32,
-    known: &'a KnownPieces,
+}
+
+/// A piece's compressed bytes, where they are kept, and whether they were made now and with
+/// trouble.
+struct Pressed {
+    bytes: Vec<u8>,
+    blob: Option<BlobId>,
+    is_fresh: bool,
 }
 
 impl Maker<'_> {
     /// A hasher that has what all recipes begin with.
     fn recipe(&self, kind: &str) -> BlobHasher {
         let mut hasher = BlobHasher::default();
-        let start = format!("strata.piece.1 {kind} {:?} {}\n", self.compression, self.level);
+        let start = format!("strata.piece.2 {kind} {:?} {}\n", self.how.compression, self.level);
         hasher.update(start.as_bytes());
         hasher
     }
 
     /// A piece that was made before, if its bytes are there.
-    fn known(&self, key: &BlobId) -> Result<Option<(BlobId, Vec<u8>)>, ImageError> {
-        let Some(blob) = self.known.get(key) else { return Ok(None) };
-        Ok(self.store.get(blob)?.map(|bytes| (*blob, bytes)))
+    fn known(&self, key: &BlobId) -> Result<Option<Pressed>, ImageError> {
+        let Some(blob) = self.how.known.get(key) else { return Ok(None) };
+        let bytes = self.store.get(blob)?;
+        Ok(bytes.map(|bytes| Pressed { bytes, blob: Some(*blob), is_fresh: false }))
     }
 
-    fn compress(&self, bytes: &[u8]) -> Result<(BlobId, Vec<u8>), ImageError> {
-        let compressed = compress_block(bytes, self.compression, self.level);
-        let compressed = compressed.map_err(ImageError::io("compress a layer"))?;
-        Ok((self.store.put(&compressed)?, compressed))
+    fn compress(&self, bytes: &[u8], way: Way) -> Result<Pressed, ImageError> {
+        let compressed = way.compress(bytes).map_err(ImageError::io("compress a layer"))?;
+        let is_kept = self.how.keep_all || !way.is_cheap();
+        let blob = is_kept.then(|| self.store.put(&compressed)).transpose()?;
+        Ok(Pressed { bytes: compressed, blob, is_fresh: !way.is_cheap() })
     }
 
-    fn runs(&self, runs: &[Run], whole: &mut Whole) -> Result<(), ImageError> {
-        let made: Vec<Result<Made, ImageError>> =
-            runs.par_iter().map(|run| self.run(run)).collect();
-        made.into_iter().try_for_each(|made| whole.add(made?))
+    fn way(&self, bytes: &[u8]) -> Way {
+        Way::of(bytes, self.how.compression, self.level)
     }
 
     fn run(&self, run: &Run) -> Result<Made, ImageError> {
@@ -258,15 +338,14 @@ impl Maker<'_> {
             }
         }
         let recipe = recipe.finish();
-        let (blob, bytes, is_fresh) = match self.known(&recipe)? {
-            Some((blob, bytes)) => (blob, bytes, false),
+        let pressed = match self.known(&recipe)? {
+            Some(pressed) => pressed,
             None => {
-                let (blob, bytes) = self.compress(&self.read(run)?)?;
-                (blob, bytes, true)
+                let bytes = self.read(run)?;
+                self.compress(&bytes, self.way(&bytes))?
             }
         };
-        let piece = Piece { recipe, content: None, blob, size: bytes.len() as u64 };
-        Ok(Made { piece, bytes, tar_bytes: run.bytes, is_fresh })
+        Ok(pressed.made(recipe, None, run.bytes))
     }
 
     /// The bytes of a run's part of the tar.
@@ -288,44 +367,6 @@ impl Maker<'_> {
         Ok(bytes)
     }
 
-    /// The pieces of a large file. It is read only if one of them is not known.
-    fn large(&self, file: &Large, window: usize, whole: &mut Whole) -> Result<(), ImageError> {
-        let recipes: Vec<BlobId> = (0..file.size.div_ceil(LARGE_FILE_BYTES))
-            .map(|at| self.part_recipe(file, at))
-            .collect();
-        let is_known = recipes.iter().all(|recipe| self.known.contains_key(recipe));
-        let found = recipes.par_iter().map(|recipe| self.known(recipe));
-        let before: Option<Vec<(BlobId, Vec<u8>)>> = match is_known {
-            true => found.collect::<Result<Option<Vec<_>>, ImageError>>()?,
-            false => None,
-        };
-        if let Some(before) = before.filter(|before| before.len() == recipes.len()) {
-            for (at, (blob, bytes)) in before.into_iter().enumerate() {
-                let (recipe, size) = (recipes[at], bytes.len() as u64);
-                let piece = Piece { recipe, content: None, blob, size };
-                let tar_bytes = part_bytes(file, at as u64);
-                whole.add(Made { piece, bytes, tar_bytes, is_fresh: false })?;
-            }
-            return Ok(());
-        }
-        let found = self.store.open(&file.blob)?;
-        let mut reader = found.ok_or_else(|| missing(&file.path, file.blob))?.reader(file.blob);
-        for parts in recipes.chunks(window).enumerate() {
-            let (number, recipes) = (parts.0 * window, parts.1);
-            let read = |at: usize| read_part(file, (number + at) as u64, &mut reader);
-            let parts: Vec<Vec<u8>> = (0..recipes.len()).map(read).collect::<Result<_, _>>()?;
-            let made: Vec<Result<Made, ImageError>> = parts
-                .par_iter()
-                .zip(recipes)
-                .map(|(part, recipe)| self.part(part, *recipe))
-                .collect();
-            made.into_iter().try_for_each(|made| whole.add(made?))?;
-        }
-        // Only at its end is it known whether the bytes are those of the blob.
-        let rest = reader.read(&mut [0; 1]).map_err(read_error(&file.path))?;
-        if rest == 0 { Ok(()) } else { Err(wrong_size(&file.path)) }
-    }
-
     fn part_recipe(&self, file: &Large, at: u64) -> BlobId {
         let mut recipe = self.recipe("part");
         if at == 0 {
@@ -338,19 +379,54 @@ impl Maker<'_> {
         recipe.finish()
     }
 
+    /// Whether all parts of a file are there, so that it need not be read.
+    fn knows_all(&self, file: &Large, parts: u64) -> Result<bool, ImageError> {
+        for at in 0..parts {
+            match self.how.known.get(&self.part_recipe(file, at)) {
+                Some(blob) if self.store.has(blob)? => {}
+                _ => return Ok(false),
+            }
+        }
+        Ok(true)
+    }
+
+    /// A part that is known. Is it damaged, the file is read for it.
+    fn known_part(&self, file: &Large, at: u64) -> Result<Made, ImageError> {
+        let recipe = self.part_recipe(file, at);
+        if let Some(pressed) = self.known(&recipe)? {
+            return Ok(pressed.made(recipe, None, part_bytes(file, at)));
+        }
+        let found = self.store.open(&file.blob)?;
+        let mut reader = found.ok_or_else(|| missing(&file.path, file.blob))?.reader(file.blob);
+        let mut passed = (&mut reader).take(at * LARGE_FILE_BYTES);
+        copy(&mut passed, &mut io::sink()).map_err(read_error(&file.path))?;
+        let part = read_part(file, at, &mut reader)?;
+        copy(&mut reader, &mut io::sink()).map_err(read_error(&file.path))?;
+        self.part(&part, recipe)
+    }
+
     fn part(&self, part: &[u8], recipe: BlobId) -> Result<Made, ImageError> {
+        let tar_bytes = part.len() as u64;
+        let way = self.way(part);
+        if way.is_cheap() && !self.how.keep_all {
+            return Ok(self.compress(part, way)?.made(recipe, None, tar_bytes));
+        }
         let mut content = self.recipe("bytes");
         content.update(part);
         let content = content.finish();
-        let (blob, bytes, is_fresh) = match self.known(&content)? {
-            Some((blob, bytes)) => (blob, bytes, false),
-            None => {
-                let (blob, bytes) = self.compress(part)?;
-                (blob, bytes, true)
-            }
+        let pressed = match self.known(&content)? {
+            Some(pressed) => pressed,
+            None => self.compress(part, way)?,
         };
-        let piece = Piece { recipe, content: Some(content), blob, size: bytes.len() as u64 };
-        Ok(Made { piece, bytes, tar_bytes: part.len() as u64, is_fresh })
+        Ok(pressed.made(recipe, Some(content), tar_bytes))
+    }
+}
+
+impl Pressed {
+    fn made(self, recipe: BlobId, content: Option<BlobId>, tar_bytes: u64) -> Made {
+        let Self { bytes, blob, is_fresh } = self;
+        let piece = Piece { recipe, content, blob, size: bytes.len() as u64 };
+        Made { piece, bytes, tar_bytes, is_fresh }
     }
 }
 
@@ -435,13 +511,25 @@ mod tests {
     fn known(compressed: &CompressedLayer) -> KnownPieces {
         let pieces = compressed.pieces.iter();
         let keys = pieces.flat_map(|piece| {
-            [Some(piece.recipe), piece.content].into_iter().flatten().map(|key| (key, piece.blob))
+            let keys = [Some(piece.recipe), piece.content].into_iter().flatten();
+            keys.filter_map(|key| Some((key, piece.blob?)))
         });
         keys.collect()
     }
 
     fn compress(layer: &Layer, store: &MemoryStore, known: &KnownPieces) -> CompressedLayer {
-        compress_layer(layer, store, Compression::Gzip, None, known).expect("compressed")
+        into(layer, store, known, Compression::Gzip, &mut io::sink())
+    }
+
+    fn into(
+        layer: &Layer,
+        store: &MemoryStore,
+        known: &KnownPieces,
+        compression: Compression,
+        out: &mut dyn Write,
+    ) -> CompressedLayer {
+        let how = Compressing { compression, level: None, known, keep_all: false };
+        compress_layer(layer, store, &how, out).expect("compressed")
     }
 
     #[test]
@@ -458,11 +546,12 @@ mod tests {
         let mut tar = Vec::new();
         crate::pack(&layer, &store, &mut tar).expect("packed");
         for compression in [Compression::Gzip, Compression::Zstd] {
-            let made = compress_layer(&layer, &store, compression, None, &KnownPieces::new());
-            let made = made.expect("compressed");
-            let pieces = made.pieces.iter().map(|piece| store.get(&piece.blob));
-            let bytes: Vec<u8> =
-                pieces.flat_map(|piece| piece.expect("read").expect("there")).collect();
+            let mut bytes = Vec::new();
+            let made = into(&layer, &store, &KnownPieces::new(), compression, &mut bytes);
+            let kept = made.pieces.iter().map(|piece| piece.blob.expect("kept"));
+            let kept: Vec<u8> =
+                kept.flat_map(|blob| store.get(&blob).expect("read").expect("there")).collect();
+            assert!(kept == bytes, "{compression:?}");
             assert_eq!((made.digest, made.size), (Digest::of(&bytes), bytes.len() as u64));
             let mut read = Vec::new();
             Decoder::new(&bytes[..]).expect("a decoder").read_to_end(&mut read).expect("read");
@@ -482,6 +571,75 @@ mod tests {
         assert_eq!(again.digest, compress(&second, &store, &KnownPieces::new()).digest);
         let nothing = compress(&second, &store, &known(&again));
         assert_eq!(nothing.fresh_bytes, 0);
+    }
+
+    #[test]
+    fn what_is_stored_is_kept_for_those_who_ask() {
+        let store = MemoryStore::default();
+        let mut noise = Vec::new();
+        let mut next = blake3_noise();
+        noise.resize_with(3 << 20, &mut next);
+        let soft = content(1, 1 << 20);
+        let mixed = [&noise[..2 << 20], &soft[..]].concat();
+        let small = &noise[..200_000];
+        let layer = Layer::new(vec![
+            file(&store, "dense", &noise),
+            file(&store, "mixed", &mixed),
+            file(&store, "small", small),
+        ]);
+        for compression in [Compression::Gzip, Compression::Zstd] {
+            let (mut first, mut again, mut kept) = (Vec::new(), Vec::new(), Vec::new());
+            let made = into(&layer, &store, &KnownPieces::new(), compression, &mut first);
+            let is_kept: Vec<bool> = made.pieces.iter().map(|piece| piece.blob.is_some()).collect();
+            // The last one is the tar's end.
+            assert_eq!(is_kept, [false, false, false, false, false, true, false, true]);
+            assert_eq!(made.fresh_bytes, (1 << 20) + 2 * BLOCK as u64);
+            let next = into(&layer, &store, &known(&made), compression, &mut again);
+            assert_eq!((next.digest, next.fresh_bytes), (made.digest, 0));
+            let known = known(&made);
+            let how = Compressing { compression, level: None, known: &known, keep_all: true };
+            let all = compress_layer(&layer, &store, &how, &mut kept).expect("compressed");
+            assert!(all.pieces.iter().all(|piece| piece.blob.is_some()));
+            assert!(first == again && first == kept);
+        }
+    }
+
+    /// Bytes that nothing makes smaller.
+    fn blake3_noise() -> impl FnMut() -> u8 {
+        let (mut count, mut block, mut at) = (0_u64, *BlobId::of(b"").as_bytes(), 0);
+        move || {
+            if at == block.len() {
+                count += 1;
+                (block, at) = (*BlobId::of(&count.to_le_bytes()).as_bytes(), 0);
+            }
+            at += 1;
+            block[at - 1]
+        }
+    }
+
+    #[test]
+    fn a_damaged_piece_is_made_again() {
+        let store = MemoryStore::default();
+        let layer = Layer::new(vec![file(&store, "large", &content(5, 3 << 20))]);
+        let made = compress(&layer, &store, &KnownPieces::new());
+        let mut damaged = known(&made);
+        damaged.insert(made.pieces[1].recipe, BlobId::of(b"gone"));
+        assert_eq!(compress(&layer, &store, &damaged).digest, made.digest);
+        let how = Compressing {
+            compression: Compression::Gzip,
+            level: None,
+            known: &damaged,
+            keep_all: false,
+        };
+        let maker = Maker { store: &store, how, level: 6 };
+        let Some(Ok(Unit::Large(file))) = units(&layer, &store).next() else {
+            unreachable!("it is large")
+        };
+        for at in 0..3 {
+            let part = maker.known_part(&file, at).expect("made");
+            assert_eq!(part.is_fresh, at == 1 && part.piece.content.is_none());
+            assert_eq!(Some(BlobId::of(&part.bytes)), made.pieces[at as usize].blob);
+        }
     }
 
     #[test]

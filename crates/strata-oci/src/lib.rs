@@ -32,4 +32,6 @@ pub use digest::{Digest, DigestHasher, InvalidDigest};
 pub use manifest::{Compression, Descriptor, Index, Manifest, media_type};
 pub use platform::{InvalidPlatform, Platform};
 pub use reference::{InvalidReference, Reference};
-pub use registry::{BlobBytes, ManifestBytes, PushRegistry, Pushed, Registry, RegistryError};
+pub use registry::{
+    BlobBytes, BlobMaking, ManifestBytes, PushRegistry, Pushed, Registry, RegistryError,
+};

@@ -92,8 +92,11 @@ pub enum Pushed {
 /// Gives a blob's bytes, from the first to the last, each time it is called.
 pub type BlobBytes<'a> = dyn Fn(&mut dyn Write) -> io::Result<()> + 'a;
 
+/// Makes a blob's bytes while they are sent, and names them at the end.
+pub type BlobMaking<'a> = dyn FnMut(&mut dyn Write) -> io::Result<Digest> + 'a;
+
 /// Where images are pushed to.
-pub trait PushRegistry: Send + Sync {
+pub trait PushRegistry: Registry {
     /// The digest of the manifest under a name, if there is one; its bytes are not fetched.
     fn manifest_digest(&self, name: &Reference) -> Result<Option<Digest>, RegistryError>;
 
@@ -108,6 +111,11 @@ pub trait PushRegistry: Send + Sync {
         bytes: &BlobBytes<'_>,
         progress: &mut dyn FnMut(u64),
     ) -> Result<Pushed, RegistryError>;
+
+    /// Sends a blob while it is made, so before anybody can know whether the registry has it.
+    /// `make` is called once, or not at all where no upload can begin. What was made and not sent
+    /// is the caller's to send in the other way.
+    fn push_made(&self, name: &Reference, make: &mut BlobMaking<'_>) -> Result<(), RegistryError>;
 
     /// Puts a manifest or index under a name: its tag, or its digest where it has none.
     fn push_manifest(

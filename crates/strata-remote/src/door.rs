@@ -11,7 +11,9 @@ use tokio::runtime::{Builder, Handle};
 use tokio::sync::{mpsc, oneshot};
 
 /// How large the pieces of a stream are that goes out, in bytes.
-const PIECE_BYTES: usize = 64 << 10;
+const PIECE_BYTES: usize = 256 << 10;
+/// How many of them may wait for a slow network.
+const PIECES_GOING_OUT: usize = 8;
 /// How many pieces of a stream (some 16 KiB each) may wait for a slow caller.
 const PIECES_IN_FLIGHT: usize = 32;
 
@@ -84,7 +86,7 @@ impl Door {
     where
         F: Future<Output = T> + Send + 'static,
     {
-        let (pieces, arrivals) = mpsc::channel(PIECES_IN_FLIGHT);
+        let (pieces, arrivals) = mpsc::channel(PIECES_GOING_OUT);
         let (sender, outcome) = blocking::sync_channel(1);
         let future = sink(arrivals);
         self.handle.spawn(async move {

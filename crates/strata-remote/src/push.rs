@@ -5,8 +5,8 @@ use std::io::{self, Write};
 use std::sync::Arc;
 
 use strata_oci::{
-    BlobBytes, Descriptor, Digest, DigestHasher, ManifestBytes, PushRegistry, Pushed, Reference,
-    RegistryError,
+    BlobBytes, BlobMaking, Descriptor, Digest, DigestHasher, ManifestBytes, PushRegistry, Pushed,
+    Reference, RegistryError,
 };
 
 use crate::endpoint::{self, Endpoint};
@@ -39,19 +39,10 @@ impl RemoteRegistry {
             digest: None,
         };
         let endpoint = self.origin(&name)?;
-        let mut patience = Patience::new(self.settings().retries);
-        let answer = loop {
+        let answer = Patience::new(self.settings().retries).insist(|| {
             let (endpoint, credentials) = (endpoint.clone(), credentials.clone());
-            let asked =
-                self.run(|wire| async move { token::check(&wire, &endpoint, &credentials).await });
-            match asked {
-                Err(failure) => match patience.wait(failure) {
-                    Ok(()) => {}
-                    Err(failure) => break Err(failure),
-                },
-                Ok(()) => break Ok(()),
-            }
-        };
+            self.run(|wire| async move { token::check(&wire, &endpoint, &credentials).await })
+        });
         answer.map_err(|failure| failure.into_error(registry, registry.to_owned(), &[]))
     }
 
@@ -114,16 +105,77 @@ impl RemoteRegistry {
         &self,
         endpoint: &Endpoint,
         what: &str,
-        mut request: impl FnMut() -> Result<T, Failure>,
+        request: impl FnMut() -> Result<T, Failure>,
     ) -> Result<T, RegistryError> {
-        let mut patience = Patience::new(self.settings().retries);
-        loop {
-            match request() {
-                Ok(answer) => return Ok(answer),
-                Err(failure) => patience
-                    .wait(failure)
-                    .map_err(|failure| failure.into_error(&endpoint.name, what.to_owned(), &[]))?,
+        let answer = Patience::new(self.settings().retries).insist(request);
+        answer.map_err(|failure| failure.into_error(&endpoint.name, what.to_owned(), &[]))
+    }
+
+    /// Begins an upload, or has the blob taken over from another repository.
+    fn begin_upload(
+        &self,
+        endpoint: &Endpoint,
+        mount: Option<(&Digest, &str)>,
+    ) -> Result<Begun, Failure> {
+        let rights = match mount {
+            Some((_, from)) => Rights::mount(endpoint, from),
+            None => Rights::push(endpoint),
+        };
+        self.with_rights(endpoint, &rights, |wire, endpoint| {
+            let mount = mount.map(|(digest, from)| (*digest, from.to_owned()));
+            async move { upload::begin(&wire, &endpoint, mount).await }
+        })
+    }
+
+    /// Ends an upload whose bytes are all there.
+    fn finish_upload(
+        &self,
+        endpoint: &Endpoint,
+        upload: &Upload,
+        blob: Digest,
+    ) -> Result<(), Failure> {
+        self.with_rights(endpoint, &Rights::push(endpoint), |wire, endpoint| {
+            let upload = upload.clone();
+            async move { upload::finish(&wire, &endpoint, &upload, blob).await }
+        })
+    }
+
+    fn abandon(&self, endpoint: &Endpoint, upload: Upload) {
+        let endpoint = endpoint.clone();
+        let abandoned = self.run(|wire| async move {
+            upload::abandon(&wire, &endpoint, &upload).await;
+            Ok(())
+        });
+        drop(abandoned);
+    }
+
+    /// Sends a blob while it is made, in an upload that has begun.
+    fn send_made(
+        &self,
+        endpoint: &Endpoint,
+        upload: &Upload,
+        make: &mut BlobMaking<'_>,
+    ) -> Result<(), Failure> {
+        let far = self.far()?;
+        let (wire, to, session) = (Arc::clone(&far.wire), endpoint.clone(), upload.clone());
+        let mut digest = None;
+        let (outcome, given) = far.door.feed(
+            |pieces| upload::send_all(wire, to, session, pieces),
+            |out| {
+                digest = Some(make(out)?);
+                Ok(())
+            },
+        );
+        match (given, outcome.unwrap_or_else(broken)) {
+            (Err(error), _) if error.kind() != io::ErrorKind::BrokenPipe => {
+                Err(upload::source_failure(&error))
             }
+            (_, Err(failure)) => Err(failure),
+            (Ok(()), Ok(upload)) => match digest {
+                Some(digest) => self.finish_upload(endpoint, &upload, digest),
+                None => broken(),
+            },
+            (Err(_), Ok(_)) => Err(Failure::Dropped("it has enough too early".to_owned())),
         }
     }
 }
@@ -183,6 +235,17 @@ impl PushRegistry for RemoteRegistry {
         }
     }
 
+    fn push_made(&self, name: &Reference, make: &mut BlobMaking<'_>) -> Result<(), RegistryError> {
+        let endpoint = self.origin(name)?;
+        let what = format!("{}/{}", name.registry, name.repository);
+        let begun = self.patiently(&endpoint, &what, || self.begin_upload(&endpoint, None))?;
+        let Begun::Upload(upload) = begun else { return Ok(()) };
+        self.send_made(&endpoint, &upload, make).map_err(|failure| {
+            self.abandon(&endpoint, upload);
+            failure.into_error(&endpoint.name, what, &[])
+        })
+    }
+
     fn push_manifest(
         &self,
         name: &Reference,
@@ -237,12 +300,7 @@ impl Push<'_> {
         self.upload = Some(upload.clone());
         let upload = self.send(upload, progress)?;
         self.upload = Some(upload.clone());
-        let blob = self.blob.clone();
-        let finished =
-            self.registry.with_rights(self.endpoint, &self.rights(), |wire, endpoint| {
-                let (upload, blob) = (upload.clone(), blob.clone());
-                async move { upload::finish(&wire, &endpoint, &upload, &blob).await }
-            });
+        let finished = self.registry.finish_upload(self.endpoint, &upload, self.blob.digest);
         finished.map(|()| Pushed::Sent).map_err(none)
     }
 
@@ -279,38 +337,23 @@ impl Push<'_> {
             return Ok(Ok(Pushed::Present));
         }
         for from in near {
-            match self.start(&Rights::mount(self.endpoint, from), Some(from)) {
+            let mount = Some((&blob.digest, from.as_str()));
+            match self.registry.begin_upload(self.endpoint, mount) {
                 Ok(Begun::Mounted) => return Ok(Ok(Pushed::Mounted)),
                 // It does not have the blob there: this upload is as good as another.
                 Ok(Begun::Upload(upload)) if from == &near[near.len() - 1] => {
                     return Ok(Err(upload));
                 }
-                Ok(Begun::Upload(upload)) => self.abandon(upload),
+                Ok(Begun::Upload(upload)) => self.registry.abandon(self.endpoint, upload),
                 // A neighbour that we may not read is no reason not to push.
                 Err(Failure::Denied | Failure::NotFound | Failure::Failed(_)) => {}
                 Err(other) => return Err(other),
             }
         }
-        match self.start(&rights, None)? {
+        match self.registry.begin_upload(self.endpoint, None)? {
             Begun::Mounted => Ok(Ok(Pushed::Mounted)),
             Begun::Upload(upload) => Ok(Err(upload)),
         }
-    }
-
-    fn start(&self, rights: &Rights, mount: Option<&String>) -> Result<Begun, Failure> {
-        self.registry.with_rights(self.endpoint, rights, |wire, endpoint| {
-            let (blob, mount) = (self.blob.clone(), mount.cloned());
-            async move { upload::begin(&wire, &endpoint, &blob, mount.as_deref()).await }
-        })
-    }
-
-    fn abandon(&self, upload: Upload) {
-        let endpoint = self.endpoint.clone();
-        let abandoned = self.registry.run(|wire| async move {
-            upload::abandon(&wire, &endpoint, &upload).await;
-            Ok(())
-        });
-        drop(abandoned);
     }
 
     /// Sends what the registry does not have yet. All bytes are hashed, sent or not.
@@ -354,7 +397,7 @@ impl Push<'_> {
         let outcome = outcome.unwrap_or_else(broken);
         match (given, outcome) {
             (Err(error), _) if error.kind() != io::ErrorKind::BrokenPipe => {
-                self.abandon(upload);
+                self.registry.abandon(self.endpoint, upload);
                 Err((upload::source_failure(&error), sent))
             }
             (_, Err(Failure::Unauthorised)) => {

@@ -169,20 +169,16 @@ fn read_certificates(files: &[Vec<u8>]) -> Result<Vec<CertificateDer<'static>>, 
 
 impl Registry for RemoteRegistry {
     fn manifest(&self, reference: &Reference) -> Result<ManifestBytes, RegistryError> {
-        self.each(reference, &reference.to_string(), |endpoint, mut patience| {
-            loop {
-                let answer = self.with_login(endpoint, |far| {
+        self.each(reference, &reference.to_string(), |endpoint, patience| {
+            patience.insist(|| {
+                self.with_login(endpoint, |far| {
                     let (wire, endpoint) = (Arc::clone(&far.wire), endpoint.clone());
                     let (target, pinned) = (reference.target(), reference.digest);
                     far.door.run(
                         async move { manifest::fetch(&wire, &endpoint, &target, pinned).await },
                     )
-                });
-                match answer {
-                    Err(failure) => patience.wait(failure)?,
-                    answer => return answer,
-                }
-            }
+                })
+            })
         })
     }
 

@@ -24,6 +24,19 @@ impl Patience {
         self.since = Instant::now();
     }
 
+    /// Makes a request until it succeeds or shall not be made again.
+    pub(crate) fn insist<T>(
+        mut self,
+        mut request: impl FnMut() -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
+        loop {
+            match request() {
+                Ok(answer) => return Ok(answer),
+                Err(failure) => self.wait(failure)?,
+            }
+        }
+    }
+
     /// Waits before the next try; gives the failure back when there shall be none.
     pub(crate) fn wait(&mut self, failure: Failure) -> Result<(), Failure> {
         match self.pause(&failure) {

@@ -10,8 +10,11 @@ use crate::endpoint::Endpoint;
 use crate::failure::Failure;
 use crate::manifest;
 use crate::network;
-use crate::settings::Credentials;
-use crate::wire::{LARGEST_TOKEN_BYTES, Wire, basic, bearer};
+use crate::settings::{Credentials, Secret};
+use crate::wire::{Wire, basic, bearer};
+
+/// The largest answer of a token server that is read, in bytes.
+const LARGEST_TOKEN_BYTES: usize = 1 << 20;
 
 /// What a login is to allow: pushing to the endpoint's repository, and reading from another one
 /// of the same registry.
@@ -56,6 +59,26 @@ pub(crate) async fn send(
     Ok(response)
 }
 
+/// Trades an identity token for one to pull with, which the library can not.
+pub(crate) async fn of_identity(
+    wire: &Wire,
+    endpoint: &Endpoint,
+    identity: Secret,
+) -> Result<String, Failure> {
+    let url = format!("{}/v2/", wire.base(endpoint).await?);
+    let answer = wire.http.get(url).send().await.map_err(|error| network::failure(&error))?;
+    let challenge = challenge_of(&answer).ok_or(Failure::Denied)?;
+    let scope = format!("repository:{}:pull", endpoint.repository);
+    let identity = Credentials::IdentityToken(identity);
+    token(wire, endpoint, &challenge, &[scope], Some(identity)).await
+}
+
+/// How an answer wants a token to be asked for.
+fn challenge_of(answer: &Response) -> Option<Challenge> {
+    let header = answer.headers().get(WWW_AUTHENTICATE)?;
+    Challenge::parse(header.to_str().ok()?)
+}
+
 /// Logs in for a push, and remembers it.
 pub(crate) async fn log_in(
     wire: &Wire,
@@ -92,8 +115,7 @@ pub(crate) async fn check(
     if answer.status() != StatusCode::UNAUTHORIZED {
         return Err(manifest::refusal(answer).await);
     }
-    let header = answer.headers().get(WWW_AUTHENTICATE).and_then(|text| text.to_str().ok());
-    let login = match (header.and_then(Challenge::parse), credentials) {
+    let login = match (challenge_of(&answer), credentials) {
         (Some(challenge), _) => {
             bearer(&token(wire, endpoint, &challenge, &[], Some(credentials.clone())).await?)?
         }
@@ -128,11 +150,11 @@ async fn token(
                 ("grant_type", "refresh_token"),
                 ("service", &challenge.service),
                 ("client_id", "strata"),
-                ("refresh_token", identity.reveal()),
             ];
             if !scope.is_empty() {
                 fields.push(("scope", &scope));
             }
+            fields.push(("refresh_token", identity.reveal()));
             let request = wire.http.post(&challenge.realm).body(form(&fields));
             request.header(CONTENT_TYPE, "application/x-www-form-urlencoded")
         }

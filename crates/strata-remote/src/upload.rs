@@ -119,19 +119,18 @@ pub(crate) async fn put_manifest(
     }
 }
 
-/// Begins an upload, or has the blob taken over from another repository.
+/// Begins an upload, or has a blob taken over from another repository.
 pub(crate) async fn begin(
     wire: &Wire,
     endpoint: &Endpoint,
-    blob: &Descriptor,
-    mount: Option<&str>,
+    mount: Option<(Digest, String)>,
 ) -> Result<Begun, Failure> {
     let base = wire.base(endpoint).await?;
     let mut url = parse(&format!("{base}/v2/{}/blobs/uploads/", endpoint.repository))?;
-    let rights = match mount {
-        Some(from) => {
+    let rights = match &mount {
+        Some((digest, from)) => {
             url.query_pairs_mut()
-                .append_pair("mount", &blob.digest.to_string())
+                .append_pair("mount", &digest.to_string())
                 .append_pair("from", from);
             Rights::mount(endpoint, from)
         }
@@ -232,39 +231,63 @@ pub(crate) async fn send_bytes(
     while upload.offset < size {
         let most = most.unwrap_or(u64::MAX).max(upload.least);
         let length = most.min(size - upload.offset);
-        let end = upload.offset + length;
-        let request = |url: Url| {
-            let body = PartBody { feed: Arc::clone(&feed), left: length };
-            wire.uploads
-                .request(Method::PATCH, url)
-                .header(CONTENT_TYPE, "application/octet-stream")
-                .header(CONTENT_RANGE, format!("{}-{}", upload.offset, end - 1))
-                .body(reqwest::Body::wrap(body))
-        };
-        let sending = sent(&wire, &endpoint, &upload.location, request(upload.location.clone()));
-        let answer = tokio::select! {
-            answer = sending => answer?,
-            () = feed.stall(wire.timeouts().idle) => {
-                return Err(Failure::Unreachable("the upload does not move on".to_owned()));
-            }
-        };
-        match answer.status() {
-            StatusCode::ACCEPTED | StatusCode::CREATED | StatusCode::NO_CONTENT => {
-                upload = self::upload(&answer, end)?;
-            }
-            StatusCode::TEMPORARY_REDIRECT | StatusCode::PERMANENT_REDIRECT => {
-                // No byte may have been read of the body: the way is known for the next try.
-                let to = location(&answer)?;
-                let to = to.ok_or_else(|| Failure::Failed("it redirects nowhere".to_owned()))?;
-                return Err(Failure::Moved(to.to_string()));
-            }
-            StatusCode::PAYLOAD_TOO_LARGE if length > SMALL_REQUEST_BYTES => {
-                return Err(Failure::TooLarge);
-            }
-            _ => return Err(refusal(answer).await),
-        }
+        upload = send_part(&wire, &endpoint, &upload, &feed, Some(length)).await?;
     }
     Ok(upload)
+}
+
+/// Sends all bytes of an upload in one request, however many there will be.
+pub(crate) async fn send_all(
+    wire: Arc<Wire>,
+    endpoint: Endpoint,
+    upload: Upload,
+    pieces: Receiver<Bytes>,
+) -> Result<Upload, Failure> {
+    let feed = Arc::new(Feed::new(pieces));
+    send_part(&wire, &endpoint, &upload, &feed, None).await
+}
+
+/// One request of an upload: so many bytes of the feed, or all that come.
+async fn send_part(
+    wire: &Wire,
+    endpoint: &Endpoint,
+    upload: &Upload,
+    feed: &Arc<Feed>,
+    length: Option<u64>,
+) -> Result<Upload, Failure> {
+    let body = PartBody { feed: Arc::clone(feed), left: length };
+    let mut request = wire
+        .uploads
+        .request(Method::PATCH, upload.location.clone())
+        .header(CONTENT_TYPE, "application/octet-stream");
+    if let Some(length) = length {
+        let (first, last) = (upload.offset, upload.offset + length - 1);
+        request = request.header(CONTENT_RANGE, format!("{first}-{last}"));
+    }
+    let request = request.body(reqwest::Body::wrap(body));
+    let answer = tokio::select! {
+        answer = sent(wire, endpoint, &upload.location, request) => answer?,
+        () = feed.stall(wire.timeouts().idle) => {
+            return Err(Failure::Unreachable("the upload does not move on".to_owned()));
+        }
+    };
+    match answer.status() {
+        StatusCode::ACCEPTED | StatusCode::CREATED | StatusCode::NO_CONTENT => {
+            self::upload(&answer, upload.offset + length.unwrap_or(0))
+        }
+        StatusCode::TEMPORARY_REDIRECT | StatusCode::PERMANENT_REDIRECT => {
+            // No byte may have been read of the body: the way is known for the next try.
+            let to = location(&answer)?;
+            let to = to.ok_or_else(|| Failure::Failed("it redirects nowhere".to_owned()))?;
+            Err(Failure::Moved(to.to_string()))
+        }
+        StatusCode::PAYLOAD_TOO_LARGE
+            if length.is_none_or(|length| length > SMALL_REQUEST_BYTES) =>
+        {
+            Err(Failure::TooLarge)
+        }
+        _ => Err(refusal(answer).await),
+    }
 }
 
 /// How much a request may carry after one was refused as too large.
@@ -284,12 +307,12 @@ pub(crate) async fn finish(
     wire: &Wire,
     endpoint: &Endpoint,
     upload: &Upload,
-    blob: &Descriptor,
+    blob: Digest,
 ) -> Result<(), Failure> {
     let mut url = upload.location.clone();
     for _ in 0..=MOST_REDIRECTS {
         if !url.query_pairs().any(|(name, _)| name == "digest") {
-            url.query_pairs_mut().append_pair("digest", &blob.digest.to_string());
+            url.query_pairs_mut().append_pair("digest", &blob.to_string());
         }
         let request = wire.uploads.put(url.clone()).header(CONTENT_LENGTH, 0);
         let request = request.header(CONTENT_TYPE, "application/octet-stream");
@@ -307,8 +330,8 @@ pub(crate) async fn finish(
             }
             status if status.is_success() => {
                 return match digest_header(answer.headers()) {
-                    Some(digest) if digest != blob.digest => Err(Failure::Wrong {
-                        what: format!("the blob {}", blob.digest),
+                    Some(digest) if digest != blob => Err(Failure::Wrong {
+                        what: format!("the blob {blob}"),
                         reason: format!("it says that it keeps {digest}"),
                     }),
                     _ => Ok(()),
@@ -377,11 +400,11 @@ impl Feed {
     }
 }
 
-/// The body of one request. Its length is known, so a source that ends too early breaks the
-/// request off.
+/// The body of one request. Where its length is known, a source that ends too early breaks the
+/// request off; where it is not, whoever feeds it says whether that was all.
 struct PartBody {
     feed: Arc<Feed>,
-    left: u64,
+    left: Option<u64>,
 }
 
 impl Body for PartBody {
@@ -392,14 +415,15 @@ impl Body for PartBody {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
-        if self.left == 0 {
+        if self.left == Some(0) {
             return Poll::Ready(None);
         }
-        match self.feed.poll(context, self.left) {
+        match self.feed.poll(context, self.left.unwrap_or(u64::MAX)) {
             Poll::Ready(Some(piece)) => {
-                self.left -= piece.len() as u64;
+                self.left = self.left.map(|left| left - piece.len() as u64);
                 Poll::Ready(Some(Ok(Frame::data(piece))))
             }
+            Poll::Ready(None) if self.left.is_none() => Poll::Ready(None),
             Poll::Ready(None) => {
                 let ended = std::io::Error::other("the source ended too early");
                 Poll::Ready(Some(Err(ended)))
@@ -409,11 +433,11 @@ impl Body for PartBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.left == 0
+        self.left == Some(0)
     }
 
     fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(self.left)
+        self.left.map_or_else(SizeHint::default, SizeHint::with_exact)
     }
 }
 

@@ -9,20 +9,15 @@ use oci_client::secrets::RegistryAuth;
 use oci_client::token_cache::{RegistryToken, RegistryTokenType};
 use oci_client::{Client, RegistryOperation};
 use reqwest::StatusCode;
-use reqwest::header::{CONTENT_TYPE, HeaderValue, WWW_AUTHENTICATE};
+use reqwest::header::HeaderValue;
 use rustls::pki_types::CertificateDer;
 
-use crate::challenge::{Challenge, form};
 use crate::clients;
 use crate::endpoint::{Endpoint, Scheme};
 use crate::failure::Failure;
-use crate::manifest;
 use crate::network;
 use crate::settings::{Credentials, RegistrySettings, Secret};
-use crate::token::Rights;
-
-/// The largest answer of a token server that is read, in bytes.
-pub(crate) const LARGEST_TOKEN_BYTES: usize = 1 << 20;
+use crate::token::{self, Rights};
 
 /// Clients and their memory.
 pub(crate) struct Wire {
@@ -157,7 +152,7 @@ impl Wire {
         let pull = RegistryOperation::Pull;
         let header = match credentials {
             Some(Credentials::IdentityToken(identity)) => {
-                let token = self.exchange(endpoint, &identity).await?;
+                let token = token::of_identity(self, endpoint, identity).await?;
                 let header = bearer(&token)?;
                 let kept = RegistryToken::Token { token: token.clone() };
                 // Without some login on file the library does not look for tokens.
@@ -185,41 +180,6 @@ impl Wire {
         };
         lock(&self.logins).insert(login_key(endpoint), header);
         Ok(())
-    }
-
-    /// Trades an identity token for an access token (OAuth2 refresh, distribution's `oauth2.md`).
-    async fn exchange(&self, endpoint: &Endpoint, identity: &Secret) -> Result<String, Failure> {
-        let failed = |error: reqwest::Error| network::failure(&error);
-        let base = self.base(endpoint).await?;
-        let answer = self.http.get(format!("{base}/v2/")).send().await.map_err(failed)?;
-        let header = answer.headers().get(WWW_AUTHENTICATE).and_then(|text| text.to_str().ok());
-        let challenge = header.and_then(Challenge::parse).ok_or(Failure::Denied)?;
-        if base.starts_with("https:") && !challenge.realm.starts_with("https:") {
-            let reason = "it wants the login sent to a token server without https";
-            return Err(Failure::Failed(reason.to_owned()));
-        }
-        let body = form(&[
-            ("grant_type", "refresh_token"),
-            ("service", &challenge.service),
-            ("client_id", "strata"),
-            ("scope", &format!("repository:{}:pull", endpoint.repository)),
-            ("refresh_token", identity.reveal()),
-        ]);
-        let request = self.http.post(&challenge.realm).body(body);
-        let request = request.header(CONTENT_TYPE, "application/x-www-form-urlencoded");
-        let mut answer = request.send().await.map_err(failed)?;
-        if answer.status() != StatusCode::OK {
-            return Err(match manifest::refusal(answer).await {
-                Failure::Unauthorised | Failure::Failed(_) => Failure::Denied,
-                other => other,
-            });
-        }
-        let body = manifest::read(&mut answer, LARGEST_TOKEN_BYTES).await?.unwrap_or_default();
-        let token: Option<RegistryToken> = serde_json::from_slice(&body).ok();
-        let token = token.map(|token| token.token().to_owned());
-        token.ok_or_else(|| {
-            Failure::Failed("its token server does not answer with a token".to_owned())
-        })
     }
 }
 

@@ -59,11 +59,30 @@ impl Request {
         }
         let mut request = Self { method, path, headers, body: Vec::new() };
         let length = request.header("content-length").and_then(|text| text.parse().ok());
-        let mut body = Vec::new();
         // One that breaks off has said something all the same.
-        reader.take(length.unwrap_or(0)).read_to_end(&mut body).ok()?;
-        request.body = body;
+        request.body = match request.header("transfer-encoding") {
+            Some("chunked") => chunks(&mut reader),
+            _ => part(&mut reader, length.unwrap_or(0)),
+        };
         Some(request)
+    }
+}
+
+fn part(reader: &mut dyn Read, length: u64) -> Vec<u8> {
+    let mut body = Vec::new();
+    reader.take(length).read_to_end(&mut body).expect("read");
+    body
+}
+
+/// The chunks of a body, up to the last one or the end.
+fn chunks(reader: &mut dyn BufRead) -> Vec<u8> {
+    let mut body = Vec::new();
+    loop {
+        let mut line = String::new();
+        let size = reader.read_line(&mut line).ok().and(u64::from_str_radix(line.trim(), 16).ok());
+        let Some(size @ 1..) = size else { return body };
+        body.extend(part(reader, size));
+        part(reader, 2);
     }
 }
 

@@ -9,6 +9,7 @@ mod blobs;
 mod bucket;
 #[cfg(test)]
 mod fake;
+mod made;
 #[cfg(test)]
 mod manifests;
 #[cfg(test)]

@@ -63,8 +63,9 @@ pub(crate) fn answer(kept: &Mutex<Kept>, request: &Request) -> Option<Reply> {
         }
         ("PATCH", "uploads") => {
             let upload = kept.uploads.get_mut(&name)?;
-            let range = request.header("content-range")?;
-            if range.split('-').next()?.parse::<usize>().ok()? != upload.len() {
+            // Without a range it is the rest of the blob, whatever there will be of it.
+            let range = request.header("content-range").and_then(|range| range.split('-').next());
+            if range.is_some_and(|first| first.parse() != Ok(upload.len())) {
                 return Some(Reply::bare(416, &[]));
             }
             upload.extend_from_slice(&request.body);
@@ -113,12 +114,12 @@ fn body(request: &Request, bytes: &[u8], kind: &str) -> Reply {
     }
 }
 
-fn honest() -> (Fake, Arc<Mutex<Kept>>) {
+pub(crate) fn honest() -> (Fake, Arc<Mutex<Kept>>) {
     spoilt(|_, _| None)
 }
 
 /// The same, where `spoil` answers first.
-fn spoilt(
+pub(crate) fn spoilt(
     spoil: impl Fn(&Request, usize) -> Option<Reply> + Send + Sync + 'static,
 ) -> (Fake, Arc<Mutex<Kept>>) {
     let kept = Arc::new(Mutex::new(Kept::default()));
@@ -140,12 +141,16 @@ fn push(
     registry(settings).push_blob(name, blob, near, &send, &mut |_| {})
 }
 
-fn kept_blob(kept: &Mutex<Kept>, repository: &str, blob: &Descriptor) -> Option<Vec<u8>> {
+pub(crate) fn kept_blob(
+    kept: &Mutex<Kept>,
+    repository: &str,
+    blob: &Descriptor,
+) -> Option<Vec<u8>> {
     let key = (repository.to_owned(), blob.digest.to_string());
     kept.lock().expect("no panic").blobs.get(&key).cloned()
 }
 
-fn methods(fake: &Fake) -> Vec<String> {
+pub(crate) fn methods(fake: &Fake) -> Vec<String> {
     fake.requests().iter().map(|request| request.method.clone()).collect()
 }
 

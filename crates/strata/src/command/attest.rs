@@ -1,5 +1,9 @@
 //! What is said about an image, to go with it: how it was built (SLSA provenance 1.0) and what is
-//! in it (SPDX 2.3), each as an in-toto statement about the image's manifest.
+//! in it (SPDX 2.3), each as an in-toto statement about the image's manifest. What is said is kept
+//! with the image, for whoever sends it later.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 use strata_build::{
@@ -7,7 +11,7 @@ use strata_build::{
     rfc3339,
 };
 use strata_dockerfile::sounds_secret;
-use strata_oci::{ManifestBytes, Platform, Reference};
+use strata_oci::{Digest, ManifestBytes, Platform, Reference};
 
 use super::deliver::Built;
 use super::history;
@@ -24,6 +28,9 @@ const HOME: &str = "https://github.com/strata-build/strata";
 /// What stands in place of a value that may be a secret.
 const HIDDEN: &str = "***";
 
+/// What is said, with its type.
+type Predicate = (String, Value);
+
 /// A build, for what is to be said about it.
 pub(super) struct Subject<'a> {
     pub(super) asked: &'a Attestations,
@@ -34,6 +41,8 @@ pub(super) struct Subject<'a> {
     pub(super) built: &'a [Built],
     /// When the build began and ended, in seconds since 1970.
     pub(super) times: [i64; 2],
+    /// What was found out already, by image.
+    pub(super) said: RefCell<BTreeMap<Digest, Vec<Predicate>>>,
 }
 
 impl Subject<'_> {
@@ -44,36 +53,35 @@ impl Subject<'_> {
         image: &StoredImage,
         manifest: &ManifestBytes,
     ) -> Result<Option<Attestation>, BuildError> {
-        let mut statements = Vec::new();
-        let mut add = |kind: &str, predicate: Value| {
-            let statement = json!({
-                "_type": STATEMENT,
-                "predicateType": kind,
-                "subject": self.subjects(image, manifest),
-                "predicate": predicate,
-            });
-            statements.push((kind.to_owned(), statement.to_string().into_bytes()));
-        };
-        if self.asked.sbom {
-            let name = self.names.first().map_or_else(|| image.id.to_string(), Reference::familiar);
-            add(SPDX, spdx(&session.images().inventory(image)?, &name, image));
-        }
-        if let Some(predicate) = self.provenance(&image.config.platform()) {
-            add(PROVENANCE, predicate);
-        }
-        Ok((!statements.is_empty()).then_some(Attestation { statements }))
+        Ok(statements(self.predicates(session, image)?, self.names, image, manifest))
     }
 
-    /// One for each name, as BuildKit has them.
-    fn subjects(&self, image: &StoredImage, manifest: &ManifestBytes) -> Vec<Value> {
-        let platform = image.config.platform();
-        let names = self.names.iter().map(|name| image_url(name, &platform));
-        let mut names: Vec<String> = names.collect();
-        if names.is_empty() {
-            names.push("_".to_owned());
+    /// Keeps what is said about an image; where nothing is said, nothing is any more.
+    pub(super) fn keep(&self, session: &Session, image: &StoredImage) -> Result<(), BuildError> {
+        let bytes = |(kind, predicate): Predicate| (kind, predicate.to_string().into_bytes());
+        let predicates = self.predicates(session, image)?.into_iter().map(bytes);
+        session.images().set_predicates(&image.id, &predicates.collect::<Vec<_>>())
+    }
+
+    fn predicates(
+        &self,
+        session: &Session,
+        image: &StoredImage,
+    ) -> Result<Vec<Predicate>, BuildError> {
+        if let Some(said) = self.said.borrow().get(&image.id) {
+            return Ok(said.clone());
         }
-        let digest = json!({"sha256": manifest.digest.hex()});
-        names.into_iter().map(|name| json!({"name": name, "digest": digest})).collect()
+        let mut said = Vec::new();
+        if self.asked.sbom {
+            let name = self.names.first().map_or_else(|| image.id.to_string(), Reference::familiar);
+            let inventory = session.images().inventory(image)?;
+            said.push((SPDX.to_owned(), spdx(&inventory, &name, image)));
+        }
+        if let Some(predicate) = self.provenance(&image.config.platform()) {
+            said.push((PROVENANCE.to_owned(), predicate));
+        }
+        self.said.borrow_mut().insert(image.id, said.clone());
+        Ok(said)
     }
 
     /// How the image for a platform was built, if that is to be said.
@@ -150,6 +158,56 @@ impl Subject<'_> {
             "request": {"frontend": "dockerfile.v0", "args": arguments},
         })
     }
+}
+
+/// The statements about an image that were kept with it, about a manifest that it has by now.
+pub(super) fn kept(
+    session: &Session,
+    names: &[Reference],
+    image: &StoredImage,
+    manifest: &ManifestBytes,
+) -> Result<Option<Attestation>, BuildError> {
+    let mut predicates = Vec::new();
+    for (kind, bytes) in session.images().predicates(&image.id)? {
+        let predicate = serde_json::from_slice(&bytes).map_err(|error| BuildError::Damaged {
+            what: "attestations",
+            reason: error.to_string(),
+        })?;
+        predicates.push((kind, predicate));
+    }
+    Ok(statements(predicates, names, image, manifest))
+}
+
+/// What is said as statements about an image's manifest.
+fn statements(
+    predicates: Vec<Predicate>,
+    names: &[Reference],
+    image: &StoredImage,
+    manifest: &ManifestBytes,
+) -> Option<Attestation> {
+    let subjects = subjects(names, image, manifest);
+    let statement = |(kind, predicate): Predicate| {
+        let statement = json!({
+            "_type": STATEMENT,
+            "predicateType": kind,
+            "subject": subjects,
+            "predicate": predicate,
+        });
+        (kind, statement.to_string().into_bytes())
+    };
+    let statements: Vec<_> = predicates.into_iter().map(statement).collect();
+    (!statements.is_empty()).then_some(Attestation { statements })
+}
+
+/// One for each name, as BuildKit has them.
+fn subjects(names: &[Reference], image: &StoredImage, manifest: &ManifestBytes) -> Vec<Value> {
+    let platform = image.config.platform();
+    let mut names: Vec<String> = names.iter().map(|name| image_url(name, &platform)).collect();
+    if names.is_empty() {
+        names.push("_".to_owned());
+    }
+    let digest = json!({"sha256": manifest.digest.hex()});
+    names.into_iter().map(|name| json!({"name": name, "digest": digest})).collect()
 }
 
 /// What became of each step.

@@ -1,5 +1,6 @@
 //! `strata build`: a Dockerfile and its context become an image.
 
+use std::cell::RefCell;
 use std::path::Path;
 use std::time::Instant;
 
@@ -82,6 +83,7 @@ pub(super) fn run(
             names,
             epoch: request.epoch,
             attest: &deliver::nothing_to_attest,
+            keep: &|_| Ok(()),
         },
     };
     let (made, progress) = work.make_or_again(&mut request, mode);
@@ -155,10 +157,13 @@ impl Flags {
         self.names.iter().chain(of_outputs).cloned().collect()
     }
 
-    /// What is said about an image goes with it in an index, which not every output has.
+    /// What is said about an image is kept with it, and goes with it in an index: not every output
+    /// has one.
     fn warn_of_attestations(&self, printer: &Printer) {
-        if !self.attestations.are_none() && !self.outputs.iter().any(Output::is_attested) {
-            let text = "attestations go with `--push` and `-o type=oci`: this build keeps none";
+        let take = self.outputs.is_empty() || self.outputs.iter().any(Output::is_attested);
+        if !self.attestations.are_none() && !take {
+            let text = "attestations go with `--push` and `-o type=oci`: \
+                        what this build writes has none";
             printer.labelled(Label::Warning, text);
         }
     }
@@ -264,9 +269,11 @@ impl<'a> Work<'a> {
             dockerfile: self.dockerfile,
             built: &built,
             times: [began, now()],
+            said: RefCell::default(),
         };
         let attest = |image: &_, manifest: &_| subject.attest(session, image, manifest);
-        let delivery = Delivery { attest: &attest, ..self.delivery };
+        let keep = |image: &_| subject.keep(session, image);
+        let delivery = Delivery { attest: &attest, keep: &keep, ..self.delivery };
         let described = delivery.deliver(&self.flags.outputs, &built)?;
         let platforms = built.iter().map(|built| built.image.config.platform());
         let provenance = platforms.filter_map(|platform| subject.provenance(&platform)).collect();

@@ -1,6 +1,6 @@
 //! What becomes of an image that was built: files, a registry, an engine that runs here.
 
-use strata_build::{BuildError, BuildReport, Images, PushEvent, PushObserver, StoredImage};
+use strata_build::{BuildError, BuildReport, Images, Packed, Push, PushEvent, StoredImage};
 use strata_oci::{Descriptor, Digest, ManifestBytes, Pushed, Reference};
 
 use super::engine;
@@ -31,6 +31,8 @@ pub(super) struct Delivery<'a> {
     pub(super) epoch: Option<i64>,
     /// What is said about each image.
     pub(super) attest: &'a strata_build::Attest<'a>,
+    /// Keeps with an image what is said about it.
+    pub(super) keep: &'a dyn Fn(&StoredImage) -> Result<(), BuildError>,
 }
 
 /// Why a delivery failed: in the build's terms, or in words already.
@@ -67,6 +69,9 @@ impl Delivery<'_> {
         built: &[Built],
     ) -> Result<Option<Descriptor>, NotDelivered> {
         let mut described = None;
+        if outputs.is_empty() || outputs.iter().any(Output::is_named) {
+            built.iter().try_for_each(|built| (self.keep)(&built.image))?;
+        }
         for output in outputs {
             let given = self.one(output, built)?;
             described = described.or(given);
@@ -95,23 +100,25 @@ impl Delivery<'_> {
         }
     }
 
-    /// The images, with their times rewritten where that is asked for.
+    /// The images, with their times rewritten and their layers split where that is asked for.
     fn images(&self, output: &Output, built: &[Built]) -> Result<Vec<StoredImage>, BuildError> {
-        let plain = || built.iter().map(|built| built.image.clone()).collect();
-        match (output.rewrite, self.epoch) {
-            (false, _) => Ok(plain()),
-            (true, None) => {
-                let text = "`rewrite-timestamp` does nothing without `SOURCE_DATE_EPOCH`";
-                self.printer.labelled(Label::Warning, text);
-                Ok(plain())
-            }
-            (true, Some(epoch)) => {
-                let images = self.session.images();
-                let clamp =
-                    |built: &Built| images.clamp(&built.image, epoch, built.report.base_layers);
-                built.iter().map(clamp).collect()
-            }
+        let images = self.session.images();
+        let epoch = self.epoch.filter(|_| output.rewrite);
+        if output.rewrite && epoch.is_none() {
+            let text = "`rewrite-timestamp` does nothing without `SOURCE_DATE_EPOCH`";
+            self.printer.labelled(Label::Warning, text);
         }
+        let ship = |built: &Built| {
+            let (mut image, base) = (built.image.clone(), built.report.base_layers);
+            if let Some(epoch) = epoch {
+                image = images.clamp(&image, epoch, base)?;
+            }
+            if let Some(bytes) = output.split {
+                image = images.split(&image, bytes, base)?;
+            }
+            Ok(image)
+        };
+        built.iter().map(ship).collect()
     }
 
     fn image(
@@ -123,32 +130,41 @@ impl Delivery<'_> {
     ) -> Result<Option<Descriptor>, NotDelivered> {
         let in_store = self.session.images();
         if target.store {
-            let fresh: &[Reference] = if output.rewrite { names } else { &output.names };
+            let is_another = output.rewrite || output.split.is_some();
+            let fresh: &[Reference] = if is_another { names } else { &output.names };
             for (name, image) in fresh.iter().flat_map(|name| images.iter().map(move |i| (name, i)))
             {
                 in_store.tag(image, name)?;
             }
+            images.iter().try_for_each(self.keep)?;
         }
         if !target.push {
             return Ok(None);
         }
-        let packed = in_store.pack(images, &target.packing, self.attest)?;
+        let (printer, talks) = (self.printer, self.talks);
+        let observe = |event: PushEvent<'_>| {
+            if let Some(line) = line(&event).filter(|_| talks) {
+                printer.talk(&line);
+            }
+        };
+        let (registry, cancel) = (self.session.registry(), &self.watch.cancel);
+        let mut packed: Option<Packed<'_>> = None;
         for name in names {
             let under = match target.by_digest {
                 true => Reference { tag: None, digest: None, ..name.clone() },
                 false => name.clone(),
             };
             self.say(&format!("pushing {}", name.familiar()));
-            let (printer, talks) = (self.printer, self.talks);
-            let observe = |event: PushEvent<'_>| {
-                if let Some(line) = line(&event).filter(|_| talks) {
-                    printer.talk(&line);
+            let push = Push { name: &under, registry, cancel, observe: &observe };
+            let packed = match &mut packed {
+                Some(packed) => packed,
+                none => {
+                    none.insert(in_store.pack_for(images, &target.packing, self.attest, &push)?)
                 }
             };
-            let (registry, cancel) = (self.session.registry(), &self.watch.cancel);
-            in_store.push(&packed, &under, registry, cancel, &observe as PushObserver<'_>)?;
+            in_store.push(packed, &push)?;
         }
-        Ok(Some(packed.described.clone()))
+        Ok(packed.map(|packed| packed.described))
     }
 
     fn say(&self, text: &str) {
@@ -179,7 +195,7 @@ pub(super) fn line(event: &PushEvent<'_>) -> Option<String> {
     }
 }
 
-/// All that is asked of images which were built before: nothing is known about how.
+/// Nothing is said about an image.
 pub(super) fn nothing_to_attest(
     _: &StoredImage,
     _: &ManifestBytes,

@@ -1,9 +1,9 @@
 //! `strata push`: an image of the store into a registry, all its platforms or one.
 
-use strata_build::{Packing, PushEvent};
+use strata_build::{Packing, Push, PushEvent};
 use strata_oci::Compression;
 
-use super::deliver;
+use super::{attest, deliver};
 use crate::arguments::PushArguments;
 use crate::environment::Environment;
 use crate::failure::Failure;
@@ -33,13 +33,18 @@ pub(super) fn run(
     })?;
     let fail = |error| watch.blame(build_error::plain(&error), Vec::new());
     let in_store = session.images();
-    let packed = in_store.pack(&images, &packing, &deliver::nothing_to_attest).map_err(fail)?;
     let observe = |event: PushEvent<'_>| {
         if let Some(line) = deliver::line(&event).filter(|_| !arguments.quiet) {
             printer.talk(&line);
         }
     };
-    in_store.push(&packed, &name, session.registry(), &watch.cancel, &observe).map_err(fail)?;
+    let (registry, cancel) = (session.registry(), &watch.cancel);
+    let push = Push { name: &name, registry, cancel, observe: &observe };
+    let names = std::slice::from_ref(&name);
+    let attest = |image: &_, manifest: &_| attest::kept(&session, names, image, manifest);
+    let packed = in_store.pack_for(&images, &packing, &attest, &push);
+    let packed = packed.map_err(fail)?;
+    in_store.push(&packed, &push).map_err(fail)?;
     printer.data(&packed.root.digest.to_string());
     Ok(0)
 }

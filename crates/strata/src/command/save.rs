@@ -5,7 +5,7 @@ use std::io::{BufWriter, IsTerminal, Write};
 use strata_build::{Export, ExportDest, ExportKind, Packing, StoredImage};
 use strata_oci::Reference;
 
-use super::deliver;
+use super::{attest, deliver};
 use crate::arguments::SaveArguments;
 use crate::environment::Environment;
 use crate::failure::Failure;
@@ -106,7 +106,8 @@ fn oci(
             epoch: None,
             mirror: false,
         };
-        let written = session.images().export(images, names, &export, &deliver::nothing_to_attest);
+        let attest = |image: &_, manifest: &_| attest::kept(session, names, image, manifest);
+        let written = session.images().export(images, names, &export, &attest);
         written.map_err(|error| build_error::plain(&error))?;
     }
     Ok(())

@@ -11,10 +11,11 @@ use strata_oci::{Compression, Reference};
 use super::annotation;
 use super::options::unknown;
 use crate::failure::Failure;
+use crate::words::amount::parse_bytes;
 
 /// What Docker's exporters are called.
 const TYPES: [&str; 7] = ["oci", "docker", "local", "tar", "image", "registry", "cacheonly"];
-const KEYS: [&str; 16] = [
+const KEYS: [&str; 17] = [
     "type",
     "dest",
     "name",
@@ -30,8 +31,12 @@ const KEYS: [&str; 16] = [
     "tar",
     "mode",
     "platform-split",
+    "layer-split",
     "annotation.NAME",
 ];
+
+/// Layers that are smaller are not worth a request each.
+const LEAST_SPLIT_BYTES: u64 = 1_000_000;
 
 /// One output.
 #[derive(Debug, Clone)]
@@ -41,6 +46,8 @@ pub(crate) struct Output {
     pub(crate) names: Vec<Reference>,
     /// Whether files younger than the epoch get its time.
     pub(crate) rewrite: bool,
+    /// Layers that are larger, in bytes, are shipped as several.
+    pub(crate) split: Option<u64>,
 }
 
 /// Where an image goes.
@@ -84,11 +91,11 @@ impl Output {
         }
     }
 
-    /// Whether what is said about the image goes with it.
+    /// Whether what is said about the image is kept or goes with it.
     pub(crate) fn is_attested(&self) -> bool {
         match &self.target {
             Target::Export(export) => export.kind == ExportKind::Oci,
-            Target::Image(image) => image.push,
+            Target::Image(image) => image.push || image.store,
             Target::Engine(_) | Target::Nothing => false,
         }
     }
@@ -123,6 +130,7 @@ pub(crate) fn outputs(asked: &OutputFlags<'_>) -> Result<Vec<Output>, Failure> {
             target: Target::Engine(Packing::default()),
             names: Vec::new(),
             rewrite: false,
+            split: None,
         });
     }
     for output in &mut outputs {
@@ -170,6 +178,7 @@ struct Fields {
     tar: Option<String>,
     mode: Option<String>,
     split: Option<String>,
+    layer_split: Option<String>,
     annotations: Annotations,
 }
 
@@ -239,6 +248,7 @@ impl Fields {
             "tar" => &mut self.tar,
             "mode" => &mut self.mode,
             "platform-split" => &mut self.split,
+            "layer-split" => &mut self.layer_split,
             // What they are about is always so here, or is nobody's matter but BuildKit's.
             "unpack" | "name-canonical" | "dangling-name-prefix" | "oci-artifact" => {
                 return Ok(None);
@@ -263,7 +273,16 @@ impl Fields {
             "image" | "registry" => Target::Image(self.image(kind, &invalid)?),
             _ => Target::Export(self.export(kind, &invalid)?),
         };
-        Ok(Output { target, names, rewrite })
+        let split = self.layer_split().map_err(|why| invalid(&why))?;
+        let has_layers = match &target {
+            Target::Export(export) => matches!(export.kind, ExportKind::Oci | ExportKind::Docker),
+            Target::Image(_) | Target::Engine(_) => true,
+            Target::Nothing => false,
+        };
+        if split.is_some() && !has_layers {
+            return Err(invalid("`layer-split` is only for what has layers"));
+        }
+        Ok(Output { target, names, rewrite, split })
     }
 
     fn image(&self, kind: &str, invalid: &dyn Fn(&str) -> Failure) -> Result<ImageTarget, Failure> {
@@ -337,6 +356,14 @@ impl Fields {
             flavour: if oci { ManifestFlavour::Oci } else { ManifestFlavour::Docker },
             annotations: self.annotations.clone(),
         })
+    }
+
+    fn layer_split(&self) -> Result<Option<u64>, String> {
+        let Some(text) = &self.layer_split else { return Ok(None) };
+        match parse_bytes(text) {
+            Some(bytes) if bytes >= LEAST_SPLIT_BYTES => Ok(Some(bytes)),
+            _ => Err(format!("`layer-split={text}`: a size from 1M is expected, such as 64M")),
+        }
     }
 
     fn compression(&self) -> Result<Compression, Failure> {
@@ -432,6 +459,17 @@ mod tests {
         let export = export("type=oci,dest=f,compression=zstd,compression-level=22,name=a");
         assert_eq!(export.packing.compression, Compression::Zstd);
         assert_eq!(export.packing.level, Some(22));
+    }
+
+    #[test]
+    fn layers_are_split_where_there_are_some() {
+        let split = |text: &str| output(text).map(|output| output.split).ok();
+        assert_eq!(split("type=registry,layer-split=64MiB"), Some(Some(64 << 20)));
+        assert_eq!(split("type=oci,dest=f"), Some(None));
+        for wrong in ["type=oci,dest=f,layer-split=0", "type=oci,dest=f,layer-split=x"] {
+            assert_eq!(split(wrong), None, "{wrong}");
+        }
+        assert_eq!(split("type=local,dest=d,layer-split=64M"), None);
     }
 
     #[test]

@@ -101,6 +101,9 @@ pub(crate) fn plain(error: &BuildError) -> Failure {
             build(chain(error)).hint("build again when nothing writes to the context")
         }
         BuildError::Io { source, .. } => lower_errors::io(error, source),
+        BuildError::TooManyLayers { .. } => {
+            build(chain(error)).hint("give a larger size to `layer-split`")
+        }
         BuildError::Unsound(_) => build(chain(error)).hint("get it again from where it was made"),
         BuildError::Damaged { .. } => Failure::environment(chain(error))
             .hint("build again with `--no-cache`, or name another store with `--store`"),
@@ -252,6 +255,8 @@ mod tests {
         check(io, 3, "read `a`: permission denied");
         let damaged = BuildError::Damaged { what: "records", reason: "x".to_owned() };
         check(damaged, 3, "the store's records can not be read: x");
+        let layers = BuildError::TooManyLayers { count: 200, most: 127 };
+        check(layers, 1, "the image would have 200 layers, and engines take 127");
         let unsound = BuildError::Unsound("x".to_owned());
         check(unsound, 1, "the image is not sound: x");
         let image = ImageError::io::<io::Error>("write `a`")(io_error());

@@ -89,6 +89,63 @@ fn umoci_unpacks_what_strata_lays_out() {
     assert_eq!(files(&bundle.join("rootfs")), files(&world.path("plain")));
 }
 
+/// A layer that replaces, hides and removes what lies below it, with several files of some size.
+fn large(world: &World) {
+    for number in 0..24 {
+        let text = format!("{number} ").repeat(150_000);
+        world.write(&format!("large/tree/d{}/f{number}", number % 3), &text);
+    }
+    world.write(
+        "large/Dockerfile",
+        "FROM case-base\nRUN mkdir -m 2750 /d /e && echo low > /d/low && echo low > /e/low\n\
+         COPY tree /tree\n\
+         RUN rm -r /d && mkdir -m 700 /d && cp -r /tree/d0 /d/ && rm /e/low \\\n  \
+         && ln /d/d0/f3 /e/linked && ln -s f3 /e/soft && chmod 3770 /e /tree/d1\n\
+         CMD [\"true\"]\n",
+    );
+}
+
+#[test]
+fn a_split_layer_gives_the_files_that_it_gives_whole() {
+    let world = World::with_base();
+    large(&world);
+    let output = "type=oci,tar=false,dest=layout,layer-split=1M";
+    world.run(&["build", "-t", "split:1", "-o", output, "large"]).ok();
+    world.run(&["build", "-o", "plain", "large"]).ok();
+    let place = format!("{}:1", world.path("layout").display());
+    let config = ["inspect", "--config", &format!("oci:{place}")];
+    let config = said(&mut tool("skopeo", "skopeo", &config)).out;
+    let config: Value = serde_json::from_str(&config).expect("JSON");
+    let layers = config["rootfs"]["diff_ids"].as_array().map_or(0, Vec::len);
+    let history = config["history"].as_array().expect("a history");
+    assert!(layers > 8, "{layers}");
+    assert_eq!(history.iter().filter(|entry| entry["empty_layer"] != true).count(), layers);
+    let bundle = world.path("bundle");
+    let arguments = ["unpack", "--image", &place, &bundle.to_string_lossy()];
+    said(&mut tool("umoci", "umoci", &arguments));
+    assert_eq!(files(&bundle.join("rootfs")), files(&world.path("plain")));
+}
+
+#[test]
+fn of_a_split_layer_a_changed_file_changes_one_part() {
+    let world = World::with_base();
+    large(&world);
+    world.write("large/Dockerfile", "FROM scratch\nCOPY tree /tree\n");
+    let diff_ids = |name: &str| {
+        let output = "type=image,layer-split=1M";
+        world.run(&["build", "-t", name, "-o", output, "large"]).ok();
+        let own = world.run(&["inspect", name]).ok().out;
+        let own: Value = serde_json::from_str(&own).expect("JSON");
+        let layers = own[0]["RootFS"]["Layers"].as_array().expect("layers").clone();
+        layers.into_iter().collect::<Vec<Value>>()
+    };
+    let before = diff_ids("one");
+    world.write("large/tree/d2/f5", &"changed ".repeat(80_000));
+    let after = diff_ids("two");
+    assert!(before.len() > 4 && before.len() == after.len(), "{before:?}");
+    assert_eq!(after.iter().filter(|layer| !before.contains(layer)).count(), 1);
+}
+
 #[test]
 fn podman_loads_and_runs_it() {
     let world = exported();

@@ -135,6 +135,49 @@ fn pushed_and_pulled_by_us_and_by_others() {
     assert!(missing.err.contains("is not in the registry"), "{}", missing.err);
 }
 
+/// Bytes that nothing makes smaller.
+fn noise(seed: u8, mebibytes: usize) -> Vec<u8> {
+    let mut state = u64::from(seed) * 2 + 1;
+    let mut next = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        state.to_be_bytes()
+    };
+    (0..mebibytes << 17).flat_map(|_| next()).collect()
+}
+
+#[test]
+fn a_new_layer_goes_out_while_it_is_compressed() {
+    let registry = Registry::start();
+    let world = World::new();
+    let text: String = (0..200_000).map(|number| format!("line {number}\n")).collect();
+    world.write("app/text", &text);
+    std::fs::write(world.path("app/noise"), noise(1, 9)).expect("written");
+    world.write("app/Dockerfile", "FROM scratch\nCOPY . /\n");
+    let name = registry.name("app:1");
+    let said = world.run(&["build", "-t", &name, "--push", "app"]).ok();
+    assert_eq!(said.err.matches(": pushed, 9.").count(), 1, "{}", said.err);
+    // What is dense is not kept twice, and made again for whoever asks.
+    let other = registry.name("other:1");
+    world.run(&["push", &name, &other]).ok();
+    world.run(&["save", "--format", "oci-dir", "-o", "saved", &name]).ok();
+    let digest = |reference: &str| {
+        let said = skopeo(&["inspect", "--tls-verify=false", reference]);
+        json(&said.out)["Digest"].as_str().expect("a digest").to_owned()
+    };
+    let pushed = digest(&format!("docker://{name}"));
+    assert_eq!(digest(&format!("docker://{other}")), pushed);
+    let saved = std::fs::read_dir(world.path("saved/blobs/sha256")).expect("blobs");
+    let hex = pushed.trim_start_matches("sha256:").to_owned();
+    assert!(saved.flatten().any(|blob| blob.file_name().to_string_lossy() == hex));
+    // Another machine makes the same bytes, and finds that they are there.
+    let second = World::new();
+    let mut copy = Command::new("cp");
+    copy.arg("-a").args([world.path("app"), second.path("app")]);
+    assert!(copy.status().expect("cp").success());
+    let again = second.run(&["build", "-t", &name, "--label", "x=y", "--push", "app"]).ok();
+    assert!(again.err.contains(": is there already, 9."), "{}", again.err);
+}
+
 #[test]
 fn saved_and_loaded() {
     let world = World::with_base();

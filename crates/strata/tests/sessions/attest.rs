@@ -177,9 +177,30 @@ fn the_image_itself_stays_what_it_is() {
     let docker = "build --sbom=true -t app -o type=docker,dest=o.tar src";
     let output = session.command(docker).output().expect("it runs");
     let talk = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(talk.contains("this build keeps none"), "{talk}");
+    assert!(talk.contains("what this build writes has none"), "{talk}");
     let tar = std::fs::read(session.path("o.tar")).expect("an archive");
     assert!(files_in(&tar).iter().all(|(_, text)| !text.contains("predicateType")));
+}
+
+#[test]
+fn what_was_said_of_an_image_goes_with_it_later() {
+    let session = project();
+    let build = "build --platform linux/amd64 -t app src";
+    session.stdout(&format!("{build} --provenance=true --sbom=true"));
+    let save = "save --format oci-archive -o o.tar app";
+    let saved = Layout::written_by(&session, save);
+    let predicates = saved.predicates();
+    assert_eq!(predicates.keys().map(String::as_str).collect::<Vec<_>>(), [SLSA, SPDX]);
+    let now = Layout::written_by(&session, &format!("{BUILD} --sbom=true")).predicates();
+    assert_eq!(now[SPDX], predicates[SPDX]);
+    // The last build has the last word.
+    assert_eq!(Layout::written_by(&session, save).predicates().len(), 1);
+    session.stdout("tag app other");
+    let other = Layout::written_by(&session, "save --format oci-archive -o o.tar other").index();
+    assert_eq!(other["manifests"].as_array().map(Vec::len), Some(2));
+    session.stdout(build);
+    let plain = Layout::written_by(&session, save).json("index.json")["manifests"][0].clone();
+    assert_eq!(plain["mediaType"], "application/vnd.oci.image.manifest.v1+json");
 }
 
 #[test]

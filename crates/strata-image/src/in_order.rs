@@ -1,0 +1,53 @@
+//! Results of work on many threads, taken in the order in which the work was given out.
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TryRecvError, sync_channel};
+use std::time::Duration;
+
+/// Work that is underway, oldest first.
+pub(crate) struct InOrder<T> {
+    underway: VecDeque<Receiver<T>>,
+}
+
+impl<T> Default for InOrder<T> {
+    fn default() -> Self {
+        Self { underway: VecDeque::new() }
+    }
+}
+
+impl<T> InOrder<T> {
+    /// A place behind all others; what is sent to it is that work's result.
+    pub(crate) fn place(&mut self) -> SyncSender<T> {
+        let (to, from) = sync_channel(1);
+        self.underway.push_back(from);
+        to
+    }
+
+    /// Whether more is underway than keeps all threads busy.
+    pub(crate) fn is_full(&self) -> bool {
+        self.underway.len() > 2 * rayon::current_num_threads()
+    }
+
+    /// Waits for the oldest result; none if nothing is underway. A thread of rayon's works on
+    /// others' tasks meanwhile, or all of them could end up waiting.
+    pub(crate) fn oldest(&mut self) -> io::Result<Option<T>> {
+        let Some(oldest) = self.underway.pop_front() else { return Ok(None) };
+        let lost = || io::Error::other("a compressing thread died");
+        loop {
+            match oldest.try_recv() {
+                Ok(result) => return Ok(Some(result)),
+                Err(TryRecvError::Disconnected) => return Err(lost()),
+                Err(TryRecvError::Empty) => {}
+            }
+            if rayon::yield_now() == Some(rayon::Yield::Executed) {
+                continue;
+            }
+            match oldest.recv_timeout(Duration::from_millis(1)) {
+                Ok(result) => return Ok(Some(result)),
+                Err(RecvTimeoutError::Disconnected) => return Err(lost()),
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+        }
+    }
+}
