@@ -101,7 +101,10 @@ enum Place {
 fn parts(layer: &Layer, tar_bytes: u64, bytes: u64) -> Vec<Layer> {
     let bytes = bytes.max(1);
     let count = tar_bytes.div_ceil(bytes).next_power_of_two().min(MOST_PARTS);
-    let is_large = |change: &Change| matches!(change.action, Action::Set { item: Item::File { size, .. }, .. } if size >= bytes);
+    let is_large = |change: &Change| match change.action {
+        Action::Set { item: Item::File { size, .. }, .. } => size >= bytes,
+        _ => false,
+    };
     let large = layer.changes().iter().filter(|change| is_large(change)).count();
     let large_alone = large as u64 <= MOST_PARTS;
     let place = |change: &Change| match &change.action {

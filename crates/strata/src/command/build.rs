@@ -96,10 +96,14 @@ pub(super) fn run(
     built.iter().try_for_each(|built| history::note(session, &built.report))?;
     let shown = request.tags.iter().map(Reference::familiar).collect();
     progress.finish(Some(&Summary::new(&whole(&built), shown, began.elapsed())));
+    tell_warnings(warnings, mode, printer);
+    Ok(0)
+}
+
+fn tell_warnings(warnings: usize, mode: ProgressMode, printer: &Printer) {
     if warnings > 0 && mode != ProgressMode::Rawjson {
         printer.talk(&format!("{}: see `strata check`", counted(warnings, "warning")));
     }
-    Ok(0)
 }
 
 fn tell_damage(session: &Session, printer: &Printer) {
