@@ -76,6 +76,11 @@ impl Links for ImageLinks {
         }
     }
 
+    fn is_optional(&self, table: &str) -> bool {
+        // Most images have nothing said about them.
+        table == PREDICATES
+    }
+
     fn used(&self, table: &str, value: &[u8]) -> u64 {
         let is_entry = table.starts_with(strata_cas::entry::PREFIX);
         let entry = is_entry.then(|| Entry::decode(value)).flatten();

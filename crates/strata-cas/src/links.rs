@@ -45,6 +45,13 @@ pub trait Links: Send + Sync {
     /// What a name is, and what its value leads to.
     fn of_name(&self, table: &str, name: &str, value: &[u8]) -> Named;
 
+    /// Whether names in this table may be led to before anybody has given them: that one is not
+    /// there is no damage.
+    fn is_optional(&self, table: &str) -> bool {
+        let _ = table;
+        false
+    }
+
     /// When a name was of use last, in seconds since 1970; 0 where that is not known. Of those that
     /// can be made again, the oldest go first.
     fn used(&self, table: &str, value: &[u8]) -> u64 {

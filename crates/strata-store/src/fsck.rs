@@ -365,7 +365,7 @@ impl Check<'_> {
         })
     }
 
-    fn names(&mut self, links: &dyn Links) -> Result<(), StoreError> {
+    fn names(&mut self, links_of: &dyn Links) -> Result<(), StoreError> {
         let mut known: HashMap<(String, String), Option<Vec<Link>>> = HashMap::new();
         self.each(Table::Names, |check, pair| {
             check.looked_at("names", 1);
@@ -377,7 +377,7 @@ impl Check<'_> {
                 check.damaged("name", format!("{name} in {table}"), "its value is damaged");
                 return check.forget(Table::Names, &pair.key);
             };
-            let links = match links.of_name(&table, &name, value.value) {
+            let links = match links_of.of_name(&table, &name, value.value) {
                 Named::Root(links) | Named::Derived(links) => links,
                 Named::Cached(_) => Vec::new(),
             };
@@ -392,7 +392,8 @@ impl Check<'_> {
                 let Some(links) = links else { continue };
                 let is_gone = |link: &&Link| match link {
                     Link::Name { table, name } => {
-                        known.get(&(table.clone(), name.clone())).is_none_or(Option::is_none)
+                        let known = known.get(&(table.clone(), name.clone()));
+                        known.is_none_or(Option::is_none) && !links_of.is_optional(table)
                     }
                     _ => false,
                 };
