@@ -635,10 +635,10 @@ mod tests {
         let Some(Ok(Unit::Large(file))) = units(&layer, &store).next() else {
             unreachable!("it is large")
         };
-        for at in 0..3 {
+        for (at, expected) in (0..3).zip(&made.pieces) {
             let part = maker.known_part(&file, at).expect("made");
             assert_eq!(part.is_fresh, at == 1 && part.piece.content.is_none());
-            assert_eq!(Some(BlobId::of(&part.bytes)), made.pieces[at as usize].blob);
+            assert_eq!(Some(BlobId::of(&part.bytes)), expected.blob);
         }
     }
 
