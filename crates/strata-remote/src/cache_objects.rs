@@ -271,24 +271,36 @@ impl ObjectCache {
     }
 }
 
+/// Reads an object that is to be small; one that is not is none.
+pub(crate) async fn read_small(
+    store: Arc<dyn ObjectStore>,
+    path: Path,
+    most_bytes: u64,
+) -> object_store::Result<Option<Bytes>> {
+    let found = store.get(&path).await?;
+    match found.meta.size > most_bytes {
+        true => Ok(None),
+        false => found.bytes().await.map(Some),
+    }
+}
+
+/// What was read; one that is not there is none.
+pub(crate) fn small(
+    found: Result<Option<Bytes>, RegistryError>,
+) -> Result<Option<Vec<u8>>, RegistryError> {
+    match found {
+        Ok(bytes) => Ok(bytes.map(|bytes| bytes.to_vec())),
+        Err(RegistryError::NotFound { .. }) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
 impl SharedCache for ObjectCache {
     fn record(&self, key: &str) -> Result<Option<Vec<u8>>, RegistryError> {
         let path = self.path(&format!("records/{key}"));
-        let found = self.run(path.as_ref(), |store| {
-            let path = path.clone();
-            async move {
-                let found = store.get(&path).await?;
-                match found.meta.size > LARGEST_RECORD_BYTES {
-                    true => Ok(None),
-                    false => found.bytes().await.map(Some),
-                }
-            }
-        });
-        match found {
-            Ok(bytes) => Ok(bytes.map(|bytes| bytes.to_vec())),
-            Err(RegistryError::NotFound { .. }) => Ok(None),
-            Err(error) => Err(error),
-        }
+        small(
+            self.run(path.as_ref(), |store| read_small(store, path.clone(), LARGEST_RECORD_BYTES)),
+        )
     }
 
     fn keep_record(

@@ -13,7 +13,7 @@ use strata_oci::{BlobBytes, RegistryError};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
-use crate::cache_objects::{ObjectCache, in_time};
+use crate::cache_objects::{ObjectCache, in_time, read_small, small};
 
 /// So many questions are asked at a time.
 const AT_A_TIME: usize = 64;
@@ -123,21 +123,9 @@ impl FarBlobs for ObjectCache {
 impl FarRecords for ObjectCache {
     fn record(&self, table: &str, name: &str) -> Result<Option<Vec<u8>>, RegistryError> {
         let path = self.path(&record_path(table, name));
-        let found = self.ask(path.as_ref(), |store| {
-            let path = path.clone();
-            async move {
-                let found = store.get(&path).await?;
-                match found.meta.size > LARGEST_RECORD_BYTES {
-                    true => Ok(None),
-                    false => found.bytes().await.map(Some),
-                }
-            }
-        });
-        match found {
-            Ok(bytes) => Ok(bytes.map(|bytes| bytes.to_vec())),
-            Err(RegistryError::NotFound { .. }) => Ok(None),
-            Err(error) => Err(error),
-        }
+        small(
+            self.ask(path.as_ref(), |store| read_small(store, path.clone(), LARGEST_RECORD_BYTES)),
+        )
     }
 
     fn set_record(

@@ -2,6 +2,7 @@
 #![expect(clippy::panic, clippy::expect_used, reason = "a test says what is wrong and stops")]
 
 mod announced;
+mod asking;
 mod attacks;
 #[path = "../../../strata-remote/tests/registry/bucket.rs"]
 mod bucket;
