@@ -120,6 +120,14 @@ pub fn names(store: &dyn NameStore) {
     assert_eq!(store.name("images", "app").expect("name"), Some(b"2".to_vec()));
     let all = [("a".to_owned(), b"0".to_vec()), ("app".to_owned(), b"2".to_vec())];
     assert_eq!(store.names("images").expect("names"), all);
+    let mut below = Vec::new();
+    let mut see = |table: &str, name: &str, value: &[u8]| {
+        below.push(format!("{table} {name} {}", String::from_utf8_lossy(value)));
+    };
+    store.each_name("image", &mut see).expect("each name");
+    store.each_name("nothing", &mut see).expect("each name");
+    below.sort();
+    assert_eq!(below, ["image sapp 3", "images a 0", "images app 2"]);
     store.set_name_soon("images", "app", b"4").expect("replace");
     assert_eq!(store.name("images", "app").expect("name"), Some(b"4".to_vec()));
     store.set_name("images", "app", None).expect("forget");

@@ -132,6 +132,17 @@ impl NameStore for MemoryStore {
         let of_table = kept.names.iter().filter(|((of, _), _)| of == table);
         Ok(of_table.map(|((_, name), value)| (name.clone(), value.clone())).collect())
     }
+
+    fn each_name(
+        &self,
+        prefix: &str,
+        see: &mut dyn FnMut(&str, &str, &[u8]),
+    ) -> Result<(), StoreError> {
+        let kept = self.kept();
+        let below = kept.names.iter().filter(|((table, _), _)| table.starts_with(prefix));
+        below.for_each(|((table, name), value)| see(table, name, value));
+        Ok(())
+    }
 }
 
 #[cfg(test)]

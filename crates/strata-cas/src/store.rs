@@ -139,6 +139,11 @@ pub trait BlobStore: Send + Sync {
         }
     }
 
+    /// The same for somebody who only counts: what is looked at so need not stay.
+    fn glance(&self, id: &BlobId) -> Result<Option<u64>, StoreError> {
+        self.size(id)
+    }
+
     /// Reads a whole blob, checked; a damaged one is `None`, like a missing one.
     fn get(&self, id: &BlobId) -> Result<Option<Vec<u8>>, StoreError> {
         let Some(blob) = self.open(id)? else { return Ok(None) };
@@ -333,6 +338,14 @@ pub trait NameStore: Send + Sync {
 
     /// All names of a table with their values, sorted.
     fn names(&self, table: &str) -> Result<Vec<(String, Vec<u8>)>, StoreError>;
+
+    /// Shows all names of the tables whose own names begin with `prefix`, one after the other:
+    /// table, name, value. Nothing may be asked of the store meanwhile.
+    fn each_name(
+        &self,
+        prefix: &str,
+        see: &mut dyn FnMut(&str, &str, &[u8]),
+    ) -> Result<(), StoreError>;
 }
 
 /// All four.

@@ -13,6 +13,8 @@ use crate::fault::Fault;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Caller {
     pub(crate) name: String,
+    /// Whether the name is a token's.
+    pub(crate) is_token: bool,
     pub(crate) reads: bool,
     pub(crate) writes: bool,
     pub(crate) trust: u8,
@@ -58,6 +60,7 @@ impl Token {
         namespaces.extend(self.reads.iter().filter(|name| **name != self.namespace).cloned());
         Caller {
             name: self.name.clone(),
+            is_token: true,
             reads: true,
             writes: self.writes,
             trust: self.trust,
@@ -107,6 +110,7 @@ impl Access {
         }
         Ok(Caller {
             name: "anonymous".to_owned(),
+            is_token: false,
             reads: self.anonymous != Anonymous::None,
             writes: self.anonymous == Anonymous::Write,
             trust: 0,

@@ -13,6 +13,7 @@ use strata_oci::Digest;
 use crate::body::{self, Body, blocking};
 use crate::depot::{Content, Depot, Value, need_of};
 use crate::fault::Fault;
+use crate::metrics::Kind;
 use crate::reapi;
 use crate::request::{self, Asked, plain, with_body};
 use crate::site::Site;
@@ -70,7 +71,7 @@ async fn get_result(
     let (space, key) = (space_of(asked, instance), hash.to_owned());
     let kind = if space.starts_with("actions-json/") { JSON } else { BINARY };
     let found = blocking(move || reapi::result(&depot, &caller, &space, &key)).await?;
-    site.metrics.looked_up("bazel", found.is_some());
+    site.metrics.looked_up("bazel", Kind::Entry, found.is_some());
     let bytes = found.ok_or(Fault::NotFound)?;
     let mut response = with_body(StatusCode::OK, kind, bytes.clone());
     request::set(&mut response, http::header::CONTENT_LENGTH, &bytes.len().to_string());
@@ -131,9 +132,7 @@ fn keep_json(
             _ => {}
         }
     }
-    let mut upload = depot.begin_bare(u64::MAX)?;
-    upload.write(bytes)?;
-    let body = depot.keep_bare(upload)?;
+    let body = depot.keep_bare_bytes(caller, bytes)?;
     depot.set_entry(caller, key, body, Value { needs, ..Value::default() })?;
     Ok(())
 }
@@ -152,7 +151,7 @@ async fn get_blob(site: &Arc<Site>, asked: &Asked, hash: &str) -> Result<Respons
         depot.find_id(&key.parse::<BlobId>().map_err(|_| Fault::NotFound)?, None)
     });
     let content = found.await?;
-    site.metrics.looked_up("bazel", content.is_some());
+    site.metrics.looked_up("bazel", Kind::Blob, content.is_some());
     request::blob(&site.depot, asked, &content.ok_or(Fault::NotFound)?, BINARY).await
 }
 
@@ -161,7 +160,8 @@ async fn put_blob(site: &Arc<Site>, mut asked: Asked, hash: &str) -> Result<Resp
     let depot = Arc::clone(&site.depot);
     asked.check_length(depot.body_limit_bytes)?;
     let its = Arc::clone(&depot);
-    let upload = blocking(move || its.begin(u64::MAX)).await?;
+    let (caller, length) = (asked.caller.clone(), asked.length());
+    let upload = blocking(move || its.begin(&caller, u64::MAX, length)).await?;
     let (upload, received) = body::receive(upload, &mut asked.body).await;
     received?;
     let upload = upload.ok_or_else(|| Fault::Internal("the upload is lost".to_owned()))?;

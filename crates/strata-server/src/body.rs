@@ -25,7 +25,7 @@ const READ_BYTES: usize = 256 << 10;
 /// So many pieces are read before a client takes them.
 pub(crate) const AHEAD: usize = 4;
 /// Blobs up to this size are read in one go.
-const SMALL_BYTES: u64 = 256 << 10;
+pub(crate) const SMALL_BYTES: u64 = 256 << 10;
 
 /// What is answered with.
 pub(crate) type Body = http_body_util::combinators::UnsyncBoxBody<Bytes, io::Error>;

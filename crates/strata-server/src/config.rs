@@ -1,20 +1,25 @@
 //! What `[serve]` in the configuration file says, and whether it can be served.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::fs;
 use std::net::{SocketAddr, ToSocketAddrs};
+use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
 use crate::access::{Access, Token};
 use crate::config_far::FarTable;
+use crate::rates::{Rate, Rates};
 
 /// Where is listened if nobody says otherwise.
 const LISTEN: &str = "127.0.0.1:7878";
 const CONNECTIONS: usize = 4096;
 /// 32 GiB: no cached file and no layer is larger, and a mistake does not fill the disk.
 const BODY_LIMIT_BYTES: u64 = 32 << 30;
+/// A smaller one is a mistake about its unit.
+const LEAST_QUOTA_BYTES: u64 = 1 << 20;
 const MAIN: &str = "main";
 
 /// `[serve]`.
@@ -37,6 +42,14 @@ pub struct ServeTable {
     pub body_limit: Option<u64>,
     /// How many connections there may be at a time.
     pub connections: Option<usize>,
+    /// How many requests a token may make in a second, or an address without one.
+    pub requests_per_second: Option<NonZeroU64>,
+    /// How many bytes it may send and get in a second.
+    pub bytes_per_second: Option<NonZeroU64>,
+    /// How many bytes namespaces may have, by their names.
+    pub quota: BTreeMap<String, u64>,
+    /// The size in bytes above which the store is swept while the server goes on.
+    pub soft_size: Option<u64>,
     /// Whose entries are not given out any more, by their tokens' names.
     pub revoked: Vec<String>,
     /// Whether GitHub's cache for actions is served.
@@ -90,6 +103,12 @@ pub struct TokenTable {
     /// How far its user is trusted: what was written with more trust is not replaced.
     #[serde(default = "full_trust")]
     pub trust: u8,
+    /// How many requests it may make in a second, where that is not the usual number.
+    #[serde(default)]
+    pub requests_per_second: Option<NonZeroU64>,
+    /// How many bytes it may send and get in a second.
+    #[serde(default)]
+    pub bytes_per_second: Option<NonZeroU64>,
 }
 
 fn main_namespace() -> String {
@@ -152,6 +171,14 @@ pub enum ConfigError {
     /// The keys about the far tier do not fit together.
     #[error("`[serve.far]`: {0}")]
     Far(String),
+    /// Something in `quota`.
+    #[error("the quota of `{namespace}`: {reason}")]
+    Quota {
+        /// Whose.
+        namespace: String,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
     /// The keys about TLS do not fit together.
     #[error("{0}")]
     Tls(String),
@@ -175,6 +202,9 @@ pub struct Config {
     pub(crate) connections: usize,
     pub(crate) revoked: Vec<String>,
     pub(crate) github_actions: bool,
+    pub(crate) rates: Rates,
+    pub(crate) quotas: BTreeMap<String, u64>,
+    soft_size_bytes: Option<u64>,
 }
 
 /// What TLS is made of, as PEM.
@@ -234,7 +264,15 @@ impl Config {
             connections: table.connections.unwrap_or(CONNECTIONS).max(1),
             revoked: table.revoked.clone(),
             github_actions: table.github_actions,
+            rates: rates_of(table),
+            quotas: quotas_of(table)?,
+            soft_size_bytes: table.soft_size,
         })
+    }
+
+    /// Above which size in bytes the store is to be swept while it is served.
+    pub fn soft_size_bytes(&self) -> Option<u64> {
+        self.soft_size_bytes
     }
 
     /// How many connections there may be at a time.
@@ -288,6 +326,28 @@ fn token_of(table: &TokenTable) -> Result<Token, ConfigError> {
     })
 }
 
+fn rates_of(table: &ServeTable) -> Rates {
+    let usual = Rate { requests: table.requests_per_second, bytes: table.bytes_per_second };
+    let own = |token: &TokenTable| {
+        let rate = Rate { requests: token.requests_per_second, bytes: token.bytes_per_second };
+        (token.name.clone(), rate)
+    };
+    Rates::new(usual, table.token.iter().map(own).collect())
+}
+
+fn quotas_of(table: &ServeTable) -> Result<BTreeMap<String, u64>, ConfigError> {
+    for (namespace, bytes) in &table.quota {
+        let wrong = |reason| ConfigError::Quota { namespace: namespace.clone(), reason };
+        if !is_namespace(namespace) {
+            return Err(wrong("this is no name of a namespace"));
+        }
+        if *bytes < LEAST_QUOTA_BYTES {
+            return Err(wrong("it is in bytes, and a mebibyte (1048576) at least"));
+        }
+    }
+    Ok(table.quota.clone())
+}
+
 fn is_namespace(name: &str) -> bool {
     let known = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
     (1..=64).contains(&name.len()) && name.bytes().all(known) && !name.starts_with('.')
@@ -321,6 +381,8 @@ mod tests {
             namespace: MAIN.to_owned(),
             reads: Vec::new(),
             trust: 100,
+            requests_per_second: None,
+            bytes_per_second: None,
         }
     }
 
@@ -352,6 +414,17 @@ mod tests {
         check(vec![good.clone(), good.clone()], "twice");
         check(vec![TokenTable { token: None, ..good.clone() }], "no `token`");
         check(vec![TokenTable { namespace: "../x".to_owned(), ..good }], "letters");
+    }
+
+    #[test]
+    fn quotas_that_are_none() {
+        let check = |namespace: &str, bytes, words: &str| {
+            let quota = BTreeMap::from([(namespace.to_owned(), bytes)]);
+            let error = Config::new(&ServeTable { quota, ..ServeTable::default() }, None);
+            assert!(error.expect_err(words).to_string().contains(words), "{words}");
+        };
+        check("main", 20, "in bytes");
+        check("../x", 1 << 30, "no name");
     }
 
     #[test]

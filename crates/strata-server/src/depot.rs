@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, Read};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
@@ -18,11 +18,10 @@ use crate::body::{Places, Receiver};
 use crate::fault::Fault;
 use crate::library::Library;
 use crate::metrics::FarMetrics;
+use crate::quota::{Locks, Quotas, Share};
 use crate::server::THREADS;
 use crate::tier::{FarSetup, Look, Tier};
 
-/// Entries are changed one at a time for each of so many parts of their keys.
-const LOCKS: usize = 64;
 /// In seconds.
 const DAY: u64 = 24 * 60 * 60;
 
@@ -38,7 +37,8 @@ pub(crate) struct Depot {
     pub(crate) body_limit_bytes: u64,
     /// Writers whose entries count for nothing.
     revoked: Vec<String>,
-    locks: [Mutex<()>; LOCKS],
+    pub(crate) locks: Arc<Locks>,
+    pub(crate) quotas: Quotas,
     /// For looks into the store by threads that answer.
     pub(crate) places: Places,
     /// What lies behind the store.
@@ -49,6 +49,8 @@ pub(crate) struct Depot {
 pub(crate) struct Bare {
     incoming: Incoming,
     limit: u64,
+    /// What it takes of its namespace's quota, if there is one.
+    share: Option<Share>,
 }
 
 /// Bytes on their way in.
@@ -122,8 +124,12 @@ pub(crate) struct Value {
 
 impl Bare {
     pub(crate) fn write(&mut self, bytes: &[u8]) -> Result<(), Fault> {
-        if self.size().saturating_add(bytes.len() as u64) > self.limit {
+        let size = self.size().saturating_add(bytes.len() as u64);
+        if size > self.limit {
             return Err(Fault::TooLarge { limit: self.limit });
+        }
+        if let Some(share) = &mut self.share {
+            share.cover(size)?;
         }
         Ok(self.incoming.write(bytes)?)
     }
@@ -174,23 +180,47 @@ impl Depot {
         body_limit_bytes: u64,
         revoked: Vec<String>,
         far: Option<(FarSetup, FarMetrics)>,
+        quotas: &BTreeMap<String, u64>,
     ) -> Self {
         let tier = far.map(|(far, metrics)| Tier::new(far, &store, metrics));
-        let locks = std::array::from_fn(|_| Mutex::default());
+        let locks = Arc::<Locks>::default();
+        let quotas = Quotas::new(quotas, &store, &locks, tier.as_ref().map(|tier| &tier.queue));
         // All but one.
         let places = Places::new(THREADS - 1);
-        Self { store, library, body_limit_bytes, revoked, locks, places, tier }
+        Self { store, library, body_limit_bytes, revoked, locks, quotas, places, tier }
     }
 
-    /// Begins a blob of at most `limit` bytes.
-    pub(crate) fn begin(&self, limit: u64) -> Result<Upload, Fault> {
-        Ok(Upload { bare: self.begin_bare(limit)?, sha256: Sha256::new() })
+    /// Begins a caller's blob of at most `limit` bytes; `announced` are said to come.
+    ///
+    /// # Errors
+    ///
+    /// When it is too large, or more than the caller's namespace may have.
+    pub(crate) fn begin(
+        &self,
+        caller: &Caller,
+        limit: u64,
+        announced: Option<u64>,
+    ) -> Result<Upload, Fault> {
+        Ok(Upload { bare: self.begin_bare(caller, limit, announced)?, sha256: Sha256::new() })
     }
 
     /// The same for a blob that only its entry will lead to.
-    pub(crate) fn begin_bare(&self, limit: u64) -> Result<Bare, Fault> {
+    pub(crate) fn begin_bare(
+        &self,
+        caller: &Caller,
+        limit: u64,
+        announced: Option<u64>,
+    ) -> Result<Bare, Fault> {
         let limit = limit.min(self.body_limit_bytes);
-        Ok(Bare { incoming: self.store.begin()?, limit })
+        let announced = announced.unwrap_or(0);
+        if announced > limit {
+            return Err(Fault::TooLarge { limit });
+        }
+        let mut share = self.quotas.of(caller.namespace()).map(Share::new);
+        if let Some(share) = &mut share {
+            share.cover(announced)?;
+        }
+        Ok(Bare { incoming: self.store.begin()?, limit, share })
     }
 
     /// Keeps a blob whose bytes are all there; it is found by its SHA-256 from now on, also when
@@ -217,8 +247,7 @@ impl Depot {
             let text = format!("the bytes are {digest}, and {announced} was announced");
             return Err(Fault::Mismatch(text));
         }
-        let size = upload.size();
-        let id = self.store.finish(upload.bare.incoming)?;
+        let (id, size) = self.keep_bare(upload.bare)?;
         blobs::remember_soon(&*self.store, &digest, &id)?;
         Ok(Kept { digest, id, size })
     }
@@ -226,14 +255,37 @@ impl Depot {
     /// Keeps a blob that only its entry leads to.
     pub(crate) fn keep_bare(&self, upload: Bare) -> Result<(BlobId, u64), Fault> {
         let size = upload.size();
-        Ok((self.store.finish(upload.incoming)?, size))
+        let id = self.store.finish(upload.incoming)?;
+        if let Some(share) = upload.share {
+            share.settle(id, size);
+        }
+        Ok((id, size))
     }
 
     /// Keeps small bytes; found by their SHA-256.
-    pub(crate) fn keep_bytes(&self, bytes: &[u8]) -> Result<Kept, Fault> {
-        let mut upload = self.begin(u64::MAX)?;
+    pub(crate) fn keep_bytes(&self, caller: &Caller, bytes: &[u8]) -> Result<Kept, Fault> {
+        let mut upload = self.begin(caller, u64::MAX, Some(bytes.len() as u64))?;
         upload.write(bytes)?;
         self.keep_near(upload, None)
+    }
+
+    /// The same for what the store has made itself: nobody's quota keeps anybody from reading.
+    pub(crate) fn keep_own_bytes(&self, bytes: &[u8]) -> Result<Kept, Fault> {
+        let bare = Bare { incoming: self.store.begin()?, limit: u64::MAX, share: None };
+        let mut upload = Upload { bare, sha256: Sha256::new() };
+        upload.write(bytes)?;
+        self.keep(upload, None)
+    }
+
+    /// The same for what only its entry will lead to.
+    pub(crate) fn keep_bare_bytes(
+        &self,
+        caller: &Caller,
+        bytes: &[u8],
+    ) -> Result<(BlobId, u64), Fault> {
+        let mut upload = self.begin_bare(caller, u64::MAX, Some(bytes.len() as u64))?;
+        upload.write(bytes)?;
+        self.keep_bare(upload)
     }
 
     /// Finds a blob by its SHA-256. From here on it stays for as long as the store's lease says.
@@ -405,7 +457,7 @@ impl Depot {
         if entry.stays || now.saturating_sub(entry.used) < DAY {
             return Ok(());
         }
-        let _one = self.lock(table, name);
+        let _one = self.locks.of(table, name);
         let there = self.store.name(table, name)?.and_then(|value| Entry::decode(&value));
         // Somebody may have replaced it.
         if there.as_ref() == Some(entry) {
@@ -489,7 +541,7 @@ impl Depot {
             return Err(Fault::invalid("something that this refers to is not here"));
         }
         let table = table_of(caller.namespace(), space);
-        let _one = self.lock(&table, name);
+        let _one = self.locks.of(&table, name);
         let entry = match self.more_trusted(caller, &table, name)? {
             // The same once more takes nothing from who is trusted more, and leaves it theirs.
             Some(there) if there.body == entry.body => {
@@ -503,6 +555,9 @@ impl Depot {
             false => self.pass_on_entry((&table, name), entry, &layers)?,
         };
         self.store.set_name(&table, name, Some(&entry.encode()))?;
+        if let Some(quota) = self.quotas.of(caller.namespace()) {
+            quota.entered();
+        }
         Ok(entry)
     }
 
@@ -514,7 +569,7 @@ impl Depot {
         name: &str,
     ) -> Result<bool, Fault> {
         let table = table_of(caller.namespace(), space);
-        let _one = self.lock(&table, name);
+        let _one = self.locks.of(&table, name);
         if self.latest(&table, name)?.is_none() {
             return Ok(false);
         }
@@ -567,12 +622,6 @@ impl Depot {
             }
         }
         Ok(all)
-    }
-
-    pub(crate) fn lock(&self, table: &str, name: &str) -> MutexGuard<'_, ()> {
-        let hash = BlobId::of(format!("{table}\0{name}").as_bytes());
-        let lock = &self.locks[usize::from(hash.as_bytes()[0]) % LOCKS];
-        lock.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -1,5 +1,7 @@
 //! Why a request comes to nothing, before a protocol words it.
 
+use std::time::Duration;
+
 use http::StatusCode;
 use strata_cas::StoreError;
 
@@ -23,6 +25,11 @@ pub(crate) enum Fault {
     TooLarge { limit: u64 },
     #[error("{0}")]
     NoRoom(String),
+    /// A namespace has all that it may have.
+    #[error("{0}")]
+    Quota(String),
+    #[error("more than {limit} requests a second; come again in {} ms", wait.as_millis().max(1))]
+    TooMany { wait: Duration, limit: u64 },
     #[error("{0}")]
     Conflict(String),
     #[error("this can not be done here")]
@@ -46,13 +53,42 @@ impl Fault {
             Self::Denied(_) => StatusCode::FORBIDDEN,
             Self::Invalid(_) | Self::Mismatch(_) => StatusCode::BAD_REQUEST,
             Self::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
-            Self::NoRoom(_) => StatusCode::INSUFFICIENT_STORAGE,
+            Self::NoRoom(_) | Self::Quota(_) => StatusCode::INSUFFICIENT_STORAGE,
+            Self::TooMany { .. } => StatusCode::TOO_MANY_REQUESTS,
             Self::Conflict(_) => StatusCode::CONFLICT,
             Self::Method => StatusCode::METHOD_NOT_ALLOWED,
             Self::Range => StatusCode::RANGE_NOT_SATISFIABLE,
             Self::Broken(_) => StatusCode::REQUEST_TIMEOUT,
             Self::Busy(_) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+
+    /// One of the words of [`Self::refusal`].
+    pub(crate) fn known_refusal(word: &str) -> Option<&'static str> {
+        let all = ["unauthorized", "denied", "too_large", "no_room", "quota", "rate", "busy"];
+        all.into_iter().find(|known| *known == word)
+    }
+
+    /// Why something is refused that another time, or somebody else, may do; for counting.
+    pub(crate) fn refusal(&self) -> Option<&'static str> {
+        Some(match self {
+            Self::Unauthorized => "unauthorized",
+            Self::Denied(_) => "denied",
+            Self::TooLarge { .. } => "too_large",
+            Self::NoRoom(_) => "no_room",
+            Self::Quota(_) => "quota",
+            Self::TooMany { .. } => "rate",
+            Self::Busy(_) => "busy",
+            _ => return None,
+        })
+    }
+
+    /// For how long a client is to wait, in whole seconds.
+    pub(crate) fn retry_after(&self) -> Option<u64> {
+        match self {
+            Self::TooMany { wait, .. } => Some(wait.as_secs() + 1),
+            _ => None,
         }
     }
 

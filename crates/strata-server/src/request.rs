@@ -4,16 +4,17 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::header::{
-    ACCEPT_RANGES, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, RANGE, WWW_AUTHENTICATE,
+    ACCEPT_RANGES, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, RANGE, RETRY_AFTER,
+    WWW_AUTHENTICATE,
 };
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
-use hyper::body::Incoming;
 use percent_encoding::percent_decode_str;
 
 use crate::access::Caller;
 use crate::body::{self, Body};
 use crate::depot::{Content, Depot};
 use crate::fault::Fault;
+use crate::flow::Inbound;
 
 /// A request, read as far as every protocol wants it.
 pub(crate) struct Asked {
@@ -24,7 +25,7 @@ pub(crate) struct Asked {
     /// The host that the request itself names (HTTP/2).
     pub(crate) authority: Option<String>,
     pub(crate) headers: HeaderMap,
-    pub(crate) body: Incoming,
+    pub(crate) body: Inbound,
     pub(crate) caller: Caller,
 }
 
@@ -34,7 +35,7 @@ impl Asked {
     /// # Errors
     ///
     /// For a path that no client of any protocol sends.
-    pub(crate) fn new(request: Request<Incoming>, caller: Caller) -> Result<Self, Fault> {
+    pub(crate) fn new(request: Request<Inbound>, caller: Caller) -> Result<Self, Fault> {
         let (head, body) = request.into_parts();
         let path = decode(head.uri.path())?;
         let query = head.uri.query().unwrap_or_default().split('&').filter(|one| !one.is_empty());
@@ -129,10 +130,18 @@ pub(crate) fn set(
 /// A fault in plain words, as the protocols have it that have no form of their own.
 pub(crate) fn refuse(fault: &Fault) -> Response<Body> {
     let mut response = with_body(fault.status(), "text/plain; charset=utf-8", format!("{fault}\n"));
-    if matches!(fault, Fault::Unauthorized) {
-        set(&mut response, WWW_AUTHENTICATE, "Basic realm=\"strata\"");
-    }
+    excuse(&mut response, fault);
     response
+}
+
+/// The headers that say what a client can do about a fault.
+pub(crate) fn excuse(response: &mut Response<Body>, fault: &Fault) {
+    if matches!(fault, Fault::Unauthorized) {
+        set(response, WWW_AUTHENTICATE, "Basic realm=\"strata\"");
+    }
+    if let Some(seconds) = fault.retry_after() {
+        set(response, RETRY_AFTER, &seconds.to_string());
+    }
 }
 
 /// A blob as an answer: all of it, or the range that is asked for; no bytes for HEAD.

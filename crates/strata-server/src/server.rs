@@ -6,14 +6,16 @@ use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::watch;
+use tokio::time::MissedTickBehavior;
 
 use crate::actions::Actions;
+use crate::body::blocking;
 use crate::config::Config;
 use crate::depot::{Depot, Served};
 use crate::library::Library;
 use crate::listen::{self, Door};
-use crate::metrics::Metrics;
-use crate::site::Site;
+use crate::metrics::{Metrics, Occupancy};
+use crate::site::{Protocol, Site};
 use crate::tier::{FarSetup, Workers};
 use crate::tls;
 
@@ -24,6 +26,8 @@ const DISK_THREADS: usize = 64;
 const FAR_THREADS: usize = 448;
 /// Connections that nobody has accepted yet.
 const QUEUE: u32 = 4096;
+/// How often it is counted what namespaces have.
+const RECOUNT: Duration = Duration::from_secs(60);
 /// What is under way when the server is stopped has so long to end.
 const GRACE: Duration = Duration::from_secs(30);
 /// What is still to be sent to the far tier then, so long; the rest when the server runs again.
@@ -92,6 +96,7 @@ pub struct Setup {
 /// A server that runs.
 pub struct Server {
     address: SocketAddr,
+    occupancy: Occupancy,
     stop: watch::Sender<bool>,
     runtime: Option<tokio::runtime::Runtime>,
     accepting: Option<tokio::task::JoinHandle<()>>,
@@ -120,21 +125,30 @@ impl Server {
         let listener = listen(config.address).map_err(failed)?;
         drop(guard);
         let address = listener.local_addr().map_err(failed)?;
-        let mut metrics = Metrics::new();
+        let mut metrics = Metrics::new(&Protocol::NAMES, config.connections);
         let far = far.map(|far| (far, metrics.of_far()));
-        let depot = Depot::new(store, library, config.body_limit_bytes, config.revoked, far);
+        let limit = config.body_limit_bytes;
+        let depot = Depot::new(store, library, limit, config.revoked, far, &config.quotas);
         let actions = match config.github_actions {
             true => Some(Actions::new(tls.is_some()).ok_or(StartError::Random)?),
             false => None,
         };
         let (depot, access) = (Arc::new(depot), config.access);
         let workers = Workers::start(&depot).map_err(StartError::Threads)?;
-        let site = Arc::new(Site::new(depot, access, actions, metrics, observer));
+        runtime.spawn(recount(Arc::clone(&depot)));
+        let occupancy = metrics.occupancy.clone();
+        let site = Site::new(depot, (access, config.rates), actions, metrics, observer);
+        let site = Arc::new(site);
         let (stop, stopped) = watch::channel(false);
         let door = Door { site, tls, connections: config.connections, stopped };
         let accepting = runtime.spawn(listen::accept(listener, door));
         let (runtime, accepting) = (Some(runtime), Some(accepting));
-        Ok(Self { address, stop, runtime, accepting, workers: Some(workers) })
+        Ok(Self { address, occupancy, stop, runtime, accepting, workers: Some(workers) })
+    }
+
+    /// What its owner tells of the store, for the metrics.
+    pub fn occupancy(&self) -> Occupancy {
+        self.occupancy.clone()
     }
 
     /// Where it listens.
@@ -156,6 +170,19 @@ impl Server {
         if let Some(workers) = self.workers.take() {
             workers.stop(LAST_ERRANDS);
         }
+    }
+}
+
+/// Counts what namespaces with a quota have, now and from time to time.
+async fn recount(depot: Arc<Depot>) {
+    let mut times = tokio::time::interval(RECOUNT);
+    times.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    while depot.quotas.all().next().is_some() {
+        times.tick().await;
+        let its = Arc::clone(&depot);
+        let counted = blocking(move || its.quotas.all().try_for_each(|quota| quota.recount(0)));
+        // Whoever needs room is told what the store says; here nobody does.
+        drop(counted.await);
     }
 }
 

@@ -14,8 +14,10 @@ use crate::actions::{self, Actions};
 use crate::body::Body;
 use crate::depot::Depot;
 use crate::fault::Fault;
-use crate::metrics::{Metrics, OfProtocol, OfRequest};
+use crate::flow::{Flow, outbound};
+use crate::metrics::{Metrics, OfRequest};
 use crate::oci::{self, Uploads};
+use crate::rates::{Pace, Rates, Who};
 use crate::reapi::{self, Writes};
 use crate::request::{Asked, plain, refuse, with_body};
 use crate::server::{Observer, Told};
@@ -31,12 +33,13 @@ pub(crate) struct Site {
     /// Where it is to be served.
     pub(crate) actions: Option<Actions>,
     access: Access,
+    rates: Rates,
     observer: Observer,
 }
 
 /// What a path asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Protocol {
+pub(crate) enum Protocol {
     Oci,
     Values,
     Turbo,
@@ -51,6 +54,11 @@ enum Protocol {
 }
 
 impl Protocol {
+    /// All names.
+    pub(crate) const NAMES: [&str; 10] = [
+        "oci", "values", "turbo", "nx", "actions", "reapi", "bazel", "health", "metrics", "unknown",
+    ];
+
     fn of(path: &str) -> Self {
         let is_below = |prefix: &str| path.strip_prefix(prefix).is_some_and(|r| r.starts_with('/'));
         match path {
@@ -87,13 +95,13 @@ impl Protocol {
 impl Site {
     pub(crate) fn new(
         depot: Arc<Depot>,
-        access: Access,
+        (access, rates): (Access, Rates),
         actions: Option<Actions>,
         metrics: Metrics,
         observer: Observer,
     ) -> Self {
         let (uploads, writes) = (Uploads::default(), Arc::default());
-        Self { depot, metrics, uploads, writes, actions, access, observer }
+        Self { depot, metrics, uploads, writes, actions, access, rates, observer }
     }
 
     /// Answers a request.
@@ -109,61 +117,72 @@ impl Site {
             true => Protocol::Reapi,
             false => Protocol::of(&path),
         };
-        let (caller, response) = self.dispatch(protocol, request).await;
+        let each = self.metrics.of(protocol.name());
+        let (caller, pace, response) = self.dispatch(protocol, request, peer).await;
         let took = start.elapsed();
-        let of_request = OfRequest {
-            protocol: protocol.name(),
-            method: known(&method),
-            status: response.status().as_u16(),
+        let (method_name, code) = match protocol {
+            Protocol::Reapi => (reapi::method(&path), reapi::code(response.headers())),
+            _ => (known(&method), ""),
         };
+        let status = response.status().as_u16();
+        let of_request = OfRequest { protocol: protocol.name(), method: method_name, status, code };
         self.metrics.requests.get_or_create(&of_request).inc();
-        let of_protocol = OfProtocol { protocol: protocol.name() };
-        self.metrics.seconds.get_or_create(&of_protocol).observe(took.as_secs_f64());
+        each.seconds.observe(took.as_secs_f64());
+        let why = response.headers().get(reapi::REFUSED).and_then(|why| why.to_str().ok());
+        if let Some(why) = why.and_then(Fault::known_refusal) {
+            self.metrics.refuse(protocol.name(), why);
+        }
         let length = response.headers().get(CONTENT_LENGTH).and_then(|value| value.to_str().ok());
         (self.observer)(&Told {
             caller,
             peer,
-            method: known(&method),
+            method: known(&method).to_owned(),
             path,
             protocol: protocol.name(),
-            status: response.status().as_u16(),
+            status,
             bytes: length.and_then(|length| length.parse().ok()),
             micros: u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
         });
-        response
+        response.map(|body| outbound(body, each.sent.clone(), pace))
     }
 
     async fn dispatch(
         self: &Arc<Self>,
         protocol: Protocol,
         request: Request<Incoming>,
-    ) -> (String, Response<Body>) {
+        peer: SocketAddr,
+    ) -> (String, Option<Arc<Pace>>, Response<Body>) {
+        let asked = request.uri().path();
         match protocol {
-            Protocol::Health => return (String::new(), self.health(request.uri().path()).await),
+            Protocol::Health => return (String::new(), None, self.health(asked).await),
             // A browser's question before the question carries no token.
             Protocol::Turbo if request.method() == Method::OPTIONS => {
-                return (String::new(), turbo::preflight());
+                return (String::new(), None, turbo::preflight());
             }
             _ => {}
         }
-        let word = |fault: Fault| match protocol {
-            Protocol::Oci => oci::refuse(&fault),
-            Protocol::Reapi => reapi::refuse(fault),
-            Protocol::Actions => actions::refuse(&fault),
-            _ => refuse(&fault),
-        };
+        let word = |fault: Fault| self.word(protocol, fault);
         let known = match protocol {
             // The address says itself what may be done.
             Protocol::ActionsBlob => Ok(actions::bearer()),
             _ => self.access.caller(request.headers()),
         };
+        // Who guesses tokens is counted, too.
+        let who = match &known {
+            Ok(caller) if caller.is_token => Who::Token(caller.name.clone()),
+            _ => Who::address(peer.ip()),
+        };
+        let pace = self.rates.of(who);
+        let is_in_time = pace.as_ref().map_or(Ok(()), |pace| pace.request(Instant::now()));
         let follows = self.depot.tier.as_ref().is_some_and(Tier::follows);
-        let caller = match known {
+        let caller = match is_in_time.and(known) {
             // What it wrote would be nowhere else.
             Ok(caller) => Caller { writes: caller.writes && !follows, ..caller },
-            Err(fault) => return (String::new(), word(fault)),
+            Err(fault) => return (String::new(), None, word(fault)),
         };
         let name = caller.name.clone();
+        let received = self.metrics.of(protocol.name()).received.clone();
+        let request = request.map(|body| Flow::new(body, received, pace.clone()));
         let answer = async {
             caller.may_read()?;
             if protocol == Protocol::Reapi {
@@ -180,12 +199,26 @@ impl Site {
                 Protocol::Bazel => bazel::answer(self, asked).await,
                 Protocol::Metrics => {
                     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-                    Ok(with_body(StatusCode::OK, kind, self.metrics.page()))
+                    Ok(with_body(StatusCode::OK, kind, self.metrics.page(&self.depot.quotas)))
                 }
                 Protocol::Reapi | Protocol::Health | Protocol::Unknown => Err(Fault::NotFound),
             }
         };
-        (name, answer.await.unwrap_or_else(word))
+        (name, pace, answer.await.unwrap_or_else(word))
+    }
+
+    /// A fault in a protocol's own words.
+    fn word(&self, protocol: Protocol, fault: Fault) -> Response<Body> {
+        // Those in a gRPC call are counted by what their answers say, like this one.
+        if let Some(why) = fault.refusal().filter(|_| protocol != Protocol::Reapi) {
+            self.metrics.refuse(protocol.name(), why);
+        }
+        match protocol {
+            Protocol::Oci => oci::refuse(&fault),
+            Protocol::Reapi => reapi::refuse(fault),
+            Protocol::Actions => actions::refuse(&fault),
+            _ => refuse(&fault),
+        }
     }
 
     /// Alive is who answers; ready is who can ask the store.
@@ -204,10 +237,9 @@ impl Site {
 
 /// A method's name, if it is one that anything here speaks: a client's own inventions do not
 /// become labels.
-fn known(method: &Method) -> String {
+fn known(method: &Method) -> &'static str {
     let all = ["GET", "HEAD", "PUT", "POST", "PATCH", "DELETE", "OPTIONS", "PROPFIND", "MKCOL"];
-    let found = all.iter().find(|known| **known == method.as_str());
-    (*found.unwrap_or(&"other")).to_owned()
+    all.into_iter().find(|known| *known == method.as_str()).unwrap_or("other")
 }
 
 #[cfg(test)]

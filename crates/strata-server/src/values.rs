@@ -11,6 +11,7 @@ use http::{Method, Response, StatusCode};
 use crate::body::{self, Body, blocking, brief};
 use crate::depot::{Content, Value};
 use crate::fault::Fault;
+use crate::metrics::Kind;
 use crate::request::{self, Asked, plain, set, with_body};
 use crate::site::Site;
 
@@ -64,7 +65,7 @@ pub(crate) async fn get(
     let (space, key) = (space.to_owned(), key.to_owned());
     let its = Arc::clone(&depot);
     let entry = brief(&its, move || depot.entry(&caller, &space, &key)).await?;
-    site.metrics.looked_up(protocol, entry.is_some());
+    site.metrics.looked_up(protocol, Kind::Entry, entry.is_some());
     let Some(entry) = entry else { return Err(Fault::NotFound) };
     let content = Content::of_entry(&entry);
     let kind = entry.attributes.get("content-type").map_or(BINARY, String::as_str);
@@ -93,8 +94,8 @@ pub(crate) async fn put(
     }
     let length = asked.length();
     let upload = blocking({
-        let depot = Arc::clone(&depot);
-        move || depot.begin_bare(u64::MAX)
+        let (depot, caller) = (Arc::clone(&depot), asked.caller.clone());
+        move || depot.begin_bare(&caller, u64::MAX, length)
     });
     let (upload, received) = body::receive(upload.await?, &mut asked.body).await;
     received?;

@@ -58,18 +58,20 @@ impl BlobStore for DiskStore {
     }
 
     fn size(&self, id: &BlobId) -> Result<Option<u64>, StoreError> {
-        self.look(&[Used::Blob(*id)], || {
-            if let Some(bytes) = self.pending.get(id) {
-                return Ok(Some(bytes.len() as u64));
-            }
-            // Its length alone: it is compared with its name when it is read.
-            if let Some(value) = self.tables.get(Table::Blobs, id.as_bytes())?
-                && let Some(Inline { bytes }) = codec::decode(&value)
-            {
-                return Ok(Some(bytes.len() as u64));
-            }
-            Ok(self.locate(id)?.map(|(blob, _)| blob.size()))
-        })
+        self.look(&[Used::Blob(*id)], || self.glance(id))
+    }
+
+    fn glance(&self, id: &BlobId) -> Result<Option<u64>, StoreError> {
+        if let Some(bytes) = self.pending.get(id) {
+            return Ok(Some(bytes.len() as u64));
+        }
+        // Its length alone: it is compared with its name when it is read.
+        if let Some(value) = self.tables.get(Table::Blobs, id.as_bytes())?
+            && let Some(Inline { bytes }) = codec::decode(&value)
+        {
+            return Ok(Some(bytes.len() as u64));
+        }
+        Ok(self.locate(id)?.map(|(blob, _)| blob.size()))
     }
 
     fn get(&self, id: &BlobId) -> Result<Option<Vec<u8>>, StoreError> {

@@ -17,7 +17,7 @@ use strata_cas::{Links, Staging, StoreError};
 use crate::inventory::size_of_tree;
 use crate::layout::Layout;
 use crate::lease;
-use crate::{DiskStore, SweepRequest};
+use crate::{DiskStore, SweepRequest, Swept};
 
 /// What a process asks for at a time, at most: a hundredth of the limit if that is less.
 const SLICE_BYTES: u64 = 16 << 20;
@@ -206,6 +206,46 @@ impl DiskStore {
                 return Err(StoreError::NoRoom { needed_bytes: bytes, used_bytes, limit_bytes });
             }
         }
+    }
+
+    /// What the store takes, in bytes, as all who write to it count it from the first call on;
+    /// what they were promised and have not written is in it.
+    ///
+    /// # Errors
+    ///
+    /// When the system refuses.
+    pub fn size_bytes(&self) -> Result<u64, StoreError> {
+        let action = || StoreError::io("count what the store takes");
+        let is_counted = self.layout.size().exists();
+        let mut size = Size::open(&self.layout).map_err(action())?;
+        let used = size.used;
+        if !is_counted {
+            size.set(used).map_err(action())?;
+        }
+        Ok(used)
+    }
+
+    /// Sweeps if the store takes more than so many bytes, until a tenth of them is free: what a
+    /// sweep for a full store would remove. None where it takes no more.
+    ///
+    /// # Errors
+    ///
+    /// When the system or the store fails.
+    pub fn sweep_above(
+        &self,
+        soft_bytes: u64,
+        links: &dyn Links,
+    ) -> Result<Option<Swept>, StoreError> {
+        let action = || StoreError::io("count what the store takes");
+        // The number may be too large.
+        if self.budget.measure().map_err(action())? <= soft_bytes {
+            return Ok(None);
+        }
+        let keep_bytes = soft_bytes.saturating_sub(soft_bytes / 100 * HEADROOM_PERCENT);
+        let request = SweepRequest { keep_bytes: Some(keep_bytes), ..SweepRequest::default() };
+        let swept = self.sweep(&request, links)?;
+        self.budget.measure().map_err(action())?;
+        Ok(Some(swept))
     }
 
     /// Sweeps until so many bytes fit; says whether they do.

@@ -35,6 +35,25 @@ impl NameStore for DiskStore {
         };
         Ok(found.into_iter().filter_map(named).collect())
     }
+
+    fn each_name(
+        &self,
+        prefix: &str,
+        see: &mut dyn FnMut(&str, &str, &[u8]),
+    ) -> Result<(), StoreError> {
+        let mut page = |pairs: Vec<Pair>| {
+            for pair in pairs {
+                // A prefix with a NUL in it would be one of a key; no table has one.
+                if let Some((table, name)) = split(&pair.key)
+                    && table.starts_with(prefix)
+                    && let Some(value) = decode(&pair.value)
+                {
+                    see(&table, &name, &value);
+                }
+            }
+        };
+        self.tables.pages(Table::Names, prefix.as_bytes(), false, &mut page)
+    }
 }
 
 impl DiskStore {

@@ -82,16 +82,16 @@ async fn receive(
     id: &str,
 ) -> Result<Piece, Fault> {
     let limit = site.depot.body_limit_bytes;
-    let came = {
+    let (came, caller) = {
         let mut uploads = actions.uploads();
         let upload = uploads.get_mut(id).ok_or_else(gone)?;
         upload.touched = Instant::now();
-        upload.came
+        (upload.came, upload.caller.clone())
     };
-    let left = limit.saturating_sub(came);
+    let (left, length) = (limit.saturating_sub(came), asked.length());
     asked.check_length(left)?;
     let depot = Arc::clone(&site.depot);
-    let upload = blocking(move || depot.begin_bare(left)).await?;
+    let upload = blocking(move || depot.begin_bare(&caller, left, length)).await?;
     let (upload, received) = body::receive(upload, &mut asked.body).await;
     received?;
     let upload = upload.ok_or_else(|| Fault::Internal("the upload is lost".to_owned()))?;
@@ -190,6 +190,7 @@ fn within(pieces: &[Piece], (start, end): (u64, u64)) -> (Content, u64) {
 pub(crate) fn bearer() -> Caller {
     Caller {
         name: "address".to_owned(),
+        is_token: false,
         reads: true,
         writes: false,
         trust: 0,

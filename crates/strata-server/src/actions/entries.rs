@@ -16,6 +16,7 @@ use crate::access::Caller;
 use crate::body::{Body, blocking};
 use crate::depot::{Content, Depot, Value, now};
 use crate::fault::Fault;
+use crate::metrics::Kind;
 use crate::request::Asked;
 use crate::site::Site;
 
@@ -77,11 +78,8 @@ pub(super) async fn finalize(
 
 fn keep(depot: &Depot, caller: &Caller, slot: &Slot, pieces: &[Piece]) -> Result<(), Fault> {
     check_is_new(depot, caller, slot)?;
-    let mut list = depot.begin_bare(u64::MAX)?;
-    for Piece { id, size } in pieces {
-        list.write(format!("{id} {size}\n").as_bytes())?;
-    }
-    let body = depot.keep_bare(list)?;
+    let list: String = pieces.iter().map(|Piece { id, size }| format!("{id} {size}\n")).collect();
+    let body = depot.keep_bare_bytes(caller, list.as_bytes())?;
     let needs = pieces.iter().map(|piece| Need::Blob(piece.id)).collect();
     let value = Value { needs, ..Value::default() };
     depot.set_entry(caller, (&slot.space(), &slot.key), body, value)?;
@@ -113,7 +111,7 @@ pub(super) async fn find(
     let slot = Slot::new(version, key)?;
     let (depot, caller, its) = (Arc::clone(&site.depot), asked.caller.clone(), slot.clone());
     let found = blocking(move || best(&depot, &caller, &its, &restore_keys)).await?;
-    site.metrics.looked_up("actions", found.is_some());
+    site.metrics.looked_up("actions", Kind::Entry, found.is_some());
     let address = match found {
         Some((namespace, key)) => {
             let until = now() + HOUR;

@@ -9,7 +9,7 @@ use serde_json::{Value as Json, json};
 use crate::body::{self, Body};
 use crate::fault::Fault;
 use crate::reapi::message::messages;
-use crate::request::{Asked, with_body};
+use crate::request::{Asked, excuse, with_body};
 
 const JSON: &str = "application/json";
 const PROTOBUF: &str = "application/protobuf";
@@ -115,7 +115,7 @@ pub(crate) fn refuse(fault: &Fault) -> Response<Body> {
         Fault::Unauthorized => "unauthenticated",
         Fault::Denied(_) => "permission_denied",
         Fault::Invalid(_) | Fault::Mismatch(_) | Fault::TooLarge { .. } => "invalid_argument",
-        Fault::NoRoom(_) => "resource_exhausted",
+        Fault::NoRoom(_) | Fault::Quota(_) | Fault::TooMany { .. } => "resource_exhausted",
         Fault::Conflict(_) => "already_exists",
         Fault::Method => "bad_route",
         Fault::Range => "out_of_range",
@@ -124,7 +124,9 @@ pub(crate) fn refuse(fault: &Fault) -> Response<Body> {
         Fault::Internal(_) => "internal",
     };
     let json = json!({ "code": code, "msg": fault.to_string() });
-    with_body(fault.status(), JSON, json.to_string())
+    let mut response = with_body(fault.status(), JSON, json.to_string());
+    excuse(&mut response, fault);
+    response
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use http::header::ETAG;
 use super::{digest_of, fault};
 use crate::body::{Body, brief};
 use crate::fault::Fault;
+use crate::metrics::Kind;
 use crate::request::{self, Asked, set};
 use crate::site::Site;
 
@@ -19,7 +20,7 @@ pub(super) async fn get(
     let digest = digest_of(digest)?;
     let depot = Arc::clone(&site.depot);
     let found = brief(&site.depot, move || depot.find(&digest)).await?;
-    site.metrics.looked_up("oci", found.is_some());
+    site.metrics.looked_up("oci", Kind::Blob, found.is_some());
     let content = found.ok_or_else(|| fault("BLOB_UNKNOWN", format!("{digest} is not here")))?;
     let kind = "application/octet-stream";
     let mut response = request::blob(&site.depot, asked, &content, kind).await?;

@@ -20,6 +20,7 @@ use crate::access::Caller;
 use crate::body::{self, Body, blocking};
 use crate::depot::{Content, Depot, Piece, Value, need_of, table_of};
 use crate::fault::Fault;
+use crate::metrics::Kind;
 use crate::request::{Asked, plain, set, with_body};
 use crate::site::Site;
 
@@ -58,7 +59,7 @@ pub(super) async fn get(
         Ok(Some((entry, bytes)))
     });
     let found = found.await?;
-    site.metrics.looked_up("oci", found.is_some());
+    site.metrics.looked_up("oci", Kind::Manifest, found.is_some());
     let (entry, bytes) = found.ok_or(unknown)?;
     let digest = Digest::of(&bytes);
     let kind = entry.attributes.get("media-type").map_or(media_type::MANIFEST, String::as_str);
@@ -120,7 +121,7 @@ fn enter_offered(
     if depot.entry(caller, &space, &digest)?.is_some() {
         return Ok(());
     }
-    let kept = depot.keep_bytes(&manifest.bytes)?;
+    let kept = depot.keep_own_bytes(&manifest.bytes)?;
     let attributes = BTreeMap::from([("media-type".to_owned(), manifest.media_type.clone())]);
     // It can be made again, so it is no reason to keep anything.
     let needs = vec![need_of(&kept.digest)];
@@ -239,7 +240,7 @@ fn enter(
     bytes: &Bytes,
     read: Read,
 ) -> Result<(), Fault> {
-    let kept = depot.keep_bytes(bytes)?;
+    let kept = depot.keep_bytes(caller, bytes)?;
     let digest = kept.digest.to_string();
     let (mut needs, mut layers) = (vec![need_of(&kept.digest)], Vec::new());
     for (needed, must_be_here) in &read.needs {
@@ -270,7 +271,7 @@ fn enter(
     let of_manifest =
         || vec![Need::Name { table: table_of(caller.namespace(), &space), name: digest.clone() }];
     if let Some(subject) = &read.subject {
-        let described = depot.keep_bytes(read.described.to_string().as_bytes())?;
+        let described = depot.keep_bytes(caller, read.described.to_string().as_bytes())?;
         let value = Value { needs: of_manifest(), stays: true, ..Value::default() };
         let space = space_of_referrers(name, subject);
         let body = (described.id, described.size);
@@ -288,7 +289,7 @@ fn enter(
         depot.set_entry(caller, (&space_of_tags(name), tag), (kept.id, kept.size), value)?;
     }
     if depot.entry(caller, REPOSITORIES, name)?.is_none() {
-        let nothing = depot.keep_bytes(b"")?;
+        let nothing = depot.keep_bytes(caller, b"")?;
         let value = Value { stays: true, ..Value::default() };
         depot.set_entry(caller, (REPOSITORIES, name), (nothing.id, 0), value)?;
     }

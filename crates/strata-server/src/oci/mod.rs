@@ -11,14 +11,13 @@ mod uploads;
 
 use std::sync::Arc;
 
-use http::header::WWW_AUTHENTICATE;
 use http::{Method, Response, StatusCode};
 use serde_json::json;
 use strata_oci::{Digest, Reference};
 
 use crate::body::Body;
 use crate::fault::Fault;
-use crate::request::{Asked, set, with_body};
+use crate::request::{Asked, excuse, set, with_body};
 use crate::site::Site;
 
 pub(crate) use uploads::Uploads;
@@ -69,7 +68,9 @@ pub(crate) fn refuse(fault: &Fault) -> Response<Body> {
         Fault::TooLarge { .. } => "SIZE_INVALID",
         Fault::Conflict(_) | Fault::Range | Fault::Broken(_) => "BLOB_UPLOAD_INVALID",
         Fault::Method => "UNSUPPORTED",
-        Fault::NoRoom(_) | Fault::Busy(_) => "TOOMANYREQUESTS",
+        Fault::NoRoom(_) | Fault::Busy(_) | Fault::TooMany { .. } => "TOOMANYREQUESTS",
+        // Clients show its words at once, and do not try again.
+        Fault::Quota(_) => "DENIED",
         Fault::Internal(_) => "UNKNOWN",
     };
     let message = match fault {
@@ -82,14 +83,13 @@ pub(crate) fn refuse(fault: &Fault) -> Response<Body> {
         {
             StatusCode::NOT_FOUND
         }
+        (Fault::Quota(_), _) => StatusCode::FORBIDDEN,
         (fault, _) => fault.status(),
     };
     let body = json!({ "errors": [{ "code": code, "message": message }] });
     let mut response = with_body(status, JSON, body.to_string());
     set(&mut response, "docker-distribution-api-version", "registry/2.0");
-    if matches!(fault, Fault::Unauthorized) {
-        set(&mut response, WWW_AUTHENTICATE, "Basic realm=\"strata\"");
-    }
+    excuse(&mut response, fault);
     response
 }
 

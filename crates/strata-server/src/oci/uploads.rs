@@ -111,7 +111,8 @@ pub(super) async fn post(
     }
     let depot = Arc::clone(&site.depot);
     asked.check_length(depot.body_limit_bytes)?;
-    let upload = blocking(move || depot.begin(u64::MAX)).await?;
+    let (caller, length) = (asked.caller.clone(), asked.length());
+    let upload = blocking(move || depot.begin(&caller, u64::MAX, length)).await?;
     match asked.parameter("digest").is_some().then_some(wanted).flatten() {
         Some(digest) => {
             let (upload, received) = receive(upload, &mut asked.body).await;

@@ -8,12 +8,14 @@ use prost::Message as _;
 use strata_cas::entry::Need;
 use tonic::Status;
 
+use super::cas::PROTOCOL;
 use super::name::{BlobName, instance};
 use super::needs::Needs;
 use super::proto::{ActionResult, GetActionResultRequest, UpdateActionResultRequest};
 use crate::access::Caller;
 use crate::depot::{Content, Depot, Value};
 use crate::fault::Fault;
+use crate::metrics::Kind;
 use crate::site::Site;
 
 /// Where results of an instance's actions are.
@@ -31,7 +33,7 @@ pub(super) async fn get(
     let space = space(instance(&asked.instance_name)?, name.function());
     let depot = Arc::clone(&site.depot);
     let found = super::cas::wait(move || result(&depot, &caller, &space, &name.hex())).await?;
-    site.metrics.looked_up("reapi", found.is_some());
+    site.metrics.looked_up(PROTOCOL, Kind::Entry, found.is_some());
     found.ok_or_else(|| Status::not_found("there is no result of this action"))
 }
 
@@ -76,9 +78,7 @@ pub(crate) fn keep(
     let result = ActionResult::decode(bytes.clone())
         .map_err(|error| Status::invalid_argument(format!("this is no action result: {error}")))?;
     let needs = needs(depot, &result, function)?;
-    let mut upload = depot.begin_bare(u64::MAX)?;
-    upload.write(bytes)?;
-    let body = depot.keep_bare(upload)?;
+    let body = depot.keep_bare_bytes(caller, bytes)?;
     depot.set_entry(caller, (space, key), body, Value { needs, ..Value::default() })?;
     Ok(())
 }

@@ -19,6 +19,7 @@ use super::proto::{
 };
 use crate::access::Caller;
 use crate::depot::{Content, Depot, Value};
+use crate::metrics::Kind as Counted;
 use crate::site::Site;
 
 const URIS: usize = 100;
@@ -89,7 +90,7 @@ pub(super) async fn fetch(
         Ok(None)
     });
     let found = found.await?;
-    site.metrics.looked_up("asset", found.is_some());
+    site.metrics.looked_up("asset", Counted::Entry, found.is_some());
     found.map(|answer| encode(&answer)).ok_or_else(|| Status::not_found("nobody has pushed this"))
 }
 
@@ -128,9 +129,7 @@ fn keep(
         needs.directory(directory)?;
     }
     let needs = needs.finish();
-    let mut upload = depot.begin_bare(u64::MAX)?;
-    upload.write(&encode(digest))?;
-    let body = depot.keep_bare(upload)?;
+    let body = depot.keep_bare_bytes(caller, &encode(digest))?;
     for uri in &asked.uris {
         let key = key(uri, &asked.qualifiers, asked.digest_function);
         let value = Value { needs: needs.clone(), ..Value::default() };

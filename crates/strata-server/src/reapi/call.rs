@@ -8,21 +8,25 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{HeaderMap, Request, Response};
 use http_body_util::BodyExt as _;
-use hyper::body::Incoming;
 use prost::Message;
 use tonic::codegen::{Service, tokio_stream::Stream};
+use tonic::metadata::MetadataValue;
 use tonic::server::Grpc;
 use tonic::{Code, Status, Streaming};
 
 use super::raw::Raw;
 use crate::body::Body;
 use crate::fault::Fault;
+use crate::flow::Inbound;
 
 /// The largest message that is read. More than a batch may have by what is announced: its
 /// envelope comes on top.
 pub(crate) const MESSAGE_LIMIT_BYTES: usize = 16 << 20;
+
+/// Says in an answer's head why it is a refusal.
+pub(crate) const REFUSED: &str = "strata-refused";
 
 impl From<Fault> for Status {
     fn from(fault: Fault) -> Self {
@@ -33,7 +37,7 @@ impl From<Fault> for Status {
             Fault::Invalid(_) | Fault::Mismatch(_) | Fault::TooLarge { .. } => {
                 Code::InvalidArgument
             }
-            Fault::NoRoom(_) => Code::ResourceExhausted,
+            Fault::NoRoom(_) | Fault::Quota(_) | Fault::TooMany { .. } => Code::ResourceExhausted,
             Fault::Conflict(_) => Code::Aborted,
             Fault::Method => Code::Unimplemented,
             Fault::Range => Code::OutOfRange,
@@ -41,7 +45,35 @@ impl From<Fault> for Status {
             Fault::Busy(_) => Code::Unavailable,
             Fault::Internal(_) => Code::Internal,
         };
-        Self::new(code, fault.to_string())
+        let mut status = Self::new(code, fault.to_string());
+        if let Some(why) = fault.refusal() {
+            let _ = status.metadata_mut().insert(REFUSED, MetadataValue::from_static(why));
+        }
+        status
+    }
+}
+
+/// The code of an answer whose head is this, by its name: a stream that fails later has begun
+/// well.
+pub(crate) fn code(headers: &HeaderMap) -> &'static str {
+    match headers.get("grpc-status").map_or(Code::Ok, |value| Code::from_bytes(value.as_bytes())) {
+        Code::Ok => "OK",
+        Code::Cancelled => "CANCELLED",
+        Code::Unknown => "UNKNOWN",
+        Code::InvalidArgument => "INVALID_ARGUMENT",
+        Code::DeadlineExceeded => "DEADLINE_EXCEEDED",
+        Code::NotFound => "NOT_FOUND",
+        Code::AlreadyExists => "ALREADY_EXISTS",
+        Code::PermissionDenied => "PERMISSION_DENIED",
+        Code::ResourceExhausted => "RESOURCE_EXHAUSTED",
+        Code::FailedPrecondition => "FAILED_PRECONDITION",
+        Code::Aborted => "ABORTED",
+        Code::OutOfRange => "OUT_OF_RANGE",
+        Code::Unimplemented => "UNIMPLEMENTED",
+        Code::Internal => "INTERNAL",
+        Code::Unavailable => "UNAVAILABLE",
+        Code::DataLoss => "DATA_LOSS",
+        Code::Unauthenticated => "UNAUTHENTICATED",
     }
 }
 
@@ -106,7 +138,7 @@ pub(crate) fn encode(message: &impl Message) -> Bytes {
 
 /// One message in, one out. Those out are bytes, so that what is kept as it came goes as it is.
 pub(crate) async fn unary<Q, A>(
-    request: Request<Incoming>,
+    request: Request<Inbound>,
     work: impl FnOnce(Q) -> A + Send + 'static,
 ) -> Response<Body>
 where
@@ -119,7 +151,7 @@ where
 
 /// Many in, one out.
 pub(crate) async fn incoming<A>(
-    request: Request<Incoming>,
+    request: Request<Inbound>,
     work: impl FnOnce(Messages) -> A + Send + 'static,
 ) -> Response<Body>
 where
@@ -131,7 +163,7 @@ where
 
 /// One in, many out.
 pub(crate) async fn outgoing<Q, A>(
-    request: Request<Incoming>,
+    request: Request<Inbound>,
     work: impl FnOnce(Q) -> A + Send + 'static,
 ) -> Response<Body>
 where

@@ -22,6 +22,11 @@ use crate::access::Caller;
 use crate::body::{blocking, brief};
 use crate::depot::{Content, Depot};
 use crate::fault::Fault;
+use crate::metrics::Kind;
+use crate::site::Site;
+
+/// How it is counted.
+pub(super) const PROTOCOL: &str = "reapi";
 
 /// Compressing less than this gains nothing.
 const COMPRESS_FROM_BYTES: usize = 1 << 10;
@@ -43,7 +48,7 @@ pub(super) async fn wait<T: Send + 'static>(
 
 /// What is announced as present stays for as long as the store's lease says.
 pub(super) async fn find_missing(
-    depot: Arc<Depot>,
+    site: Arc<Site>,
     asked: FindMissingBlobsRequest,
 ) -> Result<Bytes, Status> {
     instance(&asked.instance_name)?;
@@ -51,17 +56,18 @@ pub(super) async fn find_missing(
     let names = asked.blob_digests.iter().map(name).collect::<Result<Vec<_>, _>>()?;
     let (digests, names_are_few) = (asked.blob_digests, names.len() <= FEW);
     let look = {
-        let depot = Arc::clone(&depot);
-        move || missing(&depot, &names, digests)
+        let site = Arc::clone(&site);
+        move || missing(&site, &names, digests)
     };
     match names_are_few {
-        true => brief(&depot, look).await.map_err(Status::from),
+        true => brief(&site.depot, look).await.map_err(Status::from),
         false => wait(look).await,
     }
 }
 
 /// Those of the digests whose blobs are not here.
-fn missing(depot: &Depot, names: &[BlobName], digests: Vec<Digest>) -> Result<Bytes, Fault> {
+fn missing(site: &Site, names: &[BlobName], digests: Vec<Digest>) -> Result<Bytes, Fault> {
+    let depot = &site.depot;
     if depot.tier.is_some() {
         let far = names.iter().map(|name| name.not_near(depot));
         let far: Vec<FarBlob> = far.filter_map(Result::transpose).collect::<Result<_, _>>()?;
@@ -69,10 +75,12 @@ fn missing(depot: &Depot, names: &[BlobName], digests: Vec<Digest>) -> Result<By
     }
     let mut missing_blob_digests = Vec::new();
     for (name, digest) in names.iter().zip(digests) {
-        if name.find(depot)?.is_none() {
+        if name.find(&site.depot)?.is_none() {
             missing_blob_digests.push(digest);
         }
     }
+    let missing = missing_blob_digests.len();
+    site.metrics.count(PROTOCOL, Kind::Presence, names.len() - missing, missing);
     Ok(encode(&FindMissingBlobsResponse { missing_blob_digests }))
 }
 
@@ -101,7 +109,7 @@ pub(super) async fn batch_update(
     wait(move || {
         let function = asked.digest_function;
         let keep = |one: BlobToUpdate| UpdatedBlob {
-            status: Some(status(update(&depot, &one, function))),
+            status: Some(status(update(&depot, &caller, &one, function))),
             digest: one.digest,
         };
         let responses = asked.requests.into_iter().map(keep).collect();
@@ -110,9 +118,9 @@ pub(super) async fn batch_update(
     .await
 }
 
-fn update(depot: &Depot, one: &BlobToUpdate, function: i32) -> Result<(), Status> {
+fn update(depot: &Depot, caller: &Caller, one: &BlobToUpdate, function: i32) -> Result<(), Status> {
     let name = BlobName::wanted(one.digest.as_ref(), function)?;
-    let mut upload = depot.begin(name.size)?;
+    let mut upload = depot.begin(caller, name.size, Some(name.size))?;
     match one.compressor {
         IDENTITY => upload.write(&one.data)?,
         ZSTD => {
@@ -128,7 +136,7 @@ fn update(depot: &Depot, one: &BlobToUpdate, function: i32) -> Result<(), Status
 
 /// Each blob has its own outcome; together they must not be more than a batch may have.
 pub(super) async fn batch_read(
-    depot: Arc<Depot>,
+    site: Arc<Site>,
     asked: BatchReadBlobsRequest,
 ) -> Result<Bytes, Status> {
     instance(&asked.instance_name)?;
@@ -140,7 +148,8 @@ pub(super) async fn batch_read(
     wait(move || {
         let compress = asked.acceptable_compressors.contains(&ZSTD);
         let responses = asked.digests.into_iter().map(|digest| {
-            let read = read(&depot, &digest, asked.digest_function, compress);
+            let read = read(&site.depot, &digest, asked.digest_function, compress);
+            site.metrics.looked_up(PROTOCOL, Kind::Blob, read.is_ok());
             let (data, compressor, result) = match read {
                 Ok((data, compressor)) => (data, compressor, Ok(())),
                 Err(error) => (Bytes::new(), IDENTITY, Err(error)),

@@ -61,7 +61,7 @@ fn cut(depot: &Arc<Depot>, caller: &Caller, name: &BlobName) -> Result<Bytes, St
     let (mut chunk_digests, mut needs) = (Vec::new(), Vec::new());
     for piece in pieces {
         let piece = piece.map_err(|error| Status::data_loss(error.to_string()))?;
-        let mut upload = depot.begin(u64::MAX)?;
+        let mut upload = depot.begin(caller, u64::MAX, Some(piece.data.len() as u64))?;
         upload.write(&piece.data)?;
         let size = upload.size();
         let (digest, piece) = name.of_upload(&upload, size)?;
@@ -71,9 +71,7 @@ fn cut(depot: &Arc<Depot>, caller: &Caller, name: &BlobName) -> Result<Bytes, St
         chunk_digests.push(digest);
     }
     let answer = encode(&SplitBlobResponse { chunk_digests, chunking_function: FAST_CDC_2020 });
-    let mut upload = depot.begin_bare(u64::MAX)?;
-    upload.write(&answer)?;
-    let body = depot.keep_bare(upload)?;
+    let body = depot.keep_bare_bytes(caller, &answer)?;
     needs.sort_by_key(|need| format!("{need:?}"));
     needs.dedup();
     depot.set_entry(caller, (&space, &key), body, Value { needs, ..Value::default() })?;
@@ -95,16 +93,21 @@ pub(super) async fn splice(
     let name = BlobName::wanted(asked.blob_digest.as_ref(), function)?;
     let pieces = asked.chunk_digests.iter().map(|digest| BlobName::new(digest, function));
     let pieces = pieces.collect::<Result<Vec<_>, _>>()?;
-    let joining = tokio::task::spawn_blocking(move || join(&depot, &name, &pieces));
+    let joining = tokio::task::spawn_blocking(move || join(&depot, &caller, &name, &pieces));
     joining.await.map_err(|_| Status::internal("the server stops"))??;
     Ok(encode(&SpliceBlobResponse { blob_digest: asked.blob_digest }))
 }
 
-fn join(depot: &Arc<Depot>, name: &BlobName, pieces: &[BlobName]) -> Result<(), Status> {
+fn join(
+    depot: &Arc<Depot>,
+    caller: &Caller,
+    name: &BlobName,
+    pieces: &[BlobName],
+) -> Result<(), Status> {
     if name.find(depot)?.is_some() {
         return Ok(());
     }
-    let mut upload = depot.begin(name.size)?;
+    let mut upload = depot.begin(caller, name.size, Some(name.size))?;
     let mut buffer = vec![0; 256 << 10];
     for piece in pieces {
         let missing = || Status::not_found(format!("piece {} is not here", piece.hex()));

@@ -20,17 +20,18 @@ mod zstd;
 use std::sync::Arc;
 
 use http::{Request, Response};
-use hyper::body::Incoming;
 use tonic::Status;
 
 use crate::access::Caller;
 use crate::body::Body;
 use crate::fault::Fault;
+use crate::flow::Inbound;
 use crate::site::Site;
 
 use assets::Kind;
 
 pub(crate) use actions::{keep as keep_result, result, space as actions_space};
+pub(crate) use call::{REFUSED, code};
 pub(crate) use stream::Writes;
 
 const EXECUTION: &str = "/build.bazel.remote.execution.v2.";
@@ -39,7 +40,7 @@ const EXECUTION: &str = "/build.bazel.remote.execution.v2.";
 pub(crate) async fn answer(
     site: &Arc<Site>,
     caller: Caller,
-    request: Request<Incoming>,
+    request: Request<Inbound>,
 ) -> Response<Body> {
     let path = request.uri().path().to_owned();
     let (depot, writes) = (Arc::clone(&site.depot), Arc::clone(&site.writes));
@@ -55,13 +56,15 @@ pub(crate) async fn answer(
             call::unary(request, move |asked| actions::update(depot, caller, asked)).await
         }
         "ContentAddressableStorage/FindMissingBlobs" => {
-            call::unary(request, move |asked| cas::find_missing(depot, asked)).await
+            let site = Arc::clone(site);
+            call::unary(request, move |asked| cas::find_missing(site, asked)).await
         }
         "ContentAddressableStorage/BatchUpdateBlobs" => {
             call::unary(request, move |asked| cas::batch_update(depot, caller, asked)).await
         }
         "ContentAddressableStorage/BatchReadBlobs" => {
-            call::unary(request, move |asked| cas::batch_read(depot, asked)).await
+            let site = Arc::clone(site);
+            call::unary(request, move |asked| cas::batch_read(site, asked)).await
         }
         "ContentAddressableStorage/GetTree" => {
             call::outgoing(request, move |asked| cas::get_tree(depot, asked)).await
@@ -73,7 +76,8 @@ pub(crate) async fn answer(
             call::unary(request, move |asked| chunks::splice(depot, caller, asked)).await
         }
         "/google.bytestream.ByteStream/Read" => {
-            call::outgoing(request, move |asked| stream::read(depot, asked)).await
+            let site = Arc::clone(site);
+            call::outgoing(request, move |asked| stream::read(site, asked)).await
         }
         "/google.bytestream.ByteStream/Write" => {
             let work = move |messages| stream::write(depot, writes, caller, messages);
@@ -98,6 +102,32 @@ pub(crate) async fn answer(
         }
         _ => call::refuse(Status::unimplemented(format!("`{path}` is not served here"))),
     }
+}
+
+/// The methods that are answered, by the last part of their paths.
+const METHODS: [&str; 16] = [
+    "GetCapabilities",
+    "GetActionResult",
+    "UpdateActionResult",
+    "FindMissingBlobs",
+    "BatchUpdateBlobs",
+    "BatchReadBlobs",
+    "GetTree",
+    "SplitBlob",
+    "SpliceBlob",
+    "Read",
+    "Write",
+    "QueryWriteStatus",
+    "FetchBlob",
+    "FetchDirectory",
+    "PushBlob",
+    "PushDirectory",
+];
+
+/// The method that a path names: a client's own inventions have no name here.
+pub(crate) fn method(path: &str) -> &'static str {
+    let last = path.rsplit('/').next().unwrap_or_default();
+    METHODS.iter().find(|method| **method == last).copied().unwrap_or("other")
 }
 
 /// A fault as a gRPC status.

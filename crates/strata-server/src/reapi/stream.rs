@@ -10,7 +10,7 @@ use tonic::Status;
 use tonic::codegen::tokio_stream::{StreamExt as _, wrappers::ReceiverStream};
 
 use super::call::{Answers, Messages, encode, of_items};
-use super::cas::{found, wait, whole};
+use super::cas::{PROTOCOL, found, wait, whole};
 use super::name::Resource;
 use super::proto::{
     QueryWriteStatusRequest, QueryWriteStatusResponse, ReadRequest, ReadResponse, WriteRequest,
@@ -20,6 +20,8 @@ use super::zstd::Decoder;
 use crate::access::Caller;
 use crate::body::{AHEAD, brief, pump};
 use crate::depot::{Depot, Upload};
+use crate::metrics::Kind;
+use crate::site::Site;
 
 /// A write that nobody goes on with is given up after so long.
 const IDLE: Duration = Duration::from_secs(3600);
@@ -99,7 +101,7 @@ pub(super) async fn write(
         0 => {
             drop(writes.take(&key));
             let its = Arc::clone(&depot);
-            let upload = wait(move || its.begin(name.size)).await?;
+            let upload = wait(move || its.begin(&caller, name.size, Some(name.size))).await?;
             let decoder = resource.is_compressed.then(Decoder::new).transpose()?;
             Writing { upload, decoder, came: 0 }
         }
@@ -207,7 +209,8 @@ pub(super) async fn query(
 }
 
 /// `ByteStream.Read`.
-pub(super) async fn read(depot: Arc<Depot>, asked: ReadRequest) -> Result<Answers, Status> {
+pub(super) async fn read(site: Arc<Site>, asked: ReadRequest) -> Result<Answers, Status> {
+    let depot = Arc::clone(&site.depot);
     let resource = Resource::to_read(&asked.resource_name)?;
     let name = resource.name;
     let size = name.size;
@@ -223,7 +226,9 @@ pub(super) async fn read(depot: Arc<Depot>, asked: ReadRequest) -> Result<Answer
     let end = if limit == 0 { size } else { start.saturating_add(limit).min(size) };
     if size <= SMALL_BYTES && !resource.is_compressed {
         let its = Arc::clone(&depot);
-        let bytes = brief(&depot, move || Ok(whole(&its, &name))).await??;
+        let bytes = brief(&depot, move || Ok(whole(&its, &name))).await?;
+        site.metrics.looked_up(PROTOCOL, Kind::Blob, bytes.is_ok());
+        let bytes = bytes?;
         let place = |at: u64| usize::try_from(at).unwrap_or(usize::MAX).min(bytes.len());
         let data = bytes.slice(place(start)..place(end));
         return Ok(of_items(vec![encode(&ReadResponse { data })]));
@@ -235,6 +240,7 @@ pub(super) async fn read(depot: Arc<Depot>, asked: ReadRequest) -> Result<Answer
         Ok::<_, Status>(content)
     });
     let content = content.await.map_err(|_| Status::internal("the server stops"))??;
+    site.metrics.looked_up(PROTOCOL, Kind::Blob, content.is_some());
     let content =
         content.ok_or_else(|| Status::not_found(format!("blob {} is not here", name.hex())))?;
     let (sender, receiver) = mpsc::channel(AHEAD);

@@ -24,8 +24,7 @@ use crate::fault::Fault;
 use crate::metrics::{FarMetrics, OfFar};
 
 use flights::Flights;
-use queue::Queue;
-pub(crate) use queue::Workers;
+pub(crate) use queue::{Queue, Workers};
 pub(crate) use read::Look;
 use recent::Recent;
 
@@ -92,7 +91,7 @@ pub(crate) struct Tier {
     no_record: Recent<(String, String), ()>,
     confirmed: Recent<(String, String), ()>,
     flights: Flights,
-    queue: Queue,
+    pub(crate) queue: Arc<Queue>,
 }
 
 impl Tier {
@@ -100,6 +99,7 @@ impl Tier {
         let FarSetup { far, writes, queue_limit, pause, notice } = setup;
         metrics.up.set(1);
         let queue = Queue::new(Arc::clone(store), queue_limit, pause, metrics.queue.clone());
+        let queue = Arc::new(queue);
         Self {
             far,
             writes,

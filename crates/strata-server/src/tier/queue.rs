@@ -102,7 +102,7 @@ impl Queue {
     }
 
     /// Whether an entry is still to be sent or taken back.
-    pub(super) fn holds(&self, table: &str, name: &str) -> bool {
+    pub(crate) fn holds(&self, table: &str, name: &str) -> bool {
         let state = self.state();
         !state.held.is_empty() && state.held.contains_key(&(table.to_owned(), name.to_owned()))
     }

@@ -88,12 +88,12 @@ impl Depot {
     /// The entry under a name, when nobody is at it: an errand is put off before what it is about
     /// is done.
     fn settled(&self, table: &str, name: &str) -> Result<Option<Entry>, Fault> {
-        let _one = self.lock(table, name);
+        let _one = self.locks.of(table, name);
         Ok(self.store.name(table, name)?.and_then(|value| Entry::decode(&value)))
     }
 
     fn note_sent(&self, table: &str, name: &str, sent: &Entry) -> Result<(), Fault> {
-        let _one = self.lock(table, name);
+        let _one = self.locks.of(table, name);
         let there = self.store.name(table, name)?.and_then(|value| Entry::decode(&value));
         if let Some(there) = there.filter(|there| {
             (there.body, there.written, &there.writer) == (sent.body, sent.written, &sent.writer)

@@ -177,6 +177,8 @@ fn a_branch_uses_mains_entries_and_writes_its_own() {
         namespace: namespace.to_owned(),
         reads: reads.iter().map(|name| (*name).to_owned()).collect(),
         trust: 100,
+        requests_per_second: None,
+        bytes_per_second: None,
     };
     let host = Host::with(&ServeTable {
         token: vec![

@@ -3,9 +3,9 @@
 use std::io::{Read as _, Write as _};
 
 use strata_oci::Digest;
-use strata_server::{Anonymous, Scope, Secret, ServeTable, TokenTable};
+use strata_server::{Anonymous, ServeTable, TokenTable};
 
-use crate::client::{Host, READER, WRITER, guarded, read};
+use crate::client::{Host, READER, WRITER, guarded, read, token};
 
 #[test]
 fn a_reader_writes_nothing() {
@@ -53,13 +53,9 @@ fn another_writers_upload_is_not_theirs() {
 #[test]
 fn a_branch_does_not_reach_main() {
     let token = |name: &str, namespace: &str, reads: &[&str], trust| TokenTable {
-        name: name.to_owned(),
-        token: Some(Secret::new(format!("{name}-0123456789"))),
-        token_file: None,
-        scope: Scope::Write,
-        namespace: namespace.to_owned(),
         reads: reads.iter().map(|name| (*name).to_owned()).collect(),
         trust,
+        ..token(name, namespace)
     };
     let tokens = vec![
         token("release", "main", &[], 100),
@@ -96,13 +92,8 @@ fn a_branch_does_not_reach_main() {
 #[test]
 fn what_a_branch_writes_is_nowhere_mains() {
     let token = |name: &str, namespace: &str, reads: &[&str]| TokenTable {
-        name: name.to_owned(),
-        token: Some(Secret::new(format!("{name}-0123456789"))),
-        token_file: None,
-        scope: Scope::Write,
-        namespace: namespace.to_owned(),
         reads: reads.iter().map(|name| (*name).to_owned()).collect(),
-        trust: 100,
+        ..token(name, namespace)
     };
     let tokens = vec![token("mainly", "main", &[]), token("branch", "pr-1", &["main"])];
     let host = Host::with(&ServeTable { token: tokens, ..ServeTable::default() });

@@ -86,7 +86,7 @@ fn what_is_told_of_a_server() {
     host.get("/cache/x/y").is(200);
     host.get("/cache/x/n").is(404);
     let page = host.get("/metrics").is(200).text();
-    let count = "strata_lookups_total{protocol=\"values\",outcome=\"hit\"} 1";
+    let count = "strata_lookups_total{protocol=\"values\",kind=\"entry\",outcome=\"hit\"} 1";
     assert!(page.contains(count), "{page}");
     let told = host.told.lock().expect("told");
     let get = told.iter().find(|told| told.path == "/cache/x/y" && told.method == "GET");

@@ -4,7 +4,9 @@ use std::net::{SocketAddr, TcpStream};
 use std::sync::{Arc, Mutex};
 
 use strata_cas::MemoryStore;
-use strata_server::{Config, FarSetup, NoImages, ServeTable, Served, Server, Setup, Told};
+use strata_server::{
+    Config, FarSetup, NoImages, Scope, Secret, ServeTable, Served, Server, Setup, TokenTable, Told,
+};
 
 use crate::wire;
 pub(crate) use crate::wire::{Answer, read};
@@ -89,23 +91,23 @@ impl Host {
     }
 }
 
-/// A configuration with a writer and a reader.
-pub(crate) fn guarded() -> ServeTable {
-    use strata_server::{Scope, Secret, TokenTable};
-    let token = |name: &str, secret: &str, scope| TokenTable {
+/// A token with all rights in a namespace.
+pub(crate) fn token(name: &str, namespace: &str) -> TokenTable {
+    TokenTable {
         name: name.to_owned(),
-        token: Some(Secret::new(secret)),
+        token: Some(Secret::new(format!("{name}-0123456789"))),
         token_file: None,
-        scope,
-        namespace: "main".to_owned(),
+        scope: Scope::Write,
+        namespace: namespace.to_owned(),
         reads: Vec::new(),
         trust: 100,
-    };
-    ServeTable {
-        token: vec![
-            token("writer", "writer-0123456789", Scope::Write),
-            token("reader", "reader-0123456789", Scope::Read),
-        ],
-        ..ServeTable::default()
+        requests_per_second: None,
+        bytes_per_second: None,
     }
+}
+
+/// A configuration with a writer and a reader.
+pub(crate) fn guarded() -> ServeTable {
+    let reader = TokenTable { scope: Scope::Read, ..token("reader", "main") };
+    ServeTable { token: vec![token("writer", "main"), reader], ..ServeTable::default() }
 }

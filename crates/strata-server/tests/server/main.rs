@@ -5,6 +5,7 @@ mod attacks;
 mod caches;
 mod client;
 mod conformance;
+mod limits;
 mod oci;
 mod reapi;
 mod through;

@@ -204,6 +204,23 @@ impl NameStore for Registry {
             names.push((tag.to_owned(), value));
         }
     }
+
+    fn each_name(
+        &self,
+        prefix: &str,
+        see: &mut dyn FnMut(&str, &str, &[u8]),
+    ) -> Result<(), StoreError> {
+        let catalog = self.0.get("/v2/_catalog").expect("a catalog");
+        let catalog: Json = serde_json::from_slice(&catalog).expect("JSON");
+        let all = catalog["repositories"].as_array().expect("repositories").iter();
+        let tables = all.filter_map(|name| name.as_str()?.strip_prefix("names/"));
+        for table in tables.filter(|table| table.starts_with(prefix)) {
+            for (name, value) in self.names(table)? {
+                see(table, &name, &value);
+            }
+        }
+        Ok(())
+    }
 }
 
 /// Records are values under their keys; a slot is the list of its records.

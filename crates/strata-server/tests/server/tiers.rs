@@ -281,6 +281,26 @@ fn what_was_acknowledged_arrives_though_the_server_ends() {
 }
 
 #[test]
+fn a_quota_lets_nothing_go_that_is_nowhere_else() {
+    let distant = Arc::new(Distant::default());
+    let quota = BTreeMap::from([("main".to_owned(), 1 << 20)]);
+    let table = ServeTable { quota, ..ServeTable::default() };
+    let host = on(&distant, FarWrites::Back, &table, Arc::new(MemoryStore::default()));
+    distant.turn(Mood::Down);
+    host.put("/cache/s/first", &[1; 400 << 10]).is(201);
+    host.put("/cache/s/second", &[2; 400 << 10]).is(201);
+    // Neither has been sent, so neither makes room.
+    host.put("/cache/s/third", &[3; 400 << 10]).is(507);
+    assert_eq!(host.get("/cache/s/first").is(200).body, [1; 400 << 10]);
+    distant.turn(Mood::Well);
+    until("there is room", || host.put("/cache/s/third", &[3; 400 << 10]).status == 201);
+    // What went has gone from here only.
+    for (name, byte) in [("first", 1), ("second", 2)] {
+        assert_eq!(host.get(&format!("/cache/s/{name}")).is(200).body, [byte; 400 << 10]);
+    }
+}
+
+#[test]
 fn wrong_bytes_are_never_an_answer() {
     for mood in [Mood::Truncating, Mood::Lying] {
         let distant = Arc::new(Distant::default());
@@ -379,6 +399,8 @@ fn trust_and_namespaces_go_along() {
         namespace: namespace.to_owned(),
         reads: reads.iter().map(|name| (*name).to_owned()).collect(),
         trust,
+        requests_per_second: None,
+        bytes_per_second: None,
     };
     let tokens = vec![
         token("release", "main", &[], 100),

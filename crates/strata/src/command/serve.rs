@@ -1,6 +1,7 @@
 //! `strata serve`: the store as a cache behind other builders, until a signal ends it.
 
 mod far;
+mod sweeper;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,6 +21,8 @@ use crate::printer::Printer;
 use crate::session::open_store;
 use crate::settings::Settings;
 
+use sweeper::Limits;
+
 pub(super) fn run(
     arguments: &ServeArguments,
     settings: &Settings,
@@ -27,6 +30,7 @@ pub(super) fn run(
     printer: &Printer,
 ) -> Result<u8, Failure> {
     let config = Config::new(&settings.serve, arguments.listen.as_deref()).map_err(|e| word(&e))?;
+    let limits = Limits::new(config.soft_size_bytes(), settings)?;
     let refused = |error: &std::io::Error| {
         Failure::environment(format!("signals can not be handled: {}", plain(error)))
     };
@@ -50,9 +54,11 @@ pub(super) fn run(
         }
     });
     let far = far::open(settings.serve.far.as_ref(), environment)?;
-    spawn(renew(&store))?;
-    let server = Server::start(Setup { config, store, library, far, observer });
+    spawn("lease", renew(&store))?;
+    let setup = Setup { config, store: Arc::<DiskStore>::clone(&store), library, far, observer };
+    let server = Server::start(setup);
     let server = server.map_err(|error| Failure::environment(error.to_string()))?;
+    spawn("sweep", sweeper::sweep(&store, limits, server.occupancy()))?;
     printer.talk(&format!(
         "serving `{}` on http://{}; Ctrl-C ends it",
         settings.store.display(),
@@ -106,8 +112,8 @@ fn renew(store: &Arc<DiskStore>) -> impl FnOnce() + Send + 'static {
     }
 }
 
-fn spawn(work: impl FnOnce() + Send + 'static) -> Result<(), Failure> {
-    let thread = std::thread::Builder::new().name("lease".to_owned()).spawn(work);
+fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<(), Failure> {
+    let thread = std::thread::Builder::new().name(name.to_owned()).spawn(work);
     thread.map(drop).map_err(|error| {
         Failure::environment(format!("a thread can not be started: {}", plain(&error)))
     })

@@ -13,6 +13,7 @@ mod control;
 mod extremes;
 mod independent;
 mod killed;
+mod limits;
 mod mounts;
 mod registry;
 mod rootless;

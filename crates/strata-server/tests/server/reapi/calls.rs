@@ -496,6 +496,8 @@ fn readers_do_not_write() {
         namespace: "main".to_owned(),
         reads: Vec::new(),
         trust: 100,
+        requests_per_second: None,
+        bytes_per_second: None,
     };
     let tokens = vec![token("writer", Scope::Write), token("reader", Scope::Read)];
     let mut world = World::with(&ServeTable { token: tokens, ..ServeTable::default() });
@@ -612,4 +614,31 @@ fn what_was_pushed_under_a_uri_is_fetched_by_it() {
     assert_eq!(fetch("FetchDirectory", &["u"], "1").expect_err("other").code(), Code::NotFound);
     push("PushDirectory", &["d"], b"", &[]).expect("an empty directory is always there");
     assert_eq!(fetch("FetchDirectory", &["d"], "1").expect("a hit").digest, Some(digest(b"")));
+}
+
+#[test]
+fn limits_are_told_as_resource_exhausted() {
+    let quota = std::collections::BTreeMap::from([("main".to_owned(), 1 << 20)]);
+    let world = World::with(&ServeTable { quota, ..ServeTable::default() });
+    let large = noise(2_000_000);
+    let one = BlobToUpdate {
+        digest: Some(digest(&large)),
+        data: large.clone().into(),
+        compressor: IDENTITY,
+    };
+    let exhausted = Code::ResourceExhausted;
+    assert_eq!(update(&world, vec![one, blob(b"small")], SHA256), [exhausted as i32, 0]);
+    let name = format!("uploads/u/blobs/{}/2000000", digest(&large).hash);
+    let refused = world.write(pieces(&name, 0, &large, true)).expect_err("it does not fit");
+    assert_eq!(refused.code(), exhausted, "{refused}");
+    assert!(refused.message().contains("the namespace `main` may have 1048576 bytes"));
+    assert_eq!(missing(&world, &[digest(&large), digest(b"small")], SHA256), [digest(&large)]);
+
+    let requests_per_second = std::num::NonZeroU64::new(1);
+    let world = World::with(&ServeTable { requests_per_second, ..ServeTable::default() });
+    let path = "/build.bazel.remote.execution.v2.Capabilities/GetCapabilities";
+    let ask = || world.call::<ServerCapabilities>(path, &GetCapabilitiesRequest::default());
+    // At once, unless the machine stands still.
+    let refused = (0..100).find_map(|_| ask().err()).expect("one is too many");
+    assert_eq!(refused.code(), exhausted, "{refused}");
 }

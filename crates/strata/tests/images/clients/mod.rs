@@ -90,12 +90,17 @@ impl Shop {
         bytes
     }
 
-    /// How many look-ups of a protocol have hit, by the server's own counting.
+    /// How many look-ups of a protocol have hit, by the server's own counting; whether a blob is
+    /// there is asked about what is written, too.
     fn hits(&self, protocol: &str) -> u64 {
         let page = self.get("/metrics");
-        let wanted = format!("strata_lookups_total{{protocol=\"{protocol}\",outcome=\"hit\"}} ");
-        let count = page.lines().find_map(|line| line.strip_prefix(&wanted));
-        count.map_or(0, |count| count.parse().expect("a number"))
+        let of = |kind: &str| {
+            let labels = format!("protocol=\"{protocol}\",kind=\"{kind}\",outcome=\"hit\"");
+            let wanted = format!("strata_lookups_total{{{labels}}} ");
+            let count = page.lines().find_map(|line| line.strip_prefix(&wanted));
+            count.map_or(0, |count| count.parse::<u64>().expect("a number"))
+        };
+        ["entry", "manifest", "blob"].into_iter().map(of).sum()
     }
 
     fn get(&self, path: &str) -> String {
