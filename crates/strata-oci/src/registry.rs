@@ -67,6 +67,15 @@ pub trait Registry: Send + Sync {
     /// Fetches the manifest or index under a name, checked against a digest in that name.
     fn manifest(&self, reference: &Reference) -> Result<ManifestBytes, RegistryError>;
 
+    /// The digest of what a name stands for at this moment. Where registries count pulls, this is
+    /// none.
+    fn current(&self, reference: &Reference) -> Result<Digest, RegistryError> {
+        self.manifest(reference).map(|manifest| manifest.digest)
+    }
+
+    /// The tags of the name's repository.
+    fn tags(&self, reference: &Reference) -> Result<Vec<String>, RegistryError>;
+
     /// Fetches a blob of the name's repository into `sink`, calling `progress` with the bytes so
     /// far. When it returns without error, size and digest were as described.
     fn blob(

@@ -61,6 +61,7 @@ mod push;
 mod registry;
 mod retry;
 mod settings;
+mod tags;
 mod token;
 mod upload;
 mod wire;

@@ -3,7 +3,7 @@
 
 use oci_client::errors::OciEnvelope;
 use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER};
-use reqwest::{Response, StatusCode};
+use reqwest::{Method, Response, StatusCode};
 use serde::Deserialize;
 use std::time::{Duration, SystemTime};
 use strata_oci::{Digest, ManifestBytes, media_type};
@@ -26,22 +26,7 @@ pub(crate) async fn fetch(
     target: &str,
     pinned: Option<Digest>,
 ) -> Result<ManifestBytes, Failure> {
-    let base = wire.base(endpoint).await?;
-    let url = format!("{base}/v2/{}/manifests/{target}", endpoint.repository);
-    let accepted = [
-        media_type::INDEX,
-        media_type::DOCKER_INDEX,
-        media_type::MANIFEST,
-        media_type::DOCKER_MANIFEST,
-    ];
-    let mut request = wire.http.get(url).header(ACCEPT, accepted.join(", "));
-    if let Some(login) = wire.login(endpoint) {
-        request = request.header(AUTHORIZATION, login);
-    }
-    let mut response = request.send().await.map_err(|error| network::failure(&error))?;
-    if response.status() != StatusCode::OK {
-        return Err(refusal(response).await);
-    }
+    let mut response = ask(wire, endpoint, target, Method::GET).await?;
     let bytes = read(&mut response, LARGEST_MANIFEST_BYTES).await?.ok_or_else(|| {
         Failure::Failed("its manifest is larger than 4 MiB, which no image's is".to_owned())
     })?;
@@ -55,6 +40,42 @@ pub(crate) async fn fetch(
     }
     let media_type = media_type_of(&bytes, header(CONTENT_TYPE.as_str()).as_deref())?;
     Ok(ManifestBytes { digest, media_type, bytes })
+}
+
+/// What `target` stands for now, where the registry says it without sending it.
+pub(crate) async fn current(
+    wire: &Wire,
+    endpoint: &Endpoint,
+    target: &str,
+) -> Result<Option<Digest>, Failure> {
+    let response = ask(wire, endpoint, target, Method::HEAD).await?;
+    let digest = response.headers().get("docker-content-digest");
+    Ok(digest.and_then(|digest| digest.to_str().ok()?.parse().ok()))
+}
+
+async fn ask(
+    wire: &Wire,
+    endpoint: &Endpoint,
+    target: &str,
+    method: Method,
+) -> Result<Response, Failure> {
+    let base = wire.base(endpoint).await?;
+    let url = format!("{base}/v2/{}/manifests/{target}", endpoint.repository);
+    let accepted = [
+        media_type::INDEX,
+        media_type::DOCKER_INDEX,
+        media_type::MANIFEST,
+        media_type::DOCKER_MANIFEST,
+    ];
+    let mut request = wire.http.request(method, url).header(ACCEPT, accepted.join(", "));
+    if let Some(login) = wire.login(endpoint) {
+        request = request.header(AUTHORIZATION, login);
+    }
+    let response = request.send().await.map_err(|error| network::failure(&error))?;
+    if response.status() != StatusCode::OK {
+        return Err(refusal(response).await);
+    }
+    Ok(response)
 }
 
 fn wrong(reason: String) -> Failure {

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
-use strata_oci::{Descriptor, ManifestBytes, Reference, Registry, RegistryError};
+use strata_oci::{Descriptor, Digest, ManifestBytes, Reference, Registry, RegistryError};
 
 use crate::blob::{self, Download};
 use crate::door::Door;
@@ -17,6 +17,7 @@ use crate::failure::Failure;
 use crate::manifest;
 use crate::retry::Patience;
 use crate::settings::{RegistrySettings, Retries};
+use crate::tags;
 use crate::wire::Wire;
 
 /// A download that moved on by so many bytes before it broke is not a failing one.
@@ -177,6 +178,34 @@ impl Registry for RemoteRegistry {
                     far.door.run(
                         async move { manifest::fetch(&wire, &endpoint, &target, pinned).await },
                     )
+                })
+            })
+        })
+    }
+
+    fn current(&self, reference: &Reference) -> Result<Digest, RegistryError> {
+        let current = self.each(reference, &reference.to_string(), |endpoint, patience| {
+            patience.insist(|| {
+                self.with_login(endpoint, |far| {
+                    let (wire, endpoint) = (Arc::clone(&far.wire), endpoint.clone());
+                    let target = reference.target();
+                    far.door.run(async move { manifest::current(&wire, &endpoint, &target).await })
+                })
+            })
+        });
+        match current? {
+            Some(digest) => Ok(digest),
+            // Some registries do not say it.
+            None => self.manifest(reference).map(|manifest| manifest.digest),
+        }
+    }
+
+    fn tags(&self, reference: &Reference) -> Result<Vec<String>, RegistryError> {
+        self.each(reference, &reference.repository, |endpoint, patience| {
+            patience.insist(|| {
+                self.with_login(endpoint, |far| {
+                    let (wire, endpoint) = (Arc::clone(&far.wire), endpoint.clone());
+                    far.door.run(async move { tags::all(&wire, &endpoint).await })
                 })
             })
         })

@@ -221,7 +221,7 @@ pub(crate) async fn send(
     }
     let (sender, receiver) = mpsc::channel(AHEAD);
     tokio::spawn(pump(reader, (start, end), sender));
-    Ok(Pumped { receiver, left: end - start }.boxed_unsync())
+    Ok(Pumped { first: None, receiver, left: end - start }.boxed_unsync())
 }
 
 /// Reads all of a source, and sends what lies in a range of it.
@@ -313,8 +313,18 @@ fn cut(piece: &Bytes, at: u64, (start, end): (u64, u64)) -> Bytes {
     piece.slice(place(start)..place(end).max(place(start)))
 }
 
+/// A body of this size whose first piece is here.
+pub(crate) fn pumped(
+    first: io::Result<Bytes>,
+    receiver: mpsc::Receiver<io::Result<Bytes>>,
+    size: u64,
+) -> Body {
+    Pumped { first: Some(first), receiver, left: size }.boxed_unsync()
+}
+
 /// A body that comes from a task.
 struct Pumped {
+    first: Option<io::Result<Bytes>>,
     receiver: mpsc::Receiver<io::Result<Bytes>>,
     left: u64,
 }
@@ -327,7 +337,11 @@ impl HttpBody for Pumped {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
-        match self.receiver.poll_recv(context) {
+        let next = match self.first.take() {
+            Some(first) => Poll::Ready(Some(first)),
+            None => self.receiver.poll_recv(context),
+        };
+        match next {
             Poll::Pending => Poll::Pending,
             Poll::Ready(Some(Ok(bytes))) => {
                 self.left = self.left.saturating_sub(bytes.len() as u64);

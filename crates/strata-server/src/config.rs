@@ -6,11 +6,14 @@ use std::fs;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::Deserialize;
+use strata_oci::Reference;
 
 use crate::access::{Access, Token};
 use crate::config_far::FarTable;
+use crate::oci::mirror::{self, Mirrored};
 use crate::rates::{Rate, Rates};
 
 /// Where is listened if nobody says otherwise.
@@ -58,6 +61,31 @@ pub struct ServeTable {
     pub token: Vec<TokenTable>,
     /// What lies behind the store.
     pub far: Option<FarTable>,
+    /// Registries whose images pass through.
+    pub mirror: Vec<MirrorTable>,
+}
+
+/// `[[serve.mirror]]`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct MirrorTable {
+    /// The registry, as it is called in images' names.
+    pub registry: String,
+    /// For how many seconds a tag is believed before it is compared.
+    #[serde(default = "refresh")]
+    pub refresh: u64,
+    /// Whether names without a registry, which nobody has pushed here, are this one's.
+    #[serde(default)]
+    pub default: bool,
+    /// Whether the server's own login is used there: whoever may read from the server then reads
+    /// what it may read.
+    #[serde(default)]
+    pub login: bool,
+}
+
+/// A minute: what was pushed is seen soon, and a hundred machines ask once.
+fn refresh() -> u64 {
+    60
 }
 
 /// What may be done without a token.
@@ -179,6 +207,14 @@ pub enum ConfigError {
         /// What is wrong with it.
         reason: &'static str,
     },
+    /// Something in a mirror's table.
+    #[error("the mirror of `{registry}`: {reason}")]
+    Mirror {
+        /// Which.
+        registry: String,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
     /// The keys about TLS do not fit together.
     #[error("{0}")]
     Tls(String),
@@ -204,6 +240,7 @@ pub struct Config {
     pub(crate) github_actions: bool,
     pub(crate) rates: Rates,
     pub(crate) quotas: BTreeMap<String, u64>,
+    pub(crate) mirrors: Vec<Mirrored>,
     soft_size_bytes: Option<u64>,
 }
 
@@ -266,6 +303,7 @@ impl Config {
             github_actions: table.github_actions,
             rates: rates_of(table),
             quotas: quotas_of(table)?,
+            mirrors: mirrors_of(table, address)?,
             soft_size_bytes: table.soft_size,
         })
     }
@@ -313,6 +351,9 @@ fn token_of(table: &TokenTable) -> Result<Token, ConfigError> {
         return Err(wrong("it is shorter than 16 characters, which can be guessed"));
     }
     let spaces = || table.reads.iter().chain([&table.namespace]);
+    if spaces().any(|name| name == mirror::NAMESPACE) {
+        return Err(wrong("the namespace `mirror` holds what passes through, and is nobody's"));
+    }
     if table.name.is_empty() || !spaces().all(|name| is_namespace(name)) {
         return Err(wrong("names have letters, digits, `.`, `_` and `-`, 64 at most"));
     }
@@ -346,6 +387,30 @@ fn quotas_of(table: &ServeTable) -> Result<BTreeMap<String, u64>, ConfigError> {
         }
     }
     Ok(table.quota.clone())
+}
+
+fn mirrors_of(table: &ServeTable, own: SocketAddr) -> Result<Vec<Mirrored>, ConfigError> {
+    let mut all: Vec<Mirrored> = Vec::new();
+    for MirrorTable { registry, refresh, default, login: _ } in &table.mirror {
+        let wrong = |reason| ConfigError::Mirror { registry: registry.clone(), reason };
+        let parsed = format!("{registry}/x/x").parse::<Reference>();
+        if parsed.map(|parsed| parsed.registry).as_ref() != Ok(registry) {
+            return Err(wrong("a registry is a host, like `docker.io` or `registry.lan:5000`"));
+        }
+        if own.port() != 0 && registry.to_socket_addrs().is_ok_and(|mut all| all.any(|a| a == own))
+        {
+            return Err(wrong("that is this server itself"));
+        }
+        if all.iter().any(|other| other.registry == *registry) {
+            return Err(wrong("it is there twice"));
+        }
+        if *default && all.iter().any(|other| other.is_default) {
+            return Err(wrong("another one is the default already"));
+        }
+        let (registry, refresh) = (registry.clone(), Duration::from_secs(*refresh));
+        all.push(Mirrored { registry, refresh, is_default: *default });
+    }
+    Ok(all)
 }
 
 fn is_namespace(name: &str) -> bool {
@@ -425,6 +490,29 @@ mod tests {
         };
         check("main", 20, "in bytes");
         check("../x", 1 << 30, "no name");
+    }
+
+    #[test]
+    fn mirrors_that_are_none() {
+        let mirror = |registry: &str, default| MirrorTable {
+            registry: registry.to_owned(),
+            refresh: 60,
+            default,
+            login: false,
+        };
+        let check = |mirror: Vec<MirrorTable>, words: &str| {
+            let table = ServeTable { mirror, ..ServeTable::default() };
+            let error = Config::new(&table, Some("127.0.0.1:7879")).expect_err(words).to_string();
+            assert!(error.contains(words), "{error}");
+        };
+        check(vec![mirror("https://docker.io", false)], "a registry is a host");
+        check(vec![mirror("127.0.0.1:7879", false)], "this server itself");
+        check(vec![mirror("ghcr.io", false), mirror("ghcr.io", false)], "twice");
+        check(vec![mirror("ghcr.io", true), mirror("quay.io", true)], "default already");
+        let tables =
+            vec![TokenTable { namespace: "mirror".to_owned(), ..token("a", &"x".repeat(16)) }];
+        let table = ServeTable { token: tables, ..ServeTable::default() };
+        assert!(Config::new(&table, None).expect_err("taken").to_string().contains("nobody's"));
     }
 
     #[test]

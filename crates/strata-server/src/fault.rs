@@ -41,6 +41,9 @@ pub(crate) enum Fault {
     Broken(String),
     #[error("{0}")]
     Busy(String),
+    /// Another server, which this one asks, does not answer as hoped.
+    #[error("{0}")]
+    Upstream(String),
     #[error("{0}")]
     Internal(String),
 }
@@ -60,6 +63,7 @@ impl Fault {
             Self::Range => StatusCode::RANGE_NOT_SATISFIABLE,
             Self::Broken(_) => StatusCode::REQUEST_TIMEOUT,
             Self::Busy(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Upstream(_) => StatusCode::BAD_GATEWAY,
             Self::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }

@@ -50,7 +50,9 @@ mod tls;
 mod turbo;
 mod values;
 
-pub use config::{Anonymous, Config, ConfigError, Scope, Secret, ServeTable, TokenTable};
+pub use config::{
+    Anonymous, Config, ConfigError, MirrorTable, Scope, Secret, ServeTable, TokenTable,
+};
 pub use config_far::{FarKind, FarTable};
 pub use depot::Served;
 pub use library::{Library, LibraryError, NoImages, Offer};

@@ -45,6 +45,12 @@ struct OfRefusal {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfFetch {
+    kind: &'static str,
+    outcome: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OfNamespace {
     namespace: String,
 }
@@ -69,6 +75,30 @@ impl Kind {
             Self::Manifest => "manifest",
             Self::Blob => "blob",
             Self::Presence => "presence",
+        }
+    }
+}
+
+/// What another registry is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Upstream {
+    /// What a tag stands for.
+    Check,
+    /// A repository's tags.
+    Tags,
+    /// A manifest.
+    Manifest,
+    /// A blob.
+    Blob,
+}
+
+impl Upstream {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Check => "check",
+            Self::Tags => "tags",
+            Self::Manifest => "manifest",
+            Self::Blob => "blob",
         }
     }
 }
@@ -137,6 +167,8 @@ pub(crate) struct Metrics {
     each: BTreeMap<&'static str, OfEach>,
     /// For a protocol that has no name here.
     other: OfEach,
+    fetches: Family<OfFetch, Count>,
+    pub(crate) fetched_bytes: Count,
     pub(crate) connections: Level,
     pub(crate) occupancy: Occupancy,
     used: Family<OfNamespace, Level>,
@@ -169,6 +201,11 @@ impl Metrics {
                 sent: Family::<OfProtocol, Count>::get_or_create(&sent, &label).clone(),
             }
         };
+        let (fetches, fetched_bytes) = (Family::default(), Count::default());
+        let help = "What other registries were asked for";
+        registry.register("upstream_requests", help, fetches.clone());
+        let help = "Bytes of blobs that came from there";
+        registry.register("upstream_received_bytes", help, fetched_bytes.clone());
         let (open, most) = (Level::default(), Level::default());
         registry.register("connections", "Connections that are open", open.clone());
         registry.register("connections_limit", "How many there may be", most.clone());
@@ -189,6 +226,8 @@ impl Metrics {
             refused,
             each,
             other,
+            fetches,
+            fetched_bytes,
             connections,
             occupancy,
             used,
@@ -226,6 +265,11 @@ impl Metrics {
                 self.lookups.get_or_create(&label).inc_by(number as u64);
             }
         }
+    }
+
+    /// Counts what another registry has answered.
+    pub(crate) fn fetched(&self, what: Upstream, outcome: &'static str) {
+        self.fetches.get_or_create(&OfFetch { kind: what.name(), outcome }).inc();
     }
 
     /// Counts a refusal.

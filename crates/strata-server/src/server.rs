@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use strata_oci::Registry;
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
@@ -15,6 +16,7 @@ use crate::depot::{Depot, Served};
 use crate::library::Library;
 use crate::listen::{self, Door};
 use crate::metrics::{Metrics, Occupancy};
+use crate::oci::mirror::Mirrors;
 use crate::site::{Protocol, Site};
 use crate::tier::{FarSetup, Workers};
 use crate::tls;
@@ -91,6 +93,8 @@ pub struct Setup {
     pub far: Option<FarSetup>,
     /// Who is told of each answer.
     pub observer: Observer,
+    /// The registries that are mirrored, over the network; none where none are.
+    pub upstream: Option<Arc<dyn Registry>>,
 }
 
 /// A server that runs.
@@ -111,7 +115,7 @@ impl Server {
     ///
     /// When the address or the certificate is of no use.
     pub fn start(setup: Setup) -> Result<Self, StartError> {
-        let Setup { config, store, library, far, observer } = setup;
+        let Setup { config, store, library, far, observer, upstream } = setup;
         let tls = config.tls.as_ref().map(tls::acceptor).transpose().map_err(StartError::Tls)?;
         let failed = |source| StartError::Listen { address: config.address, source };
         let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -137,7 +141,9 @@ impl Server {
         let workers = Workers::start(&depot).map_err(StartError::Threads)?;
         runtime.spawn(recount(Arc::clone(&depot)));
         let occupancy = metrics.occupancy.clone();
-        let site = Site::new(depot, (access, config.rates), actions, metrics, observer);
+        let mirrors = Mirrors::new(config.mirrors, upstream);
+        let rules = (access, config.rates);
+        let site = Site::new(depot, rules, actions, (metrics, mirrors), observer);
         let site = Arc::new(site);
         let (stop, stopped) = watch::channel(false);
         let door = Door { site, tls, connections: config.connections, stopped };

@@ -16,6 +16,7 @@ use crate::depot::Depot;
 use crate::fault::Fault;
 use crate::flow::{Flow, outbound};
 use crate::metrics::{Metrics, OfRequest};
+use crate::oci::mirror::{Mirrors, Way};
 use crate::oci::{self, Uploads};
 use crate::rates::{Pace, Rates, Who};
 use crate::reapi::{self, Writes};
@@ -27,7 +28,8 @@ use crate::{bazel, nx, turbo, values};
 /// All that is served.
 pub(crate) struct Site {
     pub(crate) depot: Arc<Depot>,
-    pub(crate) metrics: Metrics,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) mirrors: Arc<Mirrors>,
     pub(crate) uploads: Uploads,
     pub(crate) writes: Arc<Writes>,
     /// Where it is to be served.
@@ -97,11 +99,18 @@ impl Site {
         depot: Arc<Depot>,
         (access, rates): (Access, Rates),
         actions: Option<Actions>,
-        metrics: Metrics,
+        (metrics, mirrors): (Metrics, Mirrors),
         observer: Observer,
     ) -> Self {
         let (uploads, writes) = (Uploads::default(), Arc::default());
-        Self { depot, metrics, uploads, writes, actions, access, rates, observer }
+        let (metrics, mirrors) = (Arc::new(metrics), Arc::new(mirrors));
+        Self { depot, metrics, mirrors, uploads, writes, actions, access, rates, observer }
+    }
+
+    /// The way to other registries.
+    pub(crate) fn way(&self) -> Way {
+        let (mirrors, depot) = (Arc::clone(&self.mirrors), Arc::clone(&self.depot));
+        Way { mirrors, depot, metrics: Arc::clone(&self.metrics) }
     }
 
     /// Answers a request.

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use strata_oci::{Digest, Registry, media_type};
+use strata_oci::{Digest, Registry, RegistryError, media_type};
 use strata_remote::hint;
 
 use crate::fake::{Fake, MANIFEST, Reply, impatient, json, manifest_reply, registry, settings};
@@ -39,6 +39,62 @@ fn a_pinned_name_asks_for_the_digest() {
     let fake = Fake::start(move |request, _| (request.path == path).then(manifest_reply));
     let reference = fake.reference("a:v1").with_digest(digest);
     assert_eq!(registry(settings()).manifest(&reference).expect("a manifest").digest, digest);
+}
+
+#[test]
+fn what_a_tag_stands_for_is_told_without_its_manifest() {
+    let digest = Digest::of(MANIFEST);
+    let text = digest.to_string();
+    let fake = Fake::start(move |request, _| match (&*request.method, request.place()) {
+        ("HEAD", "/v2/a/manifests/v1") => {
+            Some(Reply::bare(200, &[("docker-content-digest", &text)]))
+        }
+        // A registry that does not say it.
+        ("HEAD", "/v2/b/manifests/v1") => Some(Reply::bare(200, &[])),
+        ("GET", "/v2/b/manifests/v1") => Some(manifest_reply()),
+        ("HEAD", _) => Some(Reply::bare(404, &[])),
+        _ => None,
+    });
+    let registry = registry(settings());
+    assert_eq!(registry.current(&fake.reference("a:v1")).expect("a digest"), digest);
+    assert_eq!(fake.requests().len(), 1);
+    assert_eq!(registry.current(&fake.reference("b:v1")).expect("a digest"), digest);
+    let missing = registry.current(&fake.reference("c:v1")).expect_err("it is not there");
+    assert!(matches!(missing, RegistryError::NotFound { .. }), "{missing}");
+}
+
+#[test]
+fn tags_come_page_by_page_from_one_place() {
+    let fake = Fake::start(|request, _| {
+        let page = |link: &str, tags: &str| {
+            let body = format!("{{\"name\":\"a\",\"tags\":{tags}}}");
+            Some(Reply::new(200, &[("link", link)], body.as_bytes()))
+        };
+        match &*request.path {
+            "/v2/a/tags/list?n=1000" => {
+                page("</v2/a/tags/list?n=1000&last=2>; rel=\"next\"", "[\"1\",\"2\"]")
+            }
+            "/v2/a/tags/list?n=1000&last=2" => {
+                page("<https://elsewhere.example/v2/a/tags/list>; rel=\"next\"", "[\"3\"]")
+            }
+            "/v2/none/tags/list?n=1000" => page("", "null"),
+            "/v2/round/tags/list?n=1000" => {
+                page("</v2/round/tags/list?n=1000>; rel=\"next\"", "[]")
+            }
+            "/v2/odd/tags/list?n=1000" => Some(Reply::new(200, &[], b"[1]")),
+            _ => None,
+        }
+    });
+    let registry = registry(settings());
+    let tags = |name: &str| registry.tags(&fake.reference(name));
+    assert_eq!(tags("a").expect("tags"), ["1", "2", "3"]);
+    assert_eq!(tags("none").expect("no tags"), [""; 0]);
+    let missing = tags("other").expect_err("it is not there");
+    assert!(matches!(missing, RegistryError::NotFound { .. }), "{missing}");
+    for name in ["round", "odd"] {
+        let wrong = tags(name).expect_err("no list").to_string();
+        assert!(wrong.contains("the list of tags"), "{wrong}");
+    }
 }
 
 /// One reply for every manifest; what the error says.

@@ -120,7 +120,7 @@ pub(crate) fn refuse(fault: &Fault) -> Response<Body> {
         Fault::Method => "bad_route",
         Fault::Range => "out_of_range",
         Fault::Broken(_) => "canceled",
-        Fault::Busy(_) => "unavailable",
+        Fault::Busy(_) | Fault::Upstream(_) => "unavailable",
         Fault::Internal(_) => "internal",
     };
     let json = json!({ "code": code, "msg": fault.to_string() });

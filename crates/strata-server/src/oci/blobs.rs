@@ -3,27 +3,52 @@
 use std::sync::Arc;
 
 use http::Response;
-use http::header::ETAG;
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, ETAG};
 
+use super::mirror::Passed;
 use super::{digest_of, fault};
-use crate::body::{Body, brief};
+use crate::body::{self, Body, brief};
 use crate::fault::Fault;
 use crate::metrics::Kind;
 use crate::request::{self, Asked, set};
 use crate::site::Site;
 
+const BINARY: &str = "application/octet-stream";
+
+/// All of a blob that is not here.
+fn coming(size: u64, body: Body) -> Response<Body> {
+    let mut response = Response::new(body);
+    set(&mut response, CONTENT_TYPE, BINARY);
+    set(&mut response, CONTENT_LENGTH, &size.to_string());
+    response
+}
+
 pub(super) async fn get(
     site: &Arc<Site>,
     asked: &Asked,
+    name: &str,
     digest: &str,
 ) -> Result<Response<Body>, Fault> {
     let digest = digest_of(digest)?;
-    let depot = Arc::clone(&site.depot);
-    let found = brief(&site.depot, move || depot.find(&digest)).await?;
-    site.metrics.looked_up("oci", Kind::Blob, found.is_some());
-    let content = found.ok_or_else(|| fault("BLOB_UNKNOWN", format!("{digest} is not here")))?;
-    let kind = "application/octet-stream";
-    let mut response = request::blob(&site.depot, asked, &content, kind).await?;
+    let found = match site.mirrors.passing(name) {
+        None => None,
+        Some(passing) => site.way().blob(&passing, asked, digest).await?,
+    };
+    let found = match found {
+        Some(found) => Some(found),
+        None => {
+            let depot = Arc::clone(&site.depot);
+            brief(&site.depot, move || depot.find(&digest)).await?.map(Passed::Here)
+        }
+    };
+    let is_hit = matches!(found, Some(Passed::Here(_)));
+    site.metrics.looked_up("oci", Kind::Blob, is_hit);
+    let mut response = match found {
+        Some(Passed::Here(content)) => request::blob(&site.depot, asked, &content, BINARY).await?,
+        Some(Passed::There(size)) => coming(size, body::empty()),
+        Some(Passed::Coming(size, body)) => coming(size, body),
+        None => return Err(fault("BLOB_UNKNOWN", format!("{digest} is not here"))),
+    };
     set(&mut response, "docker-content-digest", &digest.to_string());
     set(&mut response, ETAG, &format!("\"{digest}\""));
     Ok(response)

@@ -11,9 +11,11 @@ use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, ETAG, LINK, LOCATION};
 use http::{Response, StatusCode};
 use serde_json::{Value as Json, json};
+use strata_cas::BlobId;
 use strata_cas::entry::{Entry, Need};
 use strata_oci::{Digest, ManifestBytes, blobs, media_type};
 
+use super::mirror;
 use super::path::is_tag;
 use super::{digest_of, fault, is_head, reference_of};
 use crate::access::Caller;
@@ -28,11 +30,11 @@ use crate::site::Site;
 const LIMIT_BYTES: usize = 4 << 20;
 const PAGE: usize = 1000;
 
-fn space_of_manifests(name: &str) -> String {
+pub(super) fn space_of_manifests(name: &str) -> String {
     format!("oci-manifests/{name}")
 }
 
-fn space_of_tags(name: &str) -> String {
+pub(super) fn space_of_tags(name: &str) -> String {
     format!("oci-tags/{name}")
 }
 
@@ -49,18 +51,10 @@ pub(super) async fn get(
     name: &str,
     reference: &str,
 ) -> Result<Response<Body>, Fault> {
-    let depot = Arc::clone(&site.depot);
-    let (caller, name, reference) = (asked.caller.clone(), name.to_owned(), reference.to_owned());
-    let unknown = fault("MANIFEST_UNKNOWN", format!("`{reference}` is not in `{name}`"));
-    let found = blocking(move || {
-        let Some(entry) = find(&depot, &caller, &name, &reference)? else { return Ok(None) };
-        let content = Content::of_entry(&entry);
-        let Some(bytes) = depot.read(&content)? else { return Ok(None) };
-        Ok(Some((entry, bytes)))
-    });
-    let found = found.await?;
+    let found = look(site, &asked.caller, name, reference).await?;
     site.metrics.looked_up("oci", Kind::Manifest, found.is_some());
-    let (entry, bytes) = found.ok_or(unknown)?;
+    let unknown = || fault("MANIFEST_UNKNOWN", format!("`{reference}` is not in `{name}`"));
+    let (entry, bytes) = found.ok_or_else(unknown)?;
     let digest = Digest::of(&bytes);
     let kind = entry.attributes.get("media-type").map_or(media_type::MANIFEST, String::as_str);
     let length = bytes.len().to_string();
@@ -71,6 +65,86 @@ pub(super) async fn get(
     set(&mut response, "docker-content-digest", &digest.to_string());
     set(&mut response, ETAG, &format!("\"{digest}\""));
     Ok(response)
+}
+
+/// A manifest that is here or passes through. A name that is another registry's is looked for
+/// there first; any other one, here.
+async fn look(
+    site: &Arc<Site>,
+    caller: &Caller,
+    name: &str,
+    reference: &str,
+) -> Result<Option<(Entry, Bytes)>, Fault> {
+    let passing = site.mirrors.passing(name);
+    let mut failed = None;
+    if let Some(passing) = passing.as_ref().filter(|passing| passing.is_named) {
+        match site.way().manifest(passing, reference).await {
+            Ok(None) => {}
+            Err(fault @ Fault::Upstream(_)) => failed = Some(fault),
+            answer => return answer,
+        }
+    }
+    let depot = Arc::clone(&site.depot);
+    let (caller, owned) = (caller.clone(), (name.to_owned(), reference.to_owned()));
+    let found = blocking(move || {
+        let Some(entry) = find(&depot, &caller, &owned.0, &owned.1)? else { return Ok(None) };
+        let content = Content::of_entry(&entry);
+        let Some(bytes) = depot.read(&content)? else { return Ok(None) };
+        Ok(Some((entry, bytes)))
+    });
+    match (found.await?, passing, failed) {
+        (Some(found), ..) => Ok(Some(found)),
+        (None, _, Some(failed)) => Err(failed),
+        (None, Some(passing), None) if !passing.is_named => {
+            site.way().manifest(&passing, reference).await
+        }
+        (None, ..) => Ok(None),
+    }
+}
+
+/// A manifest by its digest, from this caller's namespaces alone.
+pub(super) fn stored(
+    depot: &Depot,
+    caller: &Caller,
+    name: &str,
+    digest: &Digest,
+) -> Result<Option<(Entry, Bytes)>, Fault> {
+    let entry = depot.entry(caller, &space_of_manifests(name), &digest.to_string())?;
+    let Some(entry) = entry else { return Ok(None) };
+    let bytes = depot.read(&Content::of_entry(&entry))?;
+    Ok(bytes.map(|bytes| (entry, bytes)))
+}
+
+/// Keeps a manifest that passes through. What it names comes when somebody asks for it.
+pub(super) fn keep_passing(
+    depot: &Depot,
+    caller: &Caller,
+    name: &str,
+    manifest: &ManifestBytes,
+) -> Result<Entry, Fault> {
+    let kept = depot.keep_bytes(caller, &manifest.bytes)?;
+    let attributes = BTreeMap::from([("media-type".to_owned(), manifest.media_type.clone())]);
+    let value = Value { attributes, needs: vec![need_of(&kept.digest)], ..Value::default() };
+    let (space, digest) = (space_of_manifests(name), kept.digest.to_string());
+    mirror::enter(depot, (&space, &digest), (kept.id, kept.size), value)
+}
+
+/// What a manifest's entry would say, if it were kept.
+pub(super) fn passing_entry(manifest: &ManifestBytes) -> Entry {
+    let (body, size) = (BlobId::of(&manifest.bytes), manifest.bytes.len() as u64);
+    let attributes = BTreeMap::from([("media-type".to_owned(), manifest.media_type.clone())]);
+    Entry {
+        body,
+        size,
+        attributes,
+        needs: Vec::new(),
+        stays: false,
+        writer: String::new(),
+        trust: 0,
+        written: 0,
+        used: 0,
+        far: false,
+    }
 }
 
 /// The entry of a manifest, by its digest or a tag.
@@ -365,7 +439,18 @@ pub(super) async fn tags(
         let is_known = !all.is_empty() || depot.entry(&caller, REPOSITORIES, &owned)?.is_some();
         Ok(is_known.then_some(all))
     });
-    let all = all.await?.ok_or(Fault::NotFound)?;
+    let own = all.await?;
+    let theirs = match site.mirrors.passing(name) {
+        Some(passing) => match site.way().tags(&passing).await {
+            Err(Fault::Upstream(_)) if own.is_some() => None,
+            answer => answer?,
+        },
+        None => None,
+    };
+    if own.is_none() && theirs.is_none() {
+        return Err(Fault::NotFound);
+    }
+    let all = own.into_iter().flatten().chain(theirs.into_iter().flatten()).collect();
     let (page, next) = paged(asked, all)?;
     let body = json!({ "name": name, "tags": page });
     Ok(linked(body, next.map(|last| format!("/v2/{name}/tags/list?{last}"))))

@@ -6,6 +6,7 @@
 
 mod blobs;
 mod manifests;
+pub(crate) mod mirror;
 mod path;
 mod uploads;
 
@@ -28,8 +29,10 @@ const JSON: &str = "application/json";
 
 /// Answers a request below `/v2/`.
 pub(crate) async fn answer(site: &Arc<Site>, asked: Asked) -> Result<Response<Body>, Fault> {
-    let found = asked.path.clone();
-    let mut response = match (place(&found)?, asked.method.as_str()) {
+    let found = path_of(&asked);
+    let place = place(&found)?;
+    check_writes(site, &asked, &place)?;
+    let mut response = match (place, asked.method.as_str()) {
         (Place::Root, "GET" | "HEAD") => with_body(StatusCode::OK, JSON, "{}"),
         (Place::Catalog, "GET") => manifests::catalog(site, &asked).await?,
         (Place::Tags { name }, "GET") => manifests::tags(site, &asked, name).await?,
@@ -45,7 +48,9 @@ pub(crate) async fn answer(site: &Arc<Site>, asked: Asked) -> Result<Response<Bo
         (Place::Manifest { name, reference }, "DELETE") => {
             manifests::delete(site, asked, name, reference).await?
         }
-        (Place::Blob { digest, .. }, "GET" | "HEAD") => blobs::get(site, &asked, digest).await?,
+        (Place::Blob { name, digest }, "GET" | "HEAD") => {
+            blobs::get(site, &asked, name, digest).await?
+        }
         (Place::Uploads { name }, "POST") => uploads::post(site, asked, name).await?,
         (Place::Upload { name, id }, "PATCH") => uploads::patch(site, asked, name, id).await?,
         (Place::Upload { name, id }, "PUT") => uploads::put(site, asked, name, id).await?,
@@ -55,6 +60,32 @@ pub(crate) async fn answer(site: &Arc<Site>, asked: Asked) -> Result<Response<Bo
     };
     set(&mut response, "docker-distribution-api-version", "registry/2.0");
     Ok(response)
+}
+
+/// The path, with the registry before the repository's name where the client says that it asks
+/// us in that one's place (`?ns=docker.io`, containerd).
+fn path_of(asked: &Asked) -> String {
+    let rest = asked.path.strip_prefix("/v2/").filter(|rest| !rest.is_empty());
+    match (asked.parameter("ns"), rest) {
+        (Some(registry), Some(rest)) if asked.method == Method::GET || is_head(asked) => {
+            format!("/v2/{registry}/{rest}")
+        }
+        _ => asked.path.clone(),
+    }
+}
+
+/// What passes through is the other registry's to change.
+fn check_writes(site: &Site, asked: &Asked, place: &Place<'_>) -> Result<(), Fault> {
+    let name = match place {
+        Place::Uploads { name } | Place::Upload { name, .. } | Place::Manifest { name, .. } => name,
+        _ => return Ok(()),
+    };
+    let is_named = || site.mirrors.passing(name).is_some_and(|passing| passing.is_named);
+    if asked.method != Method::GET && !is_head(asked) && is_named() {
+        asked.caller.may_write()?;
+        return Err(Fault::Denied(format!("`{name}` is another registry's, whose mirror this is")));
+    }
+    Ok(())
 }
 
 /// A fault as the specification wants it: a code of its list, and words.
@@ -71,7 +102,7 @@ pub(crate) fn refuse(fault: &Fault) -> Response<Body> {
         Fault::NoRoom(_) | Fault::Busy(_) | Fault::TooMany { .. } => "TOOMANYREQUESTS",
         // Clients show its words at once, and do not try again.
         Fault::Quota(_) => "DENIED",
-        Fault::Internal(_) => "UNKNOWN",
+        Fault::Upstream(_) | Fault::Internal(_) => "UNKNOWN",
     };
     let message = match fault {
         Fault::Invalid(text) => text.split_once(": ").map_or(&**text, |(_, rest)| rest).to_owned(),

@@ -42,7 +42,7 @@ impl From<Fault> for Status {
             Fault::Method => Code::Unimplemented,
             Fault::Range => Code::OutOfRange,
             Fault::Broken(_) => Code::Cancelled,
-            Fault::Busy(_) => Code::Unavailable,
+            Fault::Busy(_) | Fault::Upstream(_) => Code::Unavailable,
             Fault::Internal(_) => Code::Internal,
         };
         let mut status = Self::new(code, fault.to_string());

@@ -26,7 +26,7 @@ use crate::metrics::{FarMetrics, OfFar};
 use flights::Flights;
 pub(crate) use queue::{Queue, Workers};
 pub(crate) use read::Look;
-use recent::Recent;
+pub(crate) use recent::Recent;
 
 /// How long it is believed that something is there.
 const THERE: Duration = Duration::from_secs(60 * 60);

@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Two generations: when the younger one is full, the elder is forgotten.
-pub(super) struct Recent<K, V> {
+pub(crate) struct Recent<K, V> {
     holds: Duration,
     count: usize,
     generations: Mutex<[HashMap<K, (Instant, V)>; 2]>,
@@ -14,17 +14,17 @@ pub(super) struct Recent<K, V> {
 
 impl<K: Hash + Eq, V: Clone> Recent<K, V> {
     /// Holds at most `count` answers, each for this long.
-    pub(super) fn new(holds: Duration, count: usize) -> Self {
+    pub(crate) fn new(holds: Duration, count: usize) -> Self {
         Self { holds, count, generations: Mutex::default() }
     }
 
-    pub(super) fn get(&self, key: &K) -> Option<V> {
+    pub(crate) fn get(&self, key: &K) -> Option<V> {
         let generations = self.generations.lock().unwrap_or_else(PoisonError::into_inner);
         let found = generations.iter().find_map(|generation| generation.get(key))?;
         (found.0.elapsed() < self.holds).then(|| found.1.clone())
     }
 
-    pub(super) fn set(&self, key: K, value: V) {
+    pub(crate) fn set(&self, key: K, value: V) {
         let mut generations = self.generations.lock().unwrap_or_else(PoisonError::into_inner);
         generations[0].insert(key, (Instant::now(), value));
         if generations[0].len() > self.count / 2 {
@@ -33,7 +33,7 @@ impl<K: Hash + Eq, V: Clone> Recent<K, V> {
         }
     }
 
-    pub(super) fn forget(&self, key: &K) {
+    pub(crate) fn forget(&self, key: &K) {
         let mut generations = self.generations.lock().unwrap_or_else(PoisonError::into_inner);
         generations.iter_mut().for_each(|generation| drop(generation.remove(key)));
     }

@@ -4,6 +4,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::sync::{Arc, Mutex};
 
 use strata_cas::MemoryStore;
+use strata_oci::Registry;
 use strata_server::{
     Config, FarSetup, NoImages, Scope, Secret, ServeTable, Served, Server, Setup, TokenTable, Told,
 };
@@ -32,7 +33,7 @@ impl Host {
 
     /// On a store that outlives it.
     pub(crate) fn on(table: &ServeTable, store: Arc<dyn Served>) -> Self {
-        Self::behind(table, store, None)
+        Self::between(table, store, None, None)
     }
 
     /// With something behind the store.
@@ -41,11 +42,21 @@ impl Host {
         store: Arc<dyn Served>,
         far: Option<FarSetup>,
     ) -> Self {
+        Self::between(table, store, far, None)
+    }
+
+    /// With something behind the store, and the registries that it mirrors.
+    pub(crate) fn between(
+        table: &ServeTable,
+        store: Arc<dyn Served>,
+        far: Option<FarSetup>,
+        upstream: Option<Arc<dyn Registry>>,
+    ) -> Self {
         let config = Config::new(table, Some("127.0.0.1:0")).expect("a configuration");
         let told = Arc::<Mutex<Vec<Told>>>::default();
         let heard = Arc::clone(&told);
         let observer = Arc::new(move |one: &Told| heard.lock().expect("told").push(one.clone()));
-        let setup = Setup { config, store, library: Arc::new(NoImages), far, observer };
+        let setup = Setup { config, store, library: Arc::new(NoImages), far, observer, upstream };
         Self { server: Some(Server::start(setup).expect("a server")), told }
     }
 

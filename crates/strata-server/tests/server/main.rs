@@ -6,6 +6,7 @@ mod caches;
 mod client;
 mod conformance;
 mod limits;
+mod mirror;
 mod oci;
 mod reapi;
 mod through;

@@ -15,7 +15,7 @@ use crate::client::Host;
 
 /// How what is far away behaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-enum Mood {
+pub(crate) enum Mood {
     #[default]
     Well,
     /// Nobody answers.
@@ -28,7 +28,7 @@ enum Mood {
 
 /// Something far away that keeps everything in memory.
 #[derive(Default)]
-struct Distant {
+pub(crate) struct Distant {
     mood: Mutex<Mood>,
     blobs: Mutex<HashMap<FarName, Vec<u8>>>,
     records: Mutex<BTreeMap<(String, String), Vec<u8>>>,
@@ -42,7 +42,7 @@ fn locked<T>(one: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Distant {
-    fn turn(&self, mood: Mood) {
+    pub(crate) fn turn(&self, mood: Mood) {
         *locked(&self.mood) = mood;
     }
 
@@ -136,7 +136,7 @@ impl FarRecords for Distant {
 
 const PAUSE: Duration = Duration::from_millis(20);
 
-fn setup(distant: &Arc<Distant>, writes: FarWrites) -> FarSetup {
+pub(crate) fn setup(distant: &Arc<Distant>, writes: FarWrites) -> FarSetup {
     let far = Arc::clone(distant) as Arc<dyn Far>;
     FarSetup { far, writes, queue_limit: 3, pause: PAUSE, notice: Arc::new(|_| {}) }
 }

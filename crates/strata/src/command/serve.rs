@@ -2,6 +2,7 @@
 
 mod far;
 mod sweeper;
+mod upstream;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -55,7 +56,9 @@ pub(super) fn run(
     });
     let far = far::open(settings.serve.far.as_ref(), environment)?;
     spawn("lease", renew(&store))?;
-    let setup = Setup { config, store: Arc::<DiskStore>::clone(&store), library, far, observer };
+    let upstream = upstream::open(settings)?;
+    let served = Arc::<DiskStore>::clone(&store);
+    let setup = Setup { config, store: served, library, far, observer, upstream };
     let server = Server::start(setup);
     let server = server.map_err(|error| Failure::environment(error.to_string()))?;
     spawn("sweep", sweeper::sweep(&store, limits, server.occupancy()))?;

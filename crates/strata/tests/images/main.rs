@@ -14,6 +14,7 @@ mod extremes;
 mod independent;
 mod killed;
 mod limits;
+mod mirror;
 mod mounts;
 mod registry;
 mod rootless;

@@ -34,6 +34,7 @@ impl World {
             library: Arc::new(NoImages),
             far: None,
             observer: Arc::new(|_: &Told| {}),
+            upstream: None,
         };
         let server = Arc::new(Server::start(setup).expect("a server"));
         Self::client(server)
