@@ -5,6 +5,7 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
+use std::thread::JoinHandle;
 
 use crate::{
     Arrived, BlobHasher, BlobId, BuildUse, Claim, ClaimGuard, Incoming, LayerId, Record, RecordKey,
@@ -216,13 +217,16 @@ pub struct Staging {
     free: AtomicU64,
     /// Directories elsewhere in the store, with what they took at first, once that is known.
     beside: Mutex<Vec<(PathBuf, Option<u64>)>>,
+    /// What is being done in it meanwhile.
+    begun: Mutex<Option<JoinHandle<Result<(), StoreError>>>>,
 }
 
 impl Staging {
     /// Takes over an empty directory that the store has made. `fs` and `work` are made in it.
     pub fn new(path: PathBuf) -> Result<Self, StoreError> {
         let (counted, free) = (AtomicU64::new(0), AtomicU64::new(0));
-        let staging = Self { path, counted, free, beside: Mutex::default() };
+        let staging =
+            Self { path, counted, free, beside: Mutex::default(), begun: Mutex::default() };
         for part in [staging.fs(), staging.work()] {
             std::fs::create_dir(&part)
                 .map_err(StoreError::io(format!("create `{}`", part.display())))?;
@@ -267,6 +271,19 @@ impl Staging {
         grown.sum()
     }
 
+    /// Has something done in it on a thread of its own, before which ends it is not removed. Once;
+    /// where no thread can be had, nothing is done.
+    pub fn begin(&self, work: impl FnOnce() -> Result<(), StoreError> + Send + 'static) {
+        let thread = std::thread::Builder::new().name("staging".to_owned()).spawn(work);
+        *self.begun.lock().unwrap_or_else(PoisonError::into_inner) = thread.ok();
+    }
+
+    /// Waits for what was begun. Whether anything was and has succeeded; once.
+    pub fn has_ended(&self) -> bool {
+        let thread = self.begun.lock().unwrap_or_else(PoisonError::into_inner).take();
+        thread.is_some_and(|thread| matches!(thread.join(), Ok(Ok(()))))
+    }
+
     /// Whether at least `least` bytes less are free on its file system than when this was last
     /// true, so that counting is worth while. True the first time.
     pub fn may_have_grown(&self, free: u64, least: u64) -> bool {
@@ -282,6 +299,8 @@ impl Staging {
 
 impl Drop for Staging {
     fn drop(&mut self) {
+        // It would make files in what is being removed.
+        self.has_ended();
         // What can not be removed now is removed when the store is opened next.
         drop(std::fs::remove_dir_all(&self.path));
     }
@@ -352,3 +371,37 @@ pub trait NameStore: Send + Sync {
 pub trait Store: BlobStore + RecordStore + SnapshotStore + NameStore {}
 
 impl<T: BlobStore + RecordStore + SnapshotStore + NameStore> Store for T {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_begun_in_a_staging_directory_leaves_nothing_behind() {
+        let home = tempfile::tempdir().expect("a folder");
+        let path = home.path().join("1");
+        std::fs::create_dir(&path).expect("created");
+        let staging = Staging::new(path.clone()).expect("staging");
+        assert!(!staging.has_ended(), "nothing was begun");
+        let file = path.join("late");
+        staging.begin(move || {
+            std::thread::sleep(std::time::Duration::from_millis(50));
+            // Also where the directory were gone.
+            std::fs::create_dir_all(file.parent().expect("a folder")).expect("created");
+            std::fs::write(file, "x").map_err(StoreError::io("write"))
+        });
+        drop(staging);
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn what_was_begun_in_a_staging_directory_tells_whether_it_succeeded() {
+        let home = tempfile::tempdir().expect("a folder");
+        let staging = Staging::new(home.path().to_owned()).expect("staging");
+        staging.begin(|| Ok(()));
+        assert!(staging.has_ended());
+        assert!(!staging.has_ended(), "it is told once");
+        staging.begin(|| Err(StoreError::io("fail")(io::ErrorKind::Other.into())));
+        assert!(!staging.has_ended());
+    }
+}

@@ -48,7 +48,6 @@ mod claims;
 mod codec;
 mod database;
 mod error;
-mod expected;
 mod files;
 mod follow;
 mod fsck;

@@ -10,7 +10,6 @@ use strata_cas::{LayerId, StoreError};
 
 use crate::OpenError;
 use crate::budget::{Budget, SizeLimit};
-use crate::expected::Expected;
 use crate::files::Files;
 use crate::gate::{Gate, Inside};
 use crate::layout::{Layout, Part};
@@ -49,8 +48,6 @@ pub struct DiskStore {
     pub(crate) removals: u64,
     /// Snapshots that were looked at.
     pub(crate) intact: Mutex<HashSet<LayerId>>,
-    /// What is sealed and written to the disk already, before it is committed.
-    pub(crate) expected: Expected,
     /// Damage that was met.
     pub(crate) noticed: Mutex<Vec<String>>,
     /// The number of the next staging directory.
@@ -87,7 +84,6 @@ impl DiskStore {
             layout,
             removals,
             intact: Mutex::default(),
-            expected: Expected::default(),
             noticed: Mutex::default(),
             staged: AtomicU64::default(),
             lease,

@@ -66,7 +66,11 @@ impl SnapshotStore for DiskStore {
 
     /// Seals what is in it and begins to write it to the disk, which the commit then waits for.
     fn expect(&self, staging: &Staging) {
-        self.expected.begin(staging.path());
+        let path = staging.path().to_owned();
+        staging.begin(move || {
+            seal::seal(&path)?;
+            sync::filesystem(&path)
+        });
     }
 
     fn commit(
@@ -84,14 +88,14 @@ impl SnapshotStore for DiskStore {
         let there = self.snapshot(layer)?;
         let is_damaged = there.is_some() && !self.is_intact(layer, &places)?;
         if let Some(path) = there.filter(|_| !is_damaged) {
-            self.expected.has_ended(staging.path());
+            staging.has_ended();
             remove_tree(staging.path())?;
             return Ok(path);
         }
         self.settle()?;
         // Places of a snapshot that is not there yet lead nowhere: they may come before it.
         let written = || -> Result<(), StoreError> {
-            if self.expected.has_ended(staging.path()) {
+            if staging.has_ended() {
                 return Ok(());
             }
             seal::seal(staging.path())?;
