@@ -1,7 +1,8 @@
 //! Docker's default system call filter, compiled here in microseconds, without a C library.
 //!
 //! What is not on the list fails with EPERM, `clone3` with ENOSYS so that programs fall back to
-//! `clone`, whose flags can be checked: no new namespaces. 32-bit programs have their own numbers
+//! `clone`, whose flags can be checked: no new namespaces. What is newer than the list is answered
+//! with ENOSYS, as by runc, so that libraries that try new calls first use old ones. 32-bit programs have their own numbers
 //! and their own part of the filter. Any other architecture's calls kill the process.
 //!
 //! Two things differ from Docker: x32 programs get EPERM, and arguments are compared by the 32
@@ -51,6 +52,9 @@ impl Abi {
 
 /// `CLONE_NEW*` for all namespaces.
 const CLONE_NAMESPACES: u64 = 0x7e02_0000;
+
+/// From here on 32-bit ARM has calls of its own, and x86-64 the numbers of x32.
+const PRIVATE_NUMBERS: u32 = 0xf_0000;
 
 /// Execution domains: Linux, 32-bit, old time-outs, both, and asking.
 const PERSONALITIES: [u64; 5] = [0, 0x8, 0x2_0000, 0x2_0008, 0xffff_ffff];
@@ -122,9 +126,21 @@ fn part(abi: Abi) -> Result<BpfProgram, CompileError> {
         program.push(jump_if_equal(clone3, 0, 1));
         program.push(statement(0x06, u32::from(errno(libc::ENOSYS))));
     }
+    program.extend([
+        statement(0x20, 0),
+        sock_filter { code: 0x25, jt: 0, jf: 2, k: newest(abi) },
+        sock_filter { code: 0x35, jt: 1, jf: 0, k: PRIVATE_NUMBERS },
+        statement(0x06, u32::from(errno(libc::ENOSYS))),
+    ]);
     // The first three instructions check the architecture, which is done already.
     program.extend(compiled.into_iter().skip(3));
     Ok(program)
+}
+
+/// The greatest number on the list: what is greater nobody has decided about.
+fn newest(abi: Abi) -> u32 {
+    let numbers = table::rows().filter_map(|row| row.1[abi as usize]);
+    numbers.filter(|number| *number < PRIVATE_NUMBERS).max().unwrap_or(PRIVATE_NUMBERS)
 }
 
 fn errno(number: i32) -> SeccompAction {
@@ -286,7 +302,9 @@ mod tests {
             check("socket", 16, ALLOW);
             check("socket", 38, EPERM);
             check("socket", 40, EPERM);
-            assert_eq!(answer(&program, abi.audit(), 9999, 0), EPERM);
+            assert_eq!(answer(&program, abi.audit(), 9999, 0), ENOSYS);
+            assert_eq!(answer(&program, abi.audit(), newest(abi) + 1, 0), ENOSYS);
+            assert_eq!(answer(&program, abi.audit(), 0x4000_0001, 0), EPERM);
         }
         let refused = "mount umount2 unshare setns keyctl add_key request_key bpf reboot swapon \
                        init_module kexec_load open_by_handle_at perf_event_open userfaultfd \
