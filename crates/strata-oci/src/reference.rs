@@ -78,6 +78,9 @@ impl FromStr for Reference {
             None => (text, None),
         };
         let (registry, path) = split_registry(rest);
+        if !is_registry(registry) {
+            return Err(invalid("what is before its first `/` is no registry's name"));
+        }
         let (path, tag) = match path.rsplit_once(':') {
             Some((path, tag)) if !tag.contains('/') => (path, Some(tag.to_owned())),
             _ => (path, None),
@@ -120,6 +123,31 @@ fn split_registry(text: &str) -> (&str, &str) {
         }
         _ => (DOCKER_HUB, text),
     }
+}
+
+/// `HOST[:PORT]`, where the host is a name, an IPv4 address, or an IPv6 address in brackets:
+/// <https://pkg.go.dev/github.com/distribution/reference#pkg-overview>.
+fn is_registry(name: &str) -> bool {
+    let is_address = |text: &str| text.parse::<std::net::Ipv6Addr>().is_ok();
+    let is_port = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let is_label = |label: &str| {
+        let fits = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
+        !label.is_empty()
+            && label.bytes().all(fits)
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    };
+    let (host, port) = match name.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        Some((address, "")) => return is_address(address),
+        Some((address, port)) if is_address(address) => ("", port.strip_prefix(':')),
+        Some(_) => return false,
+        None => match name.split_once(':') {
+            Some((host, port)) => (host, Some(port)),
+            None => (name, None),
+        },
+    };
+    let is_host = host.split('.').all(is_label) || name.starts_with('[');
+    is_host && (port.is_some_and(is_port) || port.is_none() && !name.starts_with('['))
 }
 
 fn is_tag(tag: &str) -> bool {
@@ -181,6 +209,7 @@ mod tests {
         check("localhost:5000/a/b:c", "localhost:5000/a/b:c", "localhost:5000/a/b:c");
         check("ghcr.io/x/y", "ghcr.io/x/y:latest", "ghcr.io/x/y:latest");
         check("index.docker.io/library/a", "docker.io/library/a:latest", "a:latest");
+        check("[2001:db8::1]:5000/a", "[2001:db8::1]:5000/a:latest", "[2001:db8::1]:5000/a:latest");
         check("library/a/b", "docker.io/library/a/b:latest", "library/a/b:latest");
         let pinned = format!("a@{}", Digest::of(b"x"));
         check(&pinned, &format!("docker.io/library/{pinned}"), &pinned);
@@ -197,6 +226,11 @@ mod tests {
         check("a:b c", "tag");
         check(&"a".repeat(248), "255 characters");
         check("a@sha256:12", "no digest");
+        for bad in
+            ["../a", "./a", ".b/a", "a..b/c", "-a.b/c", "a.b:/c", "a.b:x/c", "[::/a", "a_.b/c"]
+        {
+            check(bad, "no registry");
+        }
         for bad in ["a//b", "-a", "a.", "a..b", "a/", "/a"] {
             check(bad, "repository");
         }
