@@ -37,13 +37,7 @@ say "Docker Hub does not answer from here. Stand-ins made of Debian $suite take 
   node:18-alpine and ubuntu:22.04: same commands, other files; sizes and times are not those of
   the images of these names."
 
-# The mirror that this machine's own apt uses, if it is Debian's.
-mirror=${DEBIAN_MIRROR:-}
-if [[ -z $mirror ]]; then
-  mirror=$(apt-get indextargets --format '$(SITE)' \
-    'Created-By: Packages' 'Origin: Debian' 'Component: main' 2>/dev/null | head -n 1) || true
-fi
-[[ $mirror == http* ]] || mirror=http://deb.debian.org/debian
+mirror=$("$(dirname "${BASH_SOURCE[0]}")/debian-mirror.sh")
 
 # Check-Valid-Until: a mirror may be a dated copy; signatures are checked all the same.
 options=(--variant=minbase --mode=root --quiet

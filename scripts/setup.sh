@@ -10,7 +10,7 @@ set -euo pipefail
 build=(g++ make pkg-config libclang-dev curl ca-certificates xz-utils)
 demo=(mmdebstrap debian-archive-keyring)
 tests=(openssh-client skopeo umoci podman runc busybox-static jq tar attr libcap2-bin bzip2 zstd git
-  docker-registry python3-jsonschema uidmap python3-venv)
+  docker-registry python3-jsonschema uidmap python3-venv qemu-user-static)
 # Clients of `strata serve`; those that are no Debian packages: scripts/cache-clients.sh.
 clients=(ccache buildah gradle bazel-bootstrap python3-venv)
 command -v npm >/dev/null || clients+=(nodejs npm)
@@ -74,6 +74,11 @@ fi
 # The S3 server of the tests: no distribution has one.
 if [[ $what == test ]]; then
   "$(dirname "${BASH_SOURCE[0]}")/s3-server.sh" install
+fi
+
+# What the test of foreign platforms runs: no package of this machine's architecture has it.
+if [[ $what == test ]]; then
+  "$(dirname "${BASH_SOURCE[0]}")/foreign-program.sh" >/dev/null
 fi
 
 if ! command -v cargo >/dev/null; then

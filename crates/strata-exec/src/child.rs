@@ -285,6 +285,10 @@ fn guard_cage(order: &Order) -> Result<(), Failure> {
     take_namespaces(namespaces)?;
     mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
         .map_err(failed("make all mounts private"))?;
+    if let Some(emulator) = &order.emulator {
+        // A kernel without such lists: the program does not start, and that is said.
+        drop(emulator.register(&order.emulators));
+    }
     let cage = match fork().map_err(failed("start the cage"))? {
         None => {
             let answer = cage(order);

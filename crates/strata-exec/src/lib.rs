@@ -33,6 +33,7 @@ mod cancel;
 mod cgroup;
 mod changes;
 mod child;
+mod emulator;
 mod error;
 mod etc;
 mod hide;

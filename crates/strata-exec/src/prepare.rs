@@ -4,6 +4,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::emulator::Emulator;
 use crate::namespace;
 use crate::root::{MountPoints, PointKind};
 use crate::spec::{KERNEL_MOUNTS, Placed, What, spec};
@@ -22,6 +23,7 @@ struct Files {
     bundle: PathBuf,
     state: PathBuf,
     secrets: PathBuf,
+    emulators: PathBuf,
 }
 
 impl Files {
@@ -39,6 +41,7 @@ impl Files {
             bundle: directory("bundle")?,
             state: directory("state")?,
             secrets: directory("secrets")?,
+            emulators: directory("emulators")?,
         })
     }
 }
@@ -68,6 +71,7 @@ pub(crate) fn prepare(
     let files = Files::make(&staging).map_err(ExecError::io("make the run's directories"))?;
     let view = View::new(&root.lowers);
     let cwds = working_directories(&view, job)?;
+    let emulator = Emulator::needed(job, &view);
     let placed = place(job, view, &files)?;
     let config =
         spec(job, text(&files.root)?, &placed, terminal).map_err(io::Error::from).and_then(
@@ -90,6 +94,8 @@ pub(crate) fn prepare(
         state: files.state.clone(),
         secrets: files.secrets.clone(),
         secret_count: attachments.secrets.len(),
+        emulator,
+        emulators: files.emulators.clone(),
         cwds,
         user_attributes: namespace::in_user_namespace(),
         terminal,

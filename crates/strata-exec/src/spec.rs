@@ -11,7 +11,7 @@ use crate::namespace::{Ids, has_ids, in_user_namespace};
 use crate::{Job, Network, Runtime, Security, Ulimit, User, seccomp};
 
 /// Docker's default for images that set none.
-const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+pub(crate) const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// What Docker lets a process do: `CapEff` a80425fb.
 const CAPABILITIES: [&str; 14] = [

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::emulator::Emulator;
 use crate::{Job, Secret};
 
 /// An order holds the environment and the command line, which the kernel bounds as well.
@@ -39,6 +40,10 @@ pub(crate) struct Order {
     pub(crate) secrets: PathBuf,
     /// How many secrets come after the order.
     pub(crate) secret_count: usize,
+    /// Who runs programs for other machines, if the kernel is to be told.
+    pub(crate) emulator: Option<Emulator>,
+    /// Where the kernel's list of such programs is mounted then.
+    pub(crate) emulators: PathBuf,
     /// Whether overlayfs uses `user.overlay.*`.
     pub(crate) user_attributes: bool,
     /// Whether the process gets a terminal of its own.

@@ -45,10 +45,10 @@ fn write_base(world: &World) {
 }
 
 /// Who root of the namespace is outside.
-const OUTSIDE: u32 = 200_000;
+pub(crate) const OUTSIDE: u32 = 200_000;
 
 /// The program as root of a user namespace with so many ids.
-fn in_namespace(world: &World, ids: u32, arguments: &[&str]) -> Said {
+pub(crate) fn in_namespace(world: &World, ids: u32, arguments: &[&str]) -> Said {
     let plain = world.command(arguments);
     // The program may lie below a folder of root's, which the namespace's root can not enter.
     let program = world.path("strata");
@@ -77,7 +77,7 @@ fn in_namespace(world: &World, ids: u32, arguments: &[&str]) -> Said {
 }
 
 /// Gives a whole world to somebody else.
-fn give(world: &World, owner: u32) {
+pub(crate) fn give(world: &World, owner: u32) {
     let path = world.path("");
     let status =
         Command::new("chown").args(["-R", &format!("{owner}:{owner}")]).arg(&path).status();
