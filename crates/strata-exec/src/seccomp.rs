@@ -2,8 +2,9 @@
 //!
 //! What is not on the list fails with EPERM, `clone3` with ENOSYS so that programs fall back to
 //! `clone`, whose flags can be checked: no new namespaces. What is newer than the list is answered
-//! with ENOSYS, as by runc, so that libraries that try new calls first use old ones. 32-bit programs have their own numbers
-//! and their own part of the filter. Any other architecture's calls kill the process.
+//! with ENOSYS, as by runc, so that libraries that try new calls first use old ones. 32-bit
+//! programs have their own numbers and their own part of the filter. Any other architecture's
+//! calls kill the process.
 //!
 //! Two things differ from Docker: x32 programs get EPERM, and arguments are compared by the 32
 //! bits that the kernel looks at.
