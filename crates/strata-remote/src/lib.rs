@@ -45,6 +45,7 @@ pub mod authorization;
 mod base64;
 mod blob;
 mod cache_objects;
+mod cache_reapi;
 mod cache_registry;
 mod challenge;
 mod clients;
@@ -58,19 +59,23 @@ mod http;
 mod manifest;
 mod network;
 mod push;
+mod reapi;
 mod registry;
 mod retry;
 mod settings;
 mod tags;
+mod tls_channel;
 mod token;
 mod upload;
 mod wire;
 
 pub use cache_objects::{ObjectCache, S3Settings};
+pub use cache_reapi::ReapiCache;
 pub use cache_registry::RegistryCache;
 pub use failure::hint;
 pub use git::{Checkout, Commit, GitError, Repository};
 pub use http::{HttpAnswer, HttpClient, HttpError, HttpRequest};
+pub use reapi::{ReapiSettings, check_reapi_url};
 pub use registry::RemoteRegistry;
 pub use settings::{
     AskCredentials, Credentials, Mirror, ProxySettings, RegistrySettings, Retries, Secret, Timeouts,

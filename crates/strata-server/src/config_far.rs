@@ -46,6 +46,12 @@ pub struct FarTable {
     pub url: Option<String>,
     /// A file with the token for it.
     pub token_file: Option<PathBuf>,
+    /// A file with the authorities of its certificate, besides the system's.
+    pub cacert: Option<PathBuf>,
+    /// A file with our certificate for it.
+    pub cert: Option<PathBuf>,
+    /// A file with the key of that.
+    pub key: Option<PathBuf>,
 }
 
 /// What a far tier is.
@@ -104,6 +110,25 @@ impl FarTable {
         secret(self.token_file.as_ref())
     }
 
+    /// The authorities to trust, as PEM, from their file.
+    ///
+    /// # Errors
+    ///
+    /// When the file can not be read.
+    pub fn authorities(&self) -> Result<Option<Vec<u8>>, ConfigError> {
+        self.cacert.as_deref().map(read).transpose()
+    }
+
+    /// Our certificate and its key, as PEM, from their files.
+    ///
+    /// # Errors
+    ///
+    /// When a file can not be read.
+    pub fn identity(&self) -> Result<Option<(Vec<u8>, Secret)>, ConfigError> {
+        let certificate = self.cert.as_deref().map(read).transpose()?;
+        Ok(certificate.zip(secret(self.key.as_ref())?))
+    }
+
     /// Whether what its type needs is there, and nothing that is another type's.
     pub(crate) fn check(&self) -> Result<(), ConfigError> {
         let wrong = |reason: String| ConfigError::Far(reason);
@@ -118,6 +143,9 @@ impl FarTable {
             ("path", FarKind::Local, self.path.is_some()),
             ("url", FarKind::Reapi, self.url.is_some()),
             ("token-file", FarKind::Reapi, self.token_file.is_some()),
+            ("cacert", FarKind::Reapi, self.cacert.is_some()),
+            ("cert", FarKind::Reapi, self.cert.is_some()),
+            ("key", FarKind::Reapi, self.key.is_some()),
         ];
         for (key, of, is_there) in keys {
             if is_there && of != self.kind {
@@ -136,6 +164,9 @@ impl FarTable {
         if self.access_key_id.is_some() != self.secret_access_key_file.is_some() {
             let reason = "`access-key-id` and `secret-access-key-file` need each other";
             return Err(wrong(reason.to_owned()));
+        }
+        if self.cert.is_some() != self.key.is_some() {
+            return Err(wrong("`cert` and `key` need each other".to_owned()));
         }
         Ok(())
     }
@@ -165,6 +196,8 @@ mod tests {
         check(r#"{"type": "s3", "bucket": "b"}"#, "");
         check(r#"{"type": "local", "path": "/x", "write": "none"}"#, "");
         check(r#"{"type": "reapi", "url": "grpc://h:1"}"#, "");
+        let half = r#"{"type": "reapi", "url": "grpcs://h:1", "cert": "/x"}"#;
+        check(half, "`cert` and `key` need each other");
         check(r#"{"type": "s3"}"#, "needs `bucket`");
         check(r#"{"type": "local", "path": "/x", "region": "r"}"#, "`region` is a key of the type");
         check(r#"{"type": "s3", "bucket": "b", "access-key-id": "k"}"#, "need each other");

@@ -12,7 +12,7 @@ use strata_build::{
 };
 use strata_exec::{Cancel, ReexecCommand};
 use strata_oci::{Descriptor, Platform, Registry, RegistryError, SharedCache};
-use strata_remote::{ObjectCache, RemoteRegistry, S3Settings};
+use strata_remote::{ObjectCache, ReapiCache, RemoteRegistry};
 use strata_store::{DiskStore, OpenOptions, SizeLimit};
 
 use crate::environment::Environment;
@@ -20,7 +20,7 @@ use crate::failure::Failure;
 use crate::fetcher::RemoteFetcher;
 use crate::printer::Printer;
 use crate::request::Lent;
-use crate::request::cache::{Cache, CacheKind, s3_of_place};
+use crate::request::cache::{Cache, CacheKind, reapi_of_place, s3_of_place};
 use crate::settings::Settings;
 use crate::words::{build_error, lower_errors};
 
@@ -90,7 +90,7 @@ pub(crate) struct Session {
     sandbox: Sandbox,
     lent: OnceLock<Lent>,
     /// Buckets with the keys that this command was given for them, by their places.
-    buckets: OnceLock<BTreeMap<String, S3Settings>>,
+    buckets: OnceLock<BTreeMap<String, CacheKind>>,
 }
 
 impl Session {
@@ -130,8 +130,8 @@ impl Session {
     /// keys. The first time counts.
     pub(crate) fn know_buckets<'a>(&self, caches: impl Iterator<Item = &'a Cache>) {
         let bucket = |cache: &Cache| match &cache.kind {
-            CacheKind::S3(settings) => Some((cache.place(), S3Settings::clone(settings))),
-            _ => None,
+            kind @ (CacheKind::S3(_) | CacheKind::Reapi(_)) => Some((cache.place(), kind.clone())),
+            CacheKind::Registry { .. } | CacheKind::Directory(_) => None,
         };
         drop(self.buckets.set(caches.filter_map(bucket).collect()));
     }
@@ -269,8 +269,15 @@ impl Far for Session {
         if let Some(path) = place.strip_prefix("directory:") {
             return ObjectCache::directory(Path::new(path), false)?.blob(blob, sink);
         }
-        if let Some(settings) = self.buckets.get().and_then(|buckets| buckets.get(place)) {
-            return ObjectCache::s3(settings)?.blob(blob, sink);
+        match self.buckets.get().and_then(|buckets| buckets.get(place)) {
+            Some(CacheKind::S3(settings)) => return ObjectCache::s3(settings)?.blob(blob, sink),
+            Some(CacheKind::Reapi(settings)) => {
+                return ReapiCache::new(settings)?.blob(blob, sink);
+            }
+            _ => {}
+        }
+        if let Some(settings) = reapi_of_place(place, &self.environment) {
+            return ReapiCache::new(&settings)?.blob(blob, sink);
         }
         if let Some(settings) = s3_of_place(place, &self.environment) {
             return ObjectCache::s3(&settings)?.blob(blob, sink);

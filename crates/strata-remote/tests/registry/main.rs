@@ -1,5 +1,5 @@
-//! Pulls from and pushes to registries that misbehave in every way, in this process, on loopback.
-//! Real registries are not asked; a real S3 server is.
+//! Pulls from and pushes to registries and other caches that misbehave in every way, in this
+//! process, on loopback. Real registries are not asked; a real S3 server is.
 
 #[cfg(test)]
 mod auth;
@@ -18,6 +18,10 @@ mod mirrors;
 mod proxies;
 #[cfg(test)]
 mod pushes;
+#[cfg(test)]
+mod reapi;
+#[cfg(test)]
+mod reapi_fake;
 #[cfg(test)]
 mod shared;
 #[cfg(test)]

@@ -15,7 +15,7 @@ use crate::fake::{Fake, registry, settings, some_blob};
 use crate::pushes::{Kept, answer};
 
 /// What every shared cache promises.
-fn suite(cache: &dyn SharedCache) {
+pub(crate) fn suite(cache: &dyn SharedCache) {
     let key = |letter: &str| format!("d-1-{}", letter.repeat(64));
     assert_eq!(cache.record(&key("a")).expect("asked"), None);
     let (bytes, blob) = some_blob(3_000_000);
@@ -38,7 +38,7 @@ fn suite(cache: &dyn SharedCache) {
     assert!(fetch(cache, &described).is_err(), "what is not as described is not kept");
 }
 
-fn fetch(cache: &dyn SharedCache, blob: &Descriptor) -> Result<Vec<u8>, RegistryError> {
+pub(crate) fn fetch(cache: &dyn SharedCache, blob: &Descriptor) -> Result<Vec<u8>, RegistryError> {
     let mut bytes = Vec::new();
     cache.blob(blob, &mut bytes).map(|()| bytes)
 }
@@ -114,7 +114,7 @@ fn damaged_bytes_are_never_an_answer() {
 }
 
 /// What every far tier promises.
-fn far_suite(far: &dyn Far) {
+pub(crate) fn far_suite(far: &dyn Far) {
     let (bytes, blob) = some_blob(3_000_000);
     let sha256 = FarName::Sha256(blob.digest);
     let blake3 = FarName::Blake3(BlobId::of(&bytes));

@@ -5,10 +5,10 @@ use http::Response;
 use http::header::CONTENT_TYPE;
 use prost::Message;
 use serde_json::{Value as Json, json};
+use strata_reapi::messages;
 
 use crate::body::{self, Body};
 use crate::fault::Fault;
-use crate::reapi::message::messages;
 use crate::request::{Asked, excuse, with_body};
 
 const JSON: &str = "application/json";
@@ -16,6 +16,8 @@ const PROTOBUF: &str = "application/protobuf";
 const LIMIT_BYTES: usize = 1 << 20;
 
 messages! {
+    pub(super),
+
     /// What all three calls ask with: field numbers differ, names do not.
     Create { key: [string] = 2, version: [string] = 3 }
     Finalize { key: [string] = 2, size_bytes: [int64] = 3, version: [string] = 4 }

@@ -11,12 +11,12 @@ use tonic::Status;
 use super::cas::PROTOCOL;
 use super::name::{BlobName, instance};
 use super::needs::Needs;
-use super::proto::{ActionResult, GetActionResultRequest, UpdateActionResultRequest};
 use crate::access::Caller;
 use crate::depot::{Content, Depot, Value};
 use crate::fault::Fault;
 use crate::metrics::Kind;
 use crate::site::Site;
+use strata_reapi::proto::{ActionResult, GetActionResultRequest, UpdateActionResultRequest};
 
 /// Where results of an instance's actions are.
 pub(crate) fn space(instance: &str, function: &str) -> String {

@@ -14,13 +14,13 @@ use super::call::encode;
 use super::cas::wait;
 use super::name::instance;
 use super::needs::Needs;
-use super::proto::{
-    Digest, FetchRequest, FetchResponse, PushRequest, PushResponse, Qualifier, SHA256,
-};
 use crate::access::Caller;
 use crate::depot::{Content, Depot, Value};
 use crate::metrics::Kind as Counted;
 use crate::site::Site;
+use strata_reapi::proto::{
+    Digest, FetchRequest, FetchResponse, PushRequest, PushResponse, Qualifier, SHA256,
+};
 
 const URIS: usize = 100;
 
@@ -77,7 +77,7 @@ pub(super) async fn fetch(
             let content = Content::of_entry(&entry);
             let Some(bytes) = depot.read(&content)? else { continue };
             if let Ok(digest) = Digest::decode(bytes) {
-                let (status, digest) = (Some(super::proto::Status::default()), Some(digest));
+                let (status, digest) = (Some(strata_reapi::proto::Status::default()), Some(digest));
                 return Ok(Some(FetchResponse {
                     status,
                     uri,

@@ -16,10 +16,10 @@ use tonic::metadata::MetadataValue;
 use tonic::server::Grpc;
 use tonic::{Code, Status, Streaming};
 
-use super::raw::Raw;
 use crate::body::Body;
 use crate::fault::Fault;
 use crate::flow::Inbound;
+use strata_reapi::Raw;
 
 /// The largest message that is read. More than a batch may have by what is announced: its
 /// envelope comes on top.

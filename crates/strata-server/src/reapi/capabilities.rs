@@ -5,11 +5,11 @@ use tonic::Status;
 
 use super::call::encode;
 use super::chunks::AVERAGE_BYTES;
-use super::proto::{
+use crate::access::Caller;
+use strata_reapi::proto::{
     ActionCacheUpdateCapabilities, BLAKE3, CacheCapabilities, FastCdc2020Params,
     GetCapabilitiesRequest, SHA256, SemVer, ServerCapabilities, ZSTD,
 };
-use crate::access::Caller;
 
 /// What a batch may have: gRPC clients take 4 MiB by default, and the envelope comes on top.
 pub(crate) const BATCH_LIMIT_BYTES: usize = (4 << 20) - (64 << 10);

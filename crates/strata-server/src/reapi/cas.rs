@@ -11,12 +11,6 @@ use tonic::{Code, Status};
 use super::call::{Answers, encode, of_items};
 use super::capabilities::BATCH_LIMIT_BYTES;
 use super::name::{BlobName, instance};
-use super::proto::{
-    BatchReadBlobsRequest, BatchReadBlobsResponse, BatchUpdateBlobsRequest,
-    BatchUpdateBlobsResponse, BlobToUpdate, Digest, Directory, FindMissingBlobsRequest,
-    FindMissingBlobsResponse, GetTreeRequest, GetTreeResponse, IDENTITY, ReadBlob,
-    Status as ItemStatus, UpdatedBlob, ZSTD,
-};
 use super::zstd::Decoder;
 use crate::access::Caller;
 use crate::body::{blocking, brief};
@@ -24,6 +18,12 @@ use crate::depot::{Content, Depot};
 use crate::fault::Fault;
 use crate::metrics::Kind;
 use crate::site::Site;
+use strata_reapi::proto::{
+    BatchReadBlobsRequest, BatchReadBlobsResponse, BatchUpdateBlobsRequest,
+    BatchUpdateBlobsResponse, BlobToUpdate, Digest, Directory, FindMissingBlobsRequest,
+    FindMissingBlobsResponse, GetTreeRequest, GetTreeResponse, IDENTITY, ReadBlob,
+    Status as ItemStatus, UpdatedBlob, ZSTD,
+};
 
 /// How it is counted.
 pub(super) const PROTOCOL: &str = "reapi";

@@ -10,12 +10,12 @@ use tonic::Status;
 
 use super::call::encode;
 use super::name::{BlobName, instance};
-use super::proto::{
-    FAST_CDC_2020, SpliceBlobRequest, SpliceBlobResponse, SplitBlobRequest, SplitBlobResponse,
-};
 use crate::access::Caller;
 use crate::depot::{Content, Depot, Value};
 use crate::fault::Fault;
+use strata_reapi::proto::{
+    FAST_CDC_2020, SpliceBlobRequest, SpliceBlobResponse, SplitBlobRequest, SplitBlobResponse,
+};
 
 /// What the API recommends; the smallest piece is a quarter of it, the largest four times it.
 pub(super) const AVERAGE_BYTES: usize = 512 << 10;

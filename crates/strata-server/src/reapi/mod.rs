@@ -1,7 +1,7 @@
 //! The remote execution API, version 2, its cache half (`bazelbuild/remote-apis`), over gRPC.
 //!
-//! Each service is one file; a method is added in [`answer`]. `message` declares messages, `call`
-//! frames them.
+//! Each service is one file; a method is added in [`answer`]. `strata-reapi` has the messages,
+//! `call` frames them.
 
 mod actions;
 mod assets;
@@ -9,11 +9,8 @@ mod call;
 mod capabilities;
 mod cas;
 mod chunks;
-pub(crate) mod message;
 mod name;
 mod needs;
-mod proto;
-mod raw;
 mod stream;
 mod zstd;
 

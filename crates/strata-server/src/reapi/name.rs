@@ -5,9 +5,9 @@ use strata_cas::entry::Need;
 use strata_oci::far::{FarBlob, FarName};
 use tonic::Status;
 
-use super::proto::{self, BLAKE3, SHA256};
 use crate::depot::{Content, Depot, Piece, Upload, need_of};
 use crate::fault::Fault;
+use strata_reapi::proto::{self, BLAKE3, SHA256};
 
 /// A blob's name by one of the functions that are served.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

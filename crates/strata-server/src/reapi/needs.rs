@@ -8,8 +8,8 @@ use tonic::Status;
 
 use super::cas::whole;
 use super::name::BlobName;
-use super::proto::{Digest, Directory, Tree};
 use crate::depot::Depot;
+use strata_reapi::proto::{Digest, Directory, Tree};
 
 /// Gathers what is needed, and finds out what of it is not here.
 pub(super) struct Needs<'a> {

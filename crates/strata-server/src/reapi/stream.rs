@@ -12,16 +12,16 @@ use tonic::codegen::tokio_stream::{StreamExt as _, wrappers::ReceiverStream};
 use super::call::{Answers, Messages, encode, of_items};
 use super::cas::{PROTOCOL, found, wait, whole};
 use super::name::Resource;
-use super::proto::{
-    QueryWriteStatusRequest, QueryWriteStatusResponse, ReadRequest, ReadResponse, WriteRequest,
-    WriteResponse,
-};
 use super::zstd::Decoder;
 use crate::access::Caller;
 use crate::body::{AHEAD, brief, pump};
 use crate::depot::{Depot, Upload};
 use crate::metrics::Kind;
 use crate::site::Site;
+use strata_reapi::proto::{
+    QueryWriteStatusRequest, QueryWriteStatusResponse, ReadRequest, ReadResponse, WriteRequest,
+    WriteResponse,
+};
 
 /// A write that nobody goes on with is given up after so long.
 const IDLE: Duration = Duration::from_secs(3600);

@@ -113,7 +113,8 @@ impl Depot {
 
     fn send_blob(&self, tier: &Tier, name: FarName, content: &Content) -> Result<(), Fault> {
         let size = content.size;
-        let blob = FarBlob { name, size: Some(size) };
+        // Others will ask for it without knowing its size, and must find it so.
+        let blob = FarBlob { name, size: None };
         let is_damaged = tier.damaged.get(&name).is_some();
         let is_known = tier.there.get(&name) == Some(size);
         if is_known || size >= LOOK_FROM_BYTES && !is_damaged && tier.sizes(&[blob])?[0].is_some() {

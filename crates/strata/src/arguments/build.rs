@@ -161,12 +161,15 @@ pub(crate) struct BuildArguments {
         default_value = "false", default_missing_value = "true", hide_default_value = true,
         hide_possible_values = true)]
     pub(crate) load: bool,
-    /// A cache that other machines fill: NAME, or type=registry|local|s3,...
+    /// A cache that other machines fill: NAME, or type=registry|local|s3|reapi,...
     #[arg(long = "cache-from", value_name = "CACHE")]
     pub(crate) cache_from: Vec<String>,
-    /// A cache that other machines read: type=registry|local|s3,...[,mode=min|max]
+    /// A cache that other machines read: type=registry|local|s3|reapi,...[,mode=min|max]
     #[arg(long = "cache-to", value_name = "CACHE")]
     pub(crate) cache_to: Vec<String>,
+    /// A server whose cache is read and written: grpc://HOST:PORT[/INSTANCE], or grpcs
+    #[arg(long, env = "STRATA_REMOTE", value_name = "URL")]
+    pub(crate) remote: Option<String>,
     /// A note in the image's manifest: [manifest|index|...[PLATFORM]:]NAME=VALUE
     #[arg(long = "annotation", value_name = "NAME=VALUE")]
     pub(crate) annotations: Vec<String>,

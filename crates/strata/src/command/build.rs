@@ -143,8 +143,13 @@ impl Flags {
         let names: Vec<Reference> = names.collect::<Result<_, _>>()?;
         deliver::check(&outputs, &names)?;
         let caches = |flag, texts| request::cache::caches(flag, texts, environment);
-        let cache_from = caches("--cache-from", &arguments.cache_from)?;
-        let cache_to = caches("--cache-to", &arguments.cache_to)?;
+        let mut cache_from = caches("--cache-from", &arguments.cache_from)?;
+        let mut cache_to = caches("--cache-to", &arguments.cache_to)?;
+        if let Some(url) = &arguments.remote {
+            let remote = request::cache::remote(url, environment)?;
+            cache_from.push(remote.clone());
+            cache_to.push(remote);
+        }
         let (provenance, sbom) = (arguments.provenance.as_deref(), arguments.sbom.as_deref());
         let attestations = Attestations::of_flags(&arguments.attests, provenance, sbom)?;
         Ok(Self { outputs, names, cache_from, cache_to, attestations })

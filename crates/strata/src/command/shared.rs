@@ -6,7 +6,7 @@ use std::time::Duration;
 use strata_build::{SharedCacheAt, SharedCaches};
 use strata_oci::{RegistryError, SharedCache};
 use strata_remote::{
-    ObjectCache, RegistryCache, RegistrySettings, RemoteRegistry, Retries, Timeouts,
+    ObjectCache, ReapiCache, RegistryCache, RegistrySettings, RemoteRegistry, Retries, Timeouts,
 };
 
 use crate::failure::Failure;
@@ -26,7 +26,7 @@ pub(super) struct Opened {
 struct One {
     cache: Cache,
     /// None for a registry.
-    objects: Option<ObjectCache>,
+    objects: Option<Box<dyn SharedCache>>,
 }
 
 /// Opens all of them: those to read and those to write. What the session fetches of them is
@@ -66,11 +66,12 @@ pub(super) fn open(
     Ok(Opened { registry, from: opened(from, false), to: opened(to, true) })
 }
 
-fn objects(cache: &Cache, make: bool) -> Result<Option<ObjectCache>, RegistryError> {
+fn objects(cache: &Cache, make: bool) -> Result<Option<Box<dyn SharedCache>>, RegistryError> {
     match &cache.kind {
         CacheKind::Registry { .. } => Ok(None),
-        CacheKind::Directory(path) => ObjectCache::directory(path, make).map(Some),
-        CacheKind::S3(settings) => ObjectCache::s3(settings).map(Some),
+        CacheKind::Directory(path) => Ok(Some(Box::new(ObjectCache::directory(path, make)?))),
+        CacheKind::S3(settings) => Ok(Some(Box::new(ObjectCache::s3(settings)?))),
+        CacheKind::Reapi(settings) => Ok(Some(Box::new(ReapiCache::new(settings)?))),
     }
 }
 
@@ -109,7 +110,7 @@ fn at<'a>(
 ) -> Vec<SharedCacheAt<'a>> {
     let one = |(one, registry): (&'a One, &'a Option<RegistryCache<'a, RemoteRegistry>>)| {
         let cache: &'a dyn SharedCache = match (&one.objects, registry) {
-            (Some(objects), _) => objects,
+            (Some(objects), _) => &**objects,
             (None, Some(registry)) => registry,
             (None, None) => return None,
         };

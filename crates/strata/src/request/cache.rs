@@ -3,14 +3,14 @@
 use std::path::PathBuf;
 
 use strata_oci::Reference;
-use strata_remote::{S3Settings, Secret, Timeouts};
+use strata_remote::{ReapiSettings, S3Settings, Secret, Timeouts};
 
 use super::options::unknown;
 use super::output::{flag, pieces};
 use crate::environment::Environment;
-use crate::failure::Failure;
+use crate::failure::{Failure, plain};
 
-const TYPES: [&str; 3] = ["registry", "local", "s3"];
+const TYPES: [&str; 4] = ["registry", "local", "s3", "reapi"];
 
 /// A cache that other machines use, too.
 #[derive(Clone)]
@@ -34,6 +34,8 @@ pub(crate) enum CacheKind {
     Directory(PathBuf),
     /// A bucket.
     S3(Box<S3Settings>),
+    /// A server of the remote execution API.
+    Reapi(Box<ReapiSettings>),
 }
 
 impl Cache {
@@ -54,8 +56,59 @@ impl Cache {
             }
             CacheKind::Directory(path) => format!("directory:{}", path.display()),
             CacheKind::S3(settings) => s3_place(settings),
+            CacheKind::Reapi(settings) => format!("{REAPI}{}", settings.url),
         }
     }
+}
+
+const REAPI: &str = "reapi:";
+
+/// The server that a place names, with the token that the environment has.
+pub(crate) fn reapi_of_place(place: &str, environment: &Environment) -> Option<ReapiSettings> {
+    let url = place.strip_prefix(REAPI)?.to_owned();
+    let known = |_: &str| None;
+    reapi_settings(url, known, environment).ok()
+}
+
+/// Keys of a server, and what the environment says to those that it does not have: the token
+/// itself, and files.
+const TOKEN_FILE: &str = "token-file";
+const TOKEN: &str = "STRATA_REMOTE_TOKEN";
+const FILES: [(&str, &str); 3] = [
+    ("cacert", "STRATA_REMOTE_CACERT"),
+    ("cert", "STRATA_REMOTE_CERT"),
+    ("key", "STRATA_REMOTE_KEY"),
+];
+
+fn reapi_settings(
+    url: String,
+    mut take: impl FnMut(&str) -> Option<String>,
+    environment: &Environment,
+) -> Result<ReapiSettings, String> {
+    let read = |path: String| {
+        std::fs::read(&path).map_err(|error| format!("cannot read `{path}`: {}", plain(&error)))
+    };
+    let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).trim().to_owned();
+    let token = match take(TOKEN_FILE) {
+        None => environment.text(TOKEN),
+        Some(path) => Some(text(read(path)?)),
+    };
+    let mut file = |(key, variable): (&str, &str)| {
+        take(key).or_else(|| environment.text(variable)).map(read).transpose()
+    };
+    let [authorities, certificate, key] = FILES.map(&mut file);
+    let identity = match (certificate?, key?) {
+        (Some(certificate), Some(key)) => Some((certificate, Secret::new(text(key)))),
+        (None, None) => None,
+        _ => return Err("`cert=` and `key=` need each other".to_owned()),
+    };
+    let (token, timeouts) = (token.map(|token| Secret::new(token.trim())), timeouts());
+    Ok(ReapiSettings { url, token, authorities: authorities?, identity, timeouts })
+}
+
+/// What `--remote` means: one cache, to read and to write.
+pub(crate) fn remote(text: &str, environment: &Environment) -> Result<Cache, Failure> {
+    cache("--remote", &format!("type=reapi,url={text}"), environment)
 }
 
 /// All that is needed to find a bucket again, but for who we are to it.
@@ -136,9 +189,10 @@ fn cache(name: &'static str, text: &str, environment: &Environment) -> Result<Ca
         "registry" => taken.registry()?,
         "local" => taken.local(name)?,
         "s3" => taken.s3(environment)?,
+        "reapi" => taken.reapi(environment)?,
         "inline" | "gha" | "azblob" => {
             return Err(invalid(&format!("`type={kind}` is not supported"))
-                .hint("`registry`, `local` and `s3` are"));
+                .hint("`registry`, `local`, `s3` and `reapi` are"));
         }
         other => return Err(unknown(&format!("type of `{name}`"), other, &TYPES)),
     };
@@ -212,6 +266,14 @@ impl Fields<'_> {
         })))
     }
 
+    fn reapi(&mut self, environment: &Environment) -> Result<CacheKind, Failure> {
+        let url = self.needed("url")?;
+        strata_remote::check_reapi_url(&url).map_err(|why| (self.invalid)(&why))?;
+        let settings = reapi_settings(url, |key| self.take(key), environment);
+        let settings = settings.map_err(|why| (self.invalid)(&why))?;
+        Ok(CacheKind::Reapi(Box::new(settings)))
+    }
+
     /// What is about BuildKit's own way of keeping a cache says nothing here.
     fn nothing_left(&mut self) -> Result<(), Failure> {
         const OF_BUILDKIT: [&str; 13] = [
@@ -260,6 +322,7 @@ mod tests {
         check("--cache-to", "type=s3,bucket=b,region=r", "s3:b / r host ");
         let minio = "type=s3,bucket=b,prefix=p/q/,endpoint_url=http://h:9";
         check("--cache-to", minio, "s3:b p/q  path http://h:9");
+        check("--cache-from", "type=reapi,url=grpc://h:1/i", "reapi:grpc://h:1/i");
     }
 
     #[test]
@@ -283,6 +346,10 @@ mod tests {
         };
         check("--cache-from", "type=local,dest=/a", "`src=` is missing");
         check("--cache-to", "type=registry", "`ref=` is missing");
+        check("--cache-to", "type=reapi,url=http://h:1", "a URL is `grpc://HOST:PORT`");
+        check("--cache-to", "type=reapi,url=grpc://h:1,token-file=/none", "cannot read `/none`");
+        let half = "type=reapi,url=grpcs://h:1,cert=/dev/null";
+        check("--cache-to", half, "`cert=` and `key=` need each other");
         check("--cache-to", "type=inline", "is not supported");
         check("--cache-to", "type=reigstry,ref=a", "unknown type of `--cache-to` `reigstry`");
         check("--cache-to", "type=local,dest=/a,colour=red", "`colour` is no key");

@@ -19,6 +19,7 @@ mod mirror;
 mod mounts;
 mod paths;
 mod registry;
+mod remote;
 mod rootless;
 mod sandbox;
 mod secrets;

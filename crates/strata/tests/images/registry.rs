@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use crate::bucket::{self, Bucket};
+use crate::serve::Serving;
 use crate::world::{Said, World};
 
 /// bcrypt of `secret`.
@@ -274,6 +275,21 @@ fn two_machines_share_nothing_but_a_bucket() {
         bucket::NAME,
         bucket.endpoint
     );
+    on_two_machines(&|_| place.clone(), &|_| place.clone());
+}
+
+#[test]
+fn two_machines_share_nothing_but_a_server() {
+    let world = World::new();
+    let serving = Serving::start(&world);
+    let place = format!("type=reapi,url=grpc://{}/team/app", serving.host);
+    on_two_machines(&|_| place.clone(), &|_| place.clone());
+}
+
+#[test]
+fn two_machines_share_nothing_but_buildboxs_server() {
+    let casd = crate::tiers::Casd::start();
+    let place = format!("type=reapi,url=grpc://{}", casd.host);
     on_two_machines(&|_| place.clone(), &|_| place.clone());
 }
 

@@ -8,14 +8,14 @@ use std::process::Stdio;
 use crate::world::{Said, World};
 
 /// Values that are nowhere by chance.
-fn value(what: &str) -> String {
+pub(crate) fn value(what: &str) -> String {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("now");
     format!("{what}-{}-{}", std::process::id(), now.as_nanos())
 }
 
 /// Where one of the values is to be found: in files below a folder, and in other processes'
 /// command lines and environments.
-fn places(folder: &Path, values: &[&str]) -> Vec<String> {
+pub(crate) fn places(folder: &Path, values: &[&str]) -> Vec<String> {
     let mut found = Vec::new();
     let holds = |bytes: &[u8]| {
         values.iter().any(|value| bytes.windows(value.len()).any(|part| part == value.as_bytes()))
@@ -53,7 +53,7 @@ fn places(folder: &Path, values: &[&str]) -> Vec<String> {
 }
 
 /// The secrets' files lie beside the folder that is searched.
-fn lend(world: &World, file: &str) -> tempfile::TempDir {
+pub(crate) fn lend(world: &World, file: &str) -> tempfile::TempDir {
     let folder = tempfile::tempdir().expect("a folder");
     std::fs::write(folder.path().join("file"), file).expect("a secret");
     assert!(!folder.path().starts_with(world.path("")));

@@ -129,3 +129,112 @@ fn what_was_acknowledged_reaches_the_bucket_though_all_are_killed() {
     assert_eq!(ask(&follower, "GET", "/v8/artifacts/abc", b""), (200, b"artifact".to_vec()));
     assert_eq!(put(&follower, "/cache/s/small", b"other"), 403);
 }
+
+/// A server on its own store, in front of another server.
+fn before(world: &World, url: &str, more: &str) -> Serving {
+    let table = format!("[serve.far]\ntype = \"reapi\"\nurl = \"{url}\"\ntimeout = 2\n{more}");
+    Serving::configured(world, &table)
+}
+
+/// What one server before `url` keeps, another one serves when the first is lost.
+fn shares_all_behind(url: &str) -> (World, Serving) {
+    let world = World::new();
+    let first = before(&world, url, "");
+    let large = vec![8; 3_000_000];
+    assert_eq!(put(&first, "/cache/s/small", b"one"), 201);
+    assert_eq!(put(&first, "/cache/s/large", &large), 201);
+    assert_eq!(put(&first, "/cache/s/gone", b"gone"), 201);
+    assert_eq!(ask(&first, "DELETE", "/cache/s/gone", b"").0, 204);
+    let hash = strata_oci::Digest::of(&large).hex();
+    assert_eq!(put(&first, &format!("/cas/{hash}"), &large), 200);
+    std::fs::create_dir_all(world.path("app")).expect("a directory");
+    world.write("app/Dockerfile", "FROM scratch\nCOPY Dockerfile /\n");
+    world.run(&["build", "-q", "-t", "built", "app"]).ok();
+    let (from, name) = (first.name("built"), first.name("team/app:v1"));
+    let plain = "--src-tls-verify=false";
+    skopeo(&["copy", plain, "--dest-tls-verify=false", &from, &name]);
+    let pushed = digest(&skopeo(&["inspect", "--tls-verify=false", &name]));
+    drop(first);
+    drop(world);
+
+    let world = World::new();
+    let second = before(&world, url, "");
+    assert_eq!(ask(&second, "GET", "/cache/s/small", b""), (200, b"one".to_vec()));
+    assert!(ask(&second, "GET", "/cache/s/large", b"") == (200, large));
+    assert_eq!(ask(&second, "GET", "/cache/s/gone", b"").0, 404);
+    let name = second.name("team/app:v1");
+    assert_eq!(digest(&skopeo(&["inspect", "--tls-verify=false", &name])), pushed);
+    skopeo(&["copy", plain, &name, &format!("oci:{}", world.path("copy").display())]);
+    (world, second)
+}
+
+#[test]
+fn a_server_lies_behind_servers_and_is_killed() {
+    let central = World::new();
+    let serving = Serving::start(&central);
+    let host = serving.host.clone();
+    let url = format!("grpc://{host}/near");
+    let (_world, second) = shares_all_behind(&url);
+    // It is killed, and nobody is there any more.
+    drop(serving);
+    assert_eq!(ask(&second, "GET", "/cache/s/small", b""), (200, b"one".to_vec()));
+    assert_eq!(ask(&second, "GET", "/cache/s/nothing", b"").0, 404);
+    assert_eq!(put(&second, "/cache/s/more", b"two"), 503);
+    let (back, follower) = (World::new(), World::new());
+    let behind = before(&back, &url, "write = \"back\"\n");
+    let large = vec![9; 3_000_000];
+    assert_eq!(put(&behind, "/cache/s/later", &large), 201);
+    assert!(metric(&behind, "strata_far_queue 1"));
+    // It is there again, with what was kept before.
+    let again = Serving::by(central.command(&["serve", "--listen", &host]));
+    until("it is asked again", || put(&second, "/cache/s/more", b"two") == 201);
+    until("all is sent", || metric(&behind, "strata_far_queue 0"));
+    drop((second, behind));
+    let third = before(&follower, &url, "write = \"none\"\n");
+    assert_eq!(ask(&third, "GET", "/cache/s/small", b""), (200, b"one".to_vec()));
+    assert_eq!(ask(&third, "GET", "/cache/s/more", b""), (200, b"two".to_vec()));
+    assert!(ask(&third, "GET", "/cache/s/later", b"") == (200, large));
+    assert_eq!(put(&third, "/cache/s/small", b"other"), 403);
+    drop((third, again));
+    for world in [central, follower] {
+        world.run(&["fsck"]).ok();
+    }
+}
+
+/// A server that is not ours, and keeps to the letter of the API.
+pub(crate) struct Casd {
+    process: std::process::Child,
+    /// Address and port.
+    pub(crate) host: String,
+    _state: tempfile::TempDir,
+}
+
+impl Casd {
+    pub(crate) fn start() -> Self {
+        let state = tempfile::tempdir().expect("a directory");
+        // Free a moment ago.
+        let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        let host = free.local_addr().expect("an address").to_string();
+        drop(free);
+        let mut command =
+            std::process::Command::new(crate::clients::installed("recc/buildbox-casd"));
+        command.arg(format!("--bind={host}")).arg(state.path());
+        let output = std::process::Stdio::null;
+        let process = command.stdout(output()).stderr(output()).spawn().expect("it starts");
+        until("it listens", || TcpStream::connect(&host).is_ok());
+        Self { process, host, _state: state }
+    }
+}
+
+impl Drop for Casd {
+    fn drop(&mut self) {
+        drop(self.process.kill());
+        drop(self.process.wait());
+    }
+}
+
+#[test]
+fn buildboxs_server_lies_behind_servers() {
+    let casd = Casd::start();
+    drop(shares_all_behind(&format!("grpc://{}", casd.host)));
+}

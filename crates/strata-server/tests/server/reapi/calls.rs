@@ -10,8 +10,8 @@ use tonic::codegen::tokio_stream::StreamExt as _;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status};
 
-use super::proto::{self, *};
-use super::raw::Raw;
+use strata_reapi::Raw;
+use strata_reapi::proto::{self, *};
 use strata_server::{Config, NoImages, Scope, Secret, ServeTable, Server, Setup, TokenTable, Told};
 
 pub(super) struct World {

@@ -14,7 +14,7 @@ use strata_cas::{
 use tonic::Code;
 
 use super::calls::{World, noise, pieces};
-use super::proto::*;
+use strata_reapi::proto::*;
 
 const SERVICE: &str = "/build.bazel.remote.execution.v2.ActionCache";
 /// Larger ones go by stream.

@@ -8,7 +8,7 @@ use tonic::Code;
 use tonic::codegen::tokio_stream::{self, StreamExt as _};
 
 use super::calls::{World, digest, missing, noise, pieces};
-use super::raw::Raw;
+use strata_reapi::Raw;
 
 /// What a client does before it has sent all.
 #[derive(Debug, Clone)]

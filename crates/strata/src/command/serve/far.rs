@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use strata_oci::RegistryError;
 use strata_oci::far::Far;
-use strata_remote::{ObjectCache, S3Settings, Secret, Timeouts};
+use strata_remote::{ObjectCache, ReapiCache, ReapiSettings, S3Settings, Secret, Timeouts};
 use strata_server::{FarKind, FarSetup, FarTable};
 
 use super::word;
@@ -29,12 +29,25 @@ pub(super) fn open(
             let path = table.path.clone().unwrap_or_default();
             Arc::new(ObjectCache::directory(&path, true).map_err(failed)?)
         }
-        FarKind::Reapi => return Err(Failure::usage("`type = \"reapi\"` is not there yet")),
+        FarKind::Reapi => Arc::new(ReapiCache::new(&server(table)?).map_err(failed)?),
     };
     let printer = Printer::new(environment);
     let notice = Arc::new(move |text: &str| printer.labelled(Label::Warning, text));
     let (writes, queue_limit) = (table.writes(), table.queue_limit());
     Ok(Some(FarSetup { far, writes, queue_limit, pause: PAUSE, notice }))
+}
+
+fn server(table: &FarTable) -> Result<ReapiSettings, Failure> {
+    let token = table.token().map_err(|error| word(&error))?;
+    let authorities = table.authorities().map_err(|error| word(&error))?;
+    let identity = table.identity().map_err(|error| word(&error))?;
+    Ok(ReapiSettings {
+        url: table.url.clone().unwrap_or_default(),
+        token: token.map(|token| Secret::new(token.reveal())),
+        authorities,
+        identity: identity.map(|(certificate, key)| (certificate, Secret::new(key.reveal()))),
+        timeouts: Timeouts { connect: table.timeout(), idle: table.timeout() },
+    })
 }
 
 fn bucket(table: &FarTable, environment: &Environment) -> Result<S3Settings, Failure> {

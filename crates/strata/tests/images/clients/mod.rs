@@ -21,7 +21,7 @@ use crate::world::{Said, World};
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// A client that scripts/cache-clients.sh has installed.
-fn installed(name: &str) -> PathBuf {
+pub(crate) fn installed(name: &str) -> PathBuf {
     let clients = Path::new(env!("CARGO_BIN_EXE_strata")).ancestors().nth(2).expect("a folder");
     let clients = clients.join("clients");
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../../scripts/cache-clients.sh");

@@ -6,28 +6,31 @@
 //! skipped, as the format wants it.
 
 /// Whether a field has the value that is not written.
-pub(crate) fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+#[doc(hidden)]
+pub fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
 }
 
-/// Declares messages: `name: [kind] = number`, where a kind is `string`, `bytes`, `bool`, `int32`,
+/// Declares messages, how far they are seen first: `pub, Digest { hash: [string] = 1 }`. A field is
+/// `name: [kind] = number`, where a kind is `string`, `bytes`, `bool`, `int32`,
 /// `int64`, `uint32`, `uint64`, `strings`, `enums`, `pieces` (bytes, several times), or `one` or
 /// `many` of a message.
+#[macro_export]
 macro_rules! messages {
-    ($(
+    ($vis:vis, $(
         $(#[$doc:meta])*
         $name:ident { $($field:ident: [$($kind:tt)+] = $tag:literal),* $(,)? }
     )*) => {
         $(
             $(#[$doc])*
             #[derive(Debug, Clone, PartialEq, Default)]
-            pub(crate) struct $name { $(pub(crate) $field: messages!(@type $($kind)+)),* }
+            $vis struct $name { $($vis $field: $crate::messages!(@type $($kind)+)),* }
 
             impl prost::Message for $name {
                 fn encode_raw(&self, buffer: &mut impl bytes::BufMut) {
                     // A message may have no fields.
                     let _ = &buffer;
-                    $(messages!(@encode buffer, &self.$field, $tag, $($kind)+);)*
+                    $($crate::messages!(@encode buffer, &self.$field, $tag, $($kind)+);)*
                 }
 
                 fn merge_field(
@@ -38,13 +41,15 @@ macro_rules! messages {
                     context: prost::encoding::DecodeContext,
                 ) -> Result<(), prost::DecodeError> {
                     match tag {
-                        $($tag => messages!(@merge wire, self.$field, buffer, context, $($kind)+),)*
+                        $($tag => $crate::messages!(
+                            @merge wire, self.$field, buffer, context, $($kind)+
+                        ),)*
                         _ => prost::encoding::skip_field(wire, tag, buffer, context),
                     }
                 }
 
                 fn encoded_len(&self) -> usize {
-                    0 $(+ messages!(@length &self.$field, $tag, $($kind)+))*
+                    0 $(+ $crate::messages!(@length &self.$field, $tag, $($kind)+))*
                 }
 
                 fn clear(&mut self) {
@@ -84,7 +89,7 @@ macro_rules! messages {
         prost::encoding::message::encode_repeated($tag, $field, $to)
     };
     (@encode $to:ident, $field:expr, $tag:literal, $kind:ident) => {
-        if !$crate::reapi::message::is_default($field) {
+        if !$crate::message::is_default($field) {
             prost::encoding::$kind::encode($tag, $field, $to)
         }
     };
@@ -126,12 +131,10 @@ macro_rules! messages {
         prost::encoding::message::encoded_len_repeated($tag, $field)
     };
     (@length $field:expr, $tag:literal, $kind:ident) => {
-        if !$crate::reapi::message::is_default($field) {
+        if !$crate::message::is_default($field) {
             prost::encoding::$kind::encoded_len($tag, $field)
         } else {
             0
         }
     };
 }
-
-pub(crate) use messages;

@@ -2,18 +2,22 @@
 //! (`bazelbuild/remote-apis`, `remote_execution.proto`; Google's `bytestream.proto` and
 //! `status.proto`). Field numbers are theirs.
 
-use super::message::messages;
+#![expect(missing_docs, reason = "the API says what its messages and fields are")]
+
+use crate::messages;
 
 /// `DigestFunction.Value`.
-pub(crate) const SHA256: i32 = 1;
-pub(crate) const BLAKE3: i32 = 9;
+pub const SHA256: i32 = 1;
+pub const BLAKE3: i32 = 9;
 /// `Compressor.Value`.
-pub(crate) const IDENTITY: i32 = 0;
-pub(crate) const ZSTD: i32 = 1;
+pub const IDENTITY: i32 = 0;
+pub const ZSTD: i32 = 1;
 /// `ChunkingFunction.Value`.
-pub(crate) const FAST_CDC_2020: i32 = 1;
+pub const FAST_CDC_2020: i32 = 1;
 
 messages! {
+    pub,
+
     /// A blob's name.
     Digest { hash: [string] = 1, size_bytes: [int64] = 2 }
 
