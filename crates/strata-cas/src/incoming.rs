@@ -47,6 +47,16 @@ impl Incoming {
         incoming
     }
 
+    /// Reads the bytes so far, by their places; none while they are in memory.
+    ///
+    /// # Errors
+    ///
+    /// When the system gives no other handle of the file.
+    pub fn reader(&self) -> io::Result<Option<File>> {
+        let file = self.spill.as_ref().and_then(|spill| spill.file.as_ref());
+        file.map(File::try_clone).transpose()
+    }
+
     /// Adds the next bytes.
     ///
     /// # Errors
@@ -68,7 +78,7 @@ impl Incoming {
                 Some(file) => file,
                 None => {
                     let mut options = OpenOptions::new();
-                    let file = options.write(true).create_new(true).mode(0o444);
+                    let file = options.read(true).write(true).create_new(true).mode(0o444);
                     let mut file = file.open(&spill.path)?;
                     file.write_all(&std::mem::take(&mut self.head))?;
                     file

@@ -125,7 +125,7 @@ fn keep_json(
                 let hash = fields.get("hash").and_then(Json::as_str);
                 let digest = hash.and_then(|hash| format!("sha256:{hash}").parse::<Digest>().ok());
                 let Some(digest) = digest else { continue };
-                if digest != Digest::of(b"") && depot.find(&digest)?.is_some() {
+                if digest != Digest::of(b"") && depot.find_if_answered(&digest)?.is_some() {
                     needs.push(need_of(&digest));
                 }
             }
@@ -139,6 +139,7 @@ fn keep_json(
 
 async fn get_blob(site: &Arc<Site>, asked: &Asked, hash: &str) -> Result<Response<Body>, Fault> {
     let (depot, key) = (Arc::clone(&site.depot), hash.to_owned());
+    let is_question = asked.method == Method::HEAD;
     let found = blocking(move || {
         let digest: Digest = format!("sha256:{key}").parse().map_err(|_| Fault::NotFound)?;
         if digest == Digest::of(b"") {
@@ -150,7 +151,11 @@ async fn get_blob(site: &Arc<Site>, asked: &Asked, hash: &str) -> Result<Respons
         // Which function a client uses, its paths do not say.
         depot.find_id(&key.parse::<BlobId>().map_err(|_| Fault::NotFound)?, None)
     });
-    let content = found.await?;
+    let content = match found.await {
+        // Whoever asks whether it must come may send it.
+        Err(Fault::Busy(_)) if is_question => None,
+        found => found?,
+    };
     site.metrics.looked_up("bazel", Kind::Blob, content.is_some());
     request::blob(&site.depot, asked, &content.ok_or(Fault::NotFound)?, BINARY).await
 }

@@ -202,11 +202,13 @@ pub(crate) async fn send(
     content: &Content,
     (start, end): (u64, u64),
 ) -> Result<Body, Fault> {
-    if depot.tier.is_some() {
-        let (its, content) = (Arc::clone(depot), content.clone());
-        blocking(move || its.bring(&content)).await?;
-    }
-    let reader = depot.reader(content);
+    let reader = match depot.tier {
+        Some(_) => {
+            let (its, content) = (Arc::clone(depot), content.clone());
+            blocking(move || its.reader_of(&content)).await?
+        }
+        None => depot.reader(content),
+    };
     if content.size <= SMALL_BYTES {
         let size = usize::try_from(content.size).unwrap_or_default();
         let bytes = brief(depot, move || {

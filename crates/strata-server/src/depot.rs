@@ -20,7 +20,7 @@ use crate::library::Library;
 use crate::metrics::FarMetrics;
 use crate::quota::{Locks, Quotas, Share};
 use crate::server::THREADS;
-use crate::tier::{FarSetup, Look, Tier};
+use crate::tier::{Begun, FarSetup, Follower, Look, Tier};
 
 /// In seconds.
 const DAY: u64 = 24 * 60 * 60;
@@ -293,6 +293,14 @@ impl Depot {
         self.find_sized(digest, None)
     }
 
+    /// The same for one that comes again where it is not: who does not answer has nothing.
+    pub(crate) fn find_if_answered(&self, digest: &Digest) -> Result<Option<Content>, Fault> {
+        match self.find(digest) {
+            Err(Fault::Busy(_)) => Ok(None),
+            found => found,
+        }
+    }
+
     /// The same for one whose size is known, which some far tiers can not do without.
     pub(crate) fn find_sized(
         &self,
@@ -315,8 +323,7 @@ impl Depot {
 
     fn find_far(&self, piece: Piece, size: Option<u64>) -> Result<Option<Content>, Fault> {
         let Some(tier) = &self.tier else { return Ok(None) };
-        // Who does not answer has nothing.
-        let sizes = tier.sizes(&[FarBlob { name: piece.far(), size }]).unwrap_or_default();
+        let sizes = tier.sizes(&[FarBlob { name: piece.far(), size }])?;
         let size = sizes.first().copied().flatten();
         Ok(size.map(|size| Content { pieces: vec![piece], size }))
     }
@@ -346,16 +353,6 @@ impl Depot {
             (None, Piece::Id(id)) => Ok(Some(*id)),
             (None, piece) => self.id_near(piece),
         }
-    }
-
-    /// Brings all of a blob near.
-    pub(crate) fn bring(&self, content: &Content) -> Result<(), Fault> {
-        if self.tier.is_some() {
-            for piece in &content.pieces {
-                self.bring_piece(piece)?.ok_or(Fault::NotFound)?;
-            }
-        }
-        Ok(())
     }
 
     /// Finds a blob by its SHA-256 in the store.
@@ -397,6 +394,33 @@ impl Depot {
         let mut pieces = content.pieces.clone();
         pieces.reverse();
         ContentReader { depot: Arc::clone(self), pieces, open: None }
+    }
+
+    /// The same for one that may be far away: the first bytes are here then.
+    ///
+    /// # Errors
+    ///
+    /// When it is not there any more, or nobody answers.
+    pub(crate) fn reader_of(self: &Arc<Self>, content: &Content) -> Result<ContentReader, Fault> {
+        let mut reader = self.reader(content);
+        if self.tier.is_some() {
+            reader.next()?;
+        }
+        Ok(reader)
+    }
+
+    /// Opens a piece, which may be on its way.
+    fn source(self: &Arc<Self>, piece: &Piece) -> Result<Source, Fault> {
+        let id = match (&self.tier, piece) {
+            (Some(tier), piece) => match self.follow(tier, piece.far())? {
+                Begun::Near(id) => id,
+                Begun::Coming(follower) => return Ok(Source::Coming(follower)),
+                Begun::Gone => return Err(Fault::NotFound),
+            },
+            (None, piece) => self.bring_piece(piece)?.ok_or(Fault::NotFound)?,
+        };
+        let blob = self.store.open(&id)?.ok_or(Fault::NotFound)?;
+        Ok(Source::Near(blob.reader(id)))
     }
 
     /// The entry under a key, in the first of the caller's namespaces that has it.
@@ -650,7 +674,31 @@ pub(crate) struct ContentReader {
     depot: Arc<Depot>,
     /// Those to come, the next one last.
     pieces: Vec<Piece>,
-    open: Option<BlobReader>,
+    open: Option<Source>,
+}
+
+/// Where a piece's bytes come from.
+enum Source {
+    Near(BlobReader),
+    Coming(Follower),
+}
+
+impl Read for Source {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Near(reader) => reader.read(buffer),
+            Self::Coming(follower) => follower.read(buffer),
+        }
+    }
+}
+
+impl ContentReader {
+    /// Goes on with the next piece; says whether there is one.
+    fn next(&mut self) -> Result<bool, Fault> {
+        let Some(next) = self.pieces.pop() else { return Ok(false) };
+        self.open = Some(self.depot.source(&next)?);
+        Ok(true)
+    }
 }
 
 impl Read for ContentReader {
@@ -662,13 +710,9 @@ impl Read for ContentReader {
                     return Ok(count);
                 }
             }
-            let Some(next) = self.pieces.pop() else { return Ok(0) };
-            let gone = || io::Error::new(io::ErrorKind::NotFound, "a blob is gone");
-            let next = self.depot.bring_piece(&next);
-            let next =
-                next.map_err(|fault| io::Error::other(fault.to_string()))?.ok_or_else(gone)?;
-            let blob = self.depot.store.open(&next).map_err(io::Error::other)?;
-            self.open = Some(blob.ok_or_else(gone)?.reader(next));
+            if !self.next().map_err(|fault| io::Error::other(fault.to_string()))? {
+                return Ok(0);
+            }
         }
     }
 }

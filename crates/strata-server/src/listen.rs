@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use hyper::service::service_fn;
@@ -97,11 +98,20 @@ where
         .max_header_list_size(HEADERS_BYTES)
         .keep_alive_interval(KEEP_ALIVE)
         .keep_alive_timeout(HEAD_LIMIT);
+    let has_asked = Arc::new(AtomicBool::new(false));
+    let asks = Arc::clone(&has_asked);
     let service = service_fn(move |request| {
+        asks.store(true, Ordering::Relaxed);
         let site = Arc::clone(&site);
         async move { Ok::<_, std::convert::Infallible>(site.answer(request, peer).await) }
     });
     let connection = builder.serve_connection(TokioIo::new(stream), service).into_owned();
-    // A client that breaks off, or talks nonsense, is its own loss.
-    drop(watcher.watch(connection).await);
+    let mut connection = std::pin::pin!(watcher.watch(connection));
+    // A client that breaks off, or talks nonsense, is its own loss. One that says nothing at all,
+    // or not which protocol it speaks, would keep its place for ever.
+    if tokio::time::timeout(HEAD_LIMIT, &mut connection).await.is_err()
+        && has_asked.load(Ordering::Relaxed)
+    {
+        drop(connection.await);
+    }
 }

@@ -9,7 +9,7 @@ pub(crate) const NAME: &str = "cache";
 
 /// A server with one bucket. It ends when its standard input is closed.
 pub(crate) struct Bucket {
-    server: Child,
+    pub(crate) server: Child,
     /// Its address.
     pub(crate) endpoint: String,
 }

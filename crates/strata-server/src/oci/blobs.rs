@@ -6,7 +6,7 @@ use http::Response;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, ETAG};
 
 use super::mirror::Passed;
-use super::{digest_of, fault};
+use super::{digest_of, fault, is_head};
 use crate::body::{self, Body, brief};
 use crate::fault::Fault;
 use crate::metrics::Kind;
@@ -38,7 +38,13 @@ pub(super) async fn get(
         Some(found) => Some(found),
         None => {
             let depot = Arc::clone(&site.depot);
-            brief(&site.depot, move || depot.find(&digest)).await?.map(Passed::Here)
+            let is_question = is_head(asked);
+            let find = move || match is_question {
+                // Whoever asks whether it must come may send it.
+                true => depot.find_if_answered(&digest),
+                false => depot.find(&digest),
+            };
+            brief(&site.depot, find).await?.map(Passed::Here)
         }
     };
     let is_hit = matches!(found, Some(Passed::Here(_)));

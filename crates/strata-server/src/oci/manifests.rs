@@ -25,6 +25,7 @@ use crate::fault::Fault;
 use crate::metrics::Kind;
 use crate::request::{Asked, plain, set, with_body};
 use crate::site::Site;
+use crate::tier::Tier;
 
 /// The specification asks for at least 4 MiB.
 const LIMIT_BYTES: usize = 4 << 20;
@@ -53,6 +54,11 @@ pub(super) async fn get(
 ) -> Result<Response<Body>, Fault> {
     let found = look(site, &asked.caller, name, reference).await?;
     site.metrics.looked_up("oci", Kind::Manifest, found.is_some());
+    let is_question = is_head(asked) && reference.contains(':');
+    // It may be there. Whoever asks whether a manifest must come may send it.
+    if found.is_none() && !is_question && site.depot.tier.as_ref().is_some_and(Tier::is_away) {
+        return Err(Fault::Busy("the far tier does not answer".to_owned()));
+    }
     let unknown = || fault("MANIFEST_UNKNOWN", format!("`{reference}` is not in `{name}`"));
     let (entry, bytes) = found.ok_or_else(unknown)?;
     let digest = Digest::of(&bytes);

@@ -450,7 +450,7 @@ impl Way {
         let depot = Arc::clone(&self.depot);
         blocking(move || {
             drop(depot.entry(&keeper(), BLOBS, &digest.to_string())?);
-            depot.find(&digest)
+            depot.find_if_answered(&digest)
         })
         .await
     }

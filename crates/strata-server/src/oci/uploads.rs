@@ -105,7 +105,7 @@ pub(super) async fn post(
     }
     if let (Some(_), Some(digest)) = (asked.parameter("mount"), wanted) {
         let depot = Arc::clone(&site.depot);
-        if blocking(move || depot.find(&digest)).await?.is_some() {
+        if blocking(move || depot.find_if_answered(&digest)).await?.is_some() {
             return Ok(created(name, &digest));
         }
     }

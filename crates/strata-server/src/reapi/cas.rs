@@ -75,7 +75,7 @@ fn missing(site: &Site, names: &[BlobName], digests: Vec<Digest>) -> Result<Byte
     }
     let mut missing_blob_digests = Vec::new();
     for (name, digest) in names.iter().zip(digests) {
-        if name.find(&site.depot)?.is_none() {
+        if !name.is_here(&site.depot)? {
             missing_blob_digests.push(digest);
         }
     }

@@ -104,7 +104,7 @@ fn join(
     name: &BlobName,
     pieces: &[BlobName],
 ) -> Result<(), Status> {
-    if name.find(depot)?.is_some() {
+    if name.is_here(depot)? {
         return Ok(());
     }
     let mut upload = depot.begin(caller, name.size, Some(name.size))?;

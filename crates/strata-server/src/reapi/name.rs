@@ -74,6 +74,14 @@ impl BlobName {
         Ok(found.filter(|content| content.size == self.size))
     }
 
+    /// Whether the blob needs not come: somebody who does not answer has nothing.
+    pub(crate) fn is_here(&self, depot: &Depot) -> Result<bool, Fault> {
+        match self.find(depot) {
+            Err(Fault::Busy(_)) => Ok(false),
+            found => Ok(found?.is_some()),
+        }
+    }
+
     /// Its name far away, unless it is near.
     pub(crate) fn not_near(&self, depot: &Depot) -> Result<Option<FarBlob>, Fault> {
         if self.is_empty() {

@@ -91,7 +91,7 @@ pub(super) async fn write(
     let resource = Resource::to_write(&first.resource_name)?;
     let name = resource.name;
     let its = Arc::clone(&depot);
-    if wait(move || name.find(&its)).await?.is_some() {
+    if wait(move || name.is_here(&its)).await? {
         let size = i64::try_from(name.size).unwrap_or(i64::MAX);
         let committed_size = if resource.is_compressed { -1 } else { size };
         return Ok(encode(&WriteResponse { committed_size }));
@@ -199,7 +199,7 @@ pub(super) async fn query(
 ) -> Result<Bytes, Status> {
     let resource = Resource::to_write(&asked.resource_name)?;
     let name = resource.name;
-    let is_there = wait(move || name.find(&depot)).await?.is_some();
+    let is_there = wait(move || name.is_here(&depot)).await?;
     let committed = match is_there {
         true => name.size,
         false => writes.came(&(caller.name, asked.resource_name)),
@@ -234,17 +234,15 @@ pub(super) async fn read(site: Arc<Site>, asked: ReadRequest) -> Result<Answers,
         return Ok(of_items(vec![encode(&ReadResponse { data })]));
     }
     let its = Arc::clone(&depot);
-    let content = tokio::task::spawn_blocking(move || {
+    let reader = tokio::task::spawn_blocking(move || {
         let content = found(&its, &name)?;
-        content.iter().try_for_each(|content| its.bring(content))?;
-        Ok::<_, Status>(content)
+        Ok::<_, Status>(content.map(|content| its.reader_of(&content)).transpose()?)
     });
-    let content = content.await.map_err(|_| Status::internal("the server stops"))??;
-    site.metrics.looked_up(PROTOCOL, Kind::Blob, content.is_some());
-    let content =
-        content.ok_or_else(|| Status::not_found(format!("blob {} is not here", name.hex())))?;
+    let reader = reader.await.map_err(|_| Status::internal("the server stops"))??;
+    site.metrics.looked_up(PROTOCOL, Kind::Blob, reader.is_some());
+    let missing = || Status::not_found(format!("blob {} is not here", name.hex()));
+    let mut reader = reader.ok_or_else(missing)?;
     let (sender, receiver) = mpsc::channel(AHEAD);
-    let mut reader = depot.reader(&content);
     if resource.is_compressed {
         let skip = move || -> std::io::Result<_> {
             let mut start = std::io::Read::take(&mut reader, start);

@@ -7,6 +7,7 @@
 //! far may be slow, wrong or gone: then it is left alone for some seconds, and the store near
 //! answers for itself.
 
+mod arrivals;
 mod flights;
 mod queue;
 mod read;
@@ -23,6 +24,8 @@ use crate::depot::Served;
 use crate::fault::Fault;
 use crate::metrics::{FarMetrics, OfFar};
 
+use arrivals::Arrivals;
+pub(crate) use arrivals::{Begun, Follower};
 use flights::Flights;
 pub(crate) use queue::{Queue, Workers};
 pub(crate) use read::Look;
@@ -91,6 +94,7 @@ pub(crate) struct Tier {
     no_record: Recent<(String, String), ()>,
     confirmed: Recent<(String, String), ()>,
     flights: Flights,
+    arrivals: Arrivals,
     pub(crate) queue: Arc<Queue>,
 }
 
@@ -113,6 +117,7 @@ impl Tier {
             no_record: Recent::new(pause, ANSWERS / 8),
             confirmed: Recent::new(FRESH, ANSWERS / 8),
             flights: Flights::default(),
+            arrivals: Arrivals::default(),
             queue,
         }
     }
@@ -120,6 +125,11 @@ impl Tier {
     /// Whether this server only follows.
     pub(crate) fn follows(&self) -> bool {
         self.writes == FarWrites::None
+    }
+
+    /// Whether it is left alone because it has not answered.
+    pub(crate) fn is_away(&self) -> bool {
+        self.pause().is_some_and(|until| Instant::now() < until)
     }
 
     /// Asks, unless nobody has answered lately.

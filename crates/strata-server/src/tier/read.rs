@@ -1,6 +1,7 @@
 //! What is not near is looked up far away, checked, and kept near.
 
 use std::io::{self, Write};
+use std::sync::Arc;
 
 use sha2::{Digest as _, Sha256};
 use strata_cas::entry::Entry;
@@ -8,6 +9,7 @@ use strata_cas::{BlobId, Incoming};
 use strata_oci::far::{FarBlob, FarName, FarRecord};
 use strata_oci::{Digest, blobs};
 
+use super::arrivals::{Arrival, Begun, End};
 use super::flights::Turn;
 use super::{Away, Tier};
 use crate::depot::Depot;
@@ -42,6 +44,39 @@ fn replaceable(table: &str) -> Option<Look> {
 impl Depot {
     /// The blob's id near, where it is there now; fetched if need be.
     pub(crate) fn fetch(&self, tier: &Tier, name: FarName) -> Result<Option<BlobId>, Fault> {
+        self.fetch_by(tier, name, None)
+    }
+
+    /// The same for one that is to be read while it comes.
+    pub(crate) fn follow(self: &Arc<Self>, tier: &Tier, name: FarName) -> Result<Begun, Fault> {
+        if let Some(id) = self.near_id(&name)? {
+            return Ok(Begun::Near(id));
+        }
+        let (arrival, is_new) = tier.arrivals.join(name);
+        if is_new {
+            let (depot, its) = (Arc::clone(self), Arc::clone(&arrival));
+            // However slow whoever reads it is, it comes at its own pace.
+            let thread = std::thread::Builder::new().name("strata-fetch".to_owned());
+            let spawned = thread.spawn(move || {
+                let Some(tier) = &depot.tier else { return };
+                let fetch = || depot.fetch_by(tier, name, Some(&its));
+                let fetched = std::panic::catch_unwind(std::panic::AssertUnwindSafe(fetch));
+                let bug = |_| Err(Fault::Internal("the server has a bug".to_owned()));
+                tier.arrivals.end(&name, End::of(fetched.unwrap_or_else(bug)));
+            });
+            if let Err(error) = spawned {
+                tier.arrivals.end(&name, End::Failed(error.to_string()));
+            }
+        }
+        arrival.begun()
+    }
+
+    fn fetch_by(
+        &self,
+        tier: &Tier,
+        name: FarName,
+        arrival: Option<&Arrival>,
+    ) -> Result<Option<BlobId>, Fault> {
         if let Some(id) = self.near_id(&name)? {
             return Ok(Some(id));
         }
@@ -58,6 +93,7 @@ impl Depot {
             incoming: self.store.begin()?,
             sha256: Sha256::new(),
             limit: self.body_limit_bytes,
+            arrival,
             fault: None,
         };
         let found = tier.ask("fetch", |far| match far.fetch(&blob, &mut arriving) {
@@ -229,20 +265,25 @@ impl Depot {
 }
 
 /// Bytes on their way from far away.
-struct Arriving {
+struct Arriving<'a> {
     incoming: Incoming,
     sha256: Sha256,
     limit: u64,
+    /// Who reads them while they come.
+    arrival: Option<&'a Arrival>,
     /// Why they can not be kept here.
     fault: Option<Fault>,
 }
 
-impl Write for Arriving {
+impl Write for Arriving<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let kept = match self.incoming.size().saturating_add(bytes.len() as u64) > self.limit {
             true => Err(Fault::TooLarge { limit: self.limit }),
             false => self.incoming.write(bytes).map_err(Fault::from),
         };
+        if let Some(arrival) = self.arrival {
+            arrival.came(&self.incoming)?;
+        }
         self.sha256.update(bytes);
         match kept {
             Ok(()) => Ok(bytes.len()),

@@ -247,6 +247,24 @@ fn slow_ones_keep_nobody_out() {
 }
 
 #[test]
+fn who_says_nothing_is_sent_away() {
+    let host = Host::with(&ServeTable { connections: Some(64), ..ServeTable::default() });
+    // They take all places there are: silent, with a beginning that may be of any protocol, with
+    // that of HTTP/2, with a head that does not end.
+    let beginnings: [&[u8]; 4] =
+        [b"", b"P", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", b"GET / HTTP/1.1\r\nhost:"];
+    let silent: Vec<_> = (0..64)
+        .map(|at| {
+            let mut stream = host.connect();
+            stream.write_all(beginnings[at % beginnings.len()]).expect("send");
+            stream
+        })
+        .collect();
+    host.get("/healthz").is(200);
+    drop(silent);
+}
+
+#[test]
 fn what_a_revoked_writer_wrote_counts_for_nothing() {
     // The same store, served again after the writer was found out.
     let store: std::sync::Arc<dyn strata_server::Served> =

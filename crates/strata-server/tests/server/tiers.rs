@@ -1,12 +1,12 @@
 //! Servers with something behind their stores, which may be slow, wrong or gone.
 
 use std::collections::{BTreeMap, HashMap};
-use std::io::Write;
+use std::io::{Read as _, Write};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::Duration;
 
-use strata_cas::MemoryStore;
+use strata_cas::{Blob, BlobId, BlobStore, Incoming, MemoryStore, NameStore, StoreError};
 use strata_oci::far::{Far, FarBlob, FarBlobs, FarName, FarRecord, FarRecords};
 use strata_oci::{BlobBytes, Digest, RegistryError};
 use strata_server::{FarSetup, FarWrites, Scope, Secret, ServeTable, Served, TokenTable};
@@ -24,6 +24,8 @@ pub(crate) enum Mood {
     Truncating,
     /// One bit of each blob is another one.
     Lying,
+    /// One bit of each blob's second half is.
+    Turning,
 }
 
 /// Something far away that keeps everything in memory.
@@ -35,6 +37,30 @@ pub(crate) struct Distant {
     fetched: AtomicUsize,
     asked: AtomicUsize,
     is_slow: AtomicBool,
+    /// Where it is closed, half of each blob comes, and the rest when it is opened.
+    gate: Gate,
+}
+
+#[derive(Default)]
+struct Gate {
+    is_closed: Mutex<bool>,
+    changed: Condvar,
+}
+
+impl Gate {
+    fn close(&self) {
+        *locked(&self.is_closed) = true;
+    }
+
+    fn open(&self) {
+        *locked(&self.is_closed) = false;
+        self.changed.notify_all();
+    }
+
+    fn pass(&self) {
+        let is_closed = locked(&self.is_closed);
+        drop(self.changed.wait_while(is_closed, |is_closed| *is_closed).expect("no panic"));
+    }
 }
 
 fn locked<T>(one: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -87,7 +113,15 @@ impl FarBlobs for Distant {
             registry: "distant".to_owned(),
             reason: error.to_string(),
         };
-        sink.write_all(&bytes).map(|()| true).map_err(failed)
+        let (first, second) = bytes.split_at(bytes.len() / 2);
+        sink.write_all(first).map_err(failed)?;
+        self.gate.pass();
+        // It may have turned meanwhile.
+        let mut second = second.to_vec();
+        if *locked(&self.mood) == Mood::Turning {
+            second[0] ^= 1;
+        }
+        sink.write_all(&second).map(|()| true).map_err(failed)
     }
 
     fn send(&self, blob: (&FarName, u64), bytes: &BlobBytes<'_>) -> Result<(), RegistryError> {
@@ -243,7 +277,13 @@ fn near_goes_on_when_nobody_answers() {
     distant.turn(Mood::Down);
     assert_eq!(through.get("/cache/s/k").is(200).body, b"value");
     through.get("/cache/s/other").is(404);
-    through.get(&cas(b"other")).is(404);
+    // A blob that is wanted may be there; one that would be sent need not be.
+    through.get(&cas(b"other")).is(503);
+    through.ask("HEAD", &cas(b"other"), &[], b"").is(404);
+    through.get("/v2/team/app/manifests/v1").is(503);
+    let blob = format!("/v2/team/app/blobs/{}", Digest::of(b"other"));
+    through.get(&blob).is(503);
+    through.ask("HEAD", &blob, &[], b"").is(404);
     through.put("/cache/s/other", b"value").is(503);
     through.put(&cas(b"other"), b"other").is(503);
     assert!(through.get("/metrics").text().contains("strata_far_up 0"));
@@ -354,6 +394,122 @@ fn the_same_blob_is_fetched_once() {
         }
     });
     assert_eq!(distant.fetched.load(Ordering::SeqCst), 1);
+}
+
+/// A store whose large blobs go to files while they come.
+struct Spilling {
+    inner: MemoryStore,
+    directory: tempfile::TempDir,
+    count: AtomicUsize,
+}
+
+impl Spilling {
+    fn new() -> Arc<Self> {
+        let directory = tempfile::tempdir().expect("a directory");
+        Arc::new(Self { inner: MemoryStore::default(), directory, count: AtomicUsize::new(0) })
+    }
+}
+
+impl BlobStore for Spilling {
+    fn open(&self, id: &BlobId) -> Result<Option<Blob>, StoreError> {
+        self.inner.open(id)
+    }
+
+    fn put_from(&self, source: &mut dyn std::io::Read) -> Result<BlobId, StoreError> {
+        self.inner.put_from(source)
+    }
+
+    fn has(&self, id: &BlobId) -> Result<bool, StoreError> {
+        self.inner.has(id)
+    }
+
+    fn begin(&self) -> Result<Incoming, StoreError> {
+        let number = self.count.fetch_add(1, Ordering::SeqCst);
+        Ok(Incoming::spilling(self.directory.path().join(number.to_string()), 1000))
+    }
+}
+
+impl NameStore for Spilling {
+    fn name(&self, table: &str, name: &str) -> Result<Option<Vec<u8>>, StoreError> {
+        self.inner.name(table, name)
+    }
+
+    fn set_name(&self, table: &str, name: &str, value: Option<&[u8]>) -> Result<(), StoreError> {
+        self.inner.set_name(table, name, value)
+    }
+
+    fn names(&self, table: &str) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
+        self.inner.names(table)
+    }
+
+    fn each_name(
+        &self,
+        prefix: &str,
+        see: &mut dyn FnMut(&str, &str, &[u8]),
+    ) -> Result<(), StoreError> {
+        self.inner.each_name(prefix, see)
+    }
+}
+
+#[test]
+fn the_first_bytes_are_given_out_before_the_last_have_come() {
+    let blob: Vec<u8> = (0..2_000_000_u32).map(|at| at.to_le_bytes()[1]).collect();
+    let want = |host: &Host| {
+        let mut stream = host.connect();
+        let head = format!("GET {} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n", cas(&blob));
+        stream.write_all(head.as_bytes()).expect("send");
+        stream
+    };
+    for mood in [Mood::Well, Mood::Turning] {
+        let distant = Arc::new(Distant::default());
+        let table = ServeTable::default();
+        server(&distant, FarWrites::Through).put(&cas(&blob), &blob).is(200);
+        let host = on(&distant, FarWrites::Through, &table, Spilling::new());
+        distant.gate.close();
+        distant.turn(mood);
+        // Two that want it, one fetch.
+        let mut streams = [want(&host), want(&host)];
+        let mut begun = Vec::new();
+        for stream in &mut streams {
+            let mut first = vec![0; 300_000];
+            stream.read_exact(&mut first).expect("they are here");
+            begun.push(first);
+        }
+        distant.gate.open();
+        for (mut stream, mut answer) in streams.into_iter().zip(begun) {
+            drop(stream.read_to_end(&mut answer));
+            let end = answer.windows(4).position(|four| four == b"\r\n\r\n").expect("a head") + 4;
+            match mood {
+                Mood::Well => assert!(answer[end..] == blob),
+                // What is not right has no end.
+                _ => assert!(answer.len() - end < blob.len()),
+            }
+        }
+        assert_eq!(distant.fetched.load(Ordering::SeqCst), 1);
+        let again = host.get(&cas(&blob));
+        match mood {
+            Mood::Well => assert!(again.is(200).body == blob),
+            _ => drop(again.is(404)),
+        }
+    }
+}
+
+#[test]
+fn who_takes_nothing_holds_nobody_up() {
+    let distant = Arc::new(Distant::default());
+    let blob = vec![7; 30_000_000];
+    server(&distant, FarWrites::Through).put(&cas(&blob), &blob).is(200);
+    let host = on(&distant, FarWrites::Through, &ServeTable::default(), Spilling::new());
+    distant.gate.close();
+    let mut slow = host.connect();
+    let head = format!("GET {} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n", cas(&blob));
+    slow.write_all(head.as_bytes()).expect("send");
+    slow.read_exact(&mut [0; 100]).expect("it has begun");
+    distant.gate.open();
+    assert!(host.get(&cas(&blob)).is(200).body == blob);
+    let mut rest = Vec::new();
+    slow.read_to_end(&mut rest).expect("it comes");
+    assert!(rest.ends_with(&blob[..1000]) && rest.len() + 100 > blob.len());
 }
 
 #[test]

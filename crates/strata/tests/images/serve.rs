@@ -1,7 +1,11 @@
 //! `strata serve`: real clients against the program itself.
 
-use std::io::{BufRead as _, BufReader, Read as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::TcpStream;
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::world::{Said, World};
 
@@ -121,6 +125,49 @@ fn what_was_built_is_pulled_at_once_and_what_is_pushed_is_there() {
     machine.run(&["pull", &name]).ok();
     assert!(machine.run(&["images"]).ok().out.contains("team/copy"));
     serving.stop();
+}
+
+/// This process and those that it starts may have so many files open.
+fn raise_open_files(least: u64) {
+    let limit = getrlimit(Resource::Nofile);
+    let maximum = limit.maximum.map(|maximum| maximum.max(least));
+    let raised = Rlimit { current: maximum, maximum };
+    setrlimit(Resource::Nofile, raised).expect("root may have more files open");
+}
+
+/// A request on a connection that is open already.
+fn healthy(stream: &mut TcpStream) -> bool {
+    let asked = stream.write_all(b"GET /readyz HTTP/1.1\r\nhost: x\r\n\r\n");
+    let mut answer = [0; 15];
+    asked.is_ok() && stream.read_exact(&mut answer).is_ok() && answer == *b"HTTP/1.1 200 OK"
+}
+
+#[test]
+fn ten_thousand_connections_keep_nobody_out() {
+    raise_open_files(16_384);
+    let world = World::new();
+    let serving = Serving::configured(&world, "[serve]\nconnections = 12000\n");
+    let connect = |at: usize| {
+        let stream = TcpStream::connect(&serving.host);
+        let mut stream = stream.unwrap_or_else(|error| panic!("connection {at}: {error}"));
+        stream.set_read_timeout(Some(Duration::from_secs(120))).expect("a limit");
+        // Half of them are slow: a head that has no end.
+        if at.is_multiple_of(2) {
+            stream.write_all(b"GET /cache/a/b HTTP/1.1\r\nhost:").expect("send");
+        }
+        stream
+    };
+    let mut idle: Vec<TcpStream> = (0..10_000).map(connect).collect();
+    assert!(healthy(&mut connect(1)));
+    assert!(idle.last_mut().is_some_and(healthy));
+    let status = std::fs::read_to_string(format!("/proc/{}/status", serving.id()));
+    let status = status.expect("it runs");
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("VmHWM");
+    let peak: u64 = peak.trim().trim_end_matches(" kB").parse().expect("a number");
+    assert!(peak < 512 << 10, "{peak} KiB");
+    drop(idle);
+    serving.stop();
+    world.run(&["fsck"]).ok();
 }
 
 #[test]

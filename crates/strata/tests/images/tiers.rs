@@ -2,6 +2,7 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
+use std::process::Command;
 use std::time::Duration;
 
 use crate::bucket::{self, Bucket};
@@ -99,6 +100,58 @@ fn a_bucket_dies_and_a_server_is_lost_and_all_is_still_served() {
     skopeo(&["copy", plain, &name, &copy]);
     drop(second);
     // What it has kept of it is sound.
+    world.run(&["fsck"]).ok();
+}
+
+/// A bucket that takes connections and says nothing, until this is dropped.
+struct Hanging(String);
+
+impl Hanging {
+    fn of(bucket: &Bucket) -> Self {
+        let id = bucket.server.id().to_string();
+        signal("STOP", &id);
+        Self(id)
+    }
+}
+
+impl Drop for Hanging {
+    fn drop(&mut self) {
+        signal("CONT", &self.0);
+    }
+}
+
+fn signal(name: &str, id: &str) {
+    let sent = Command::new("kill").args(["-s", name, id]).status();
+    assert!(sent.expect("kill").success());
+}
+
+#[test]
+fn a_bucket_that_hangs_keeps_nobody_waiting_for_ever_and_makes_nothing_wrong() {
+    let (world, other) = (World::new(), World::new());
+    let bucket = Bucket::keeping(&world.path("bucket"));
+    let (first, second) = (serve(&world, &bucket, "through"), serve(&other, &bucket, "through"));
+    let large = vec![5; 20_000_000];
+    assert_eq!(put(&first, "/cache/s/small", b"one"), 201);
+    assert_eq!(put(&first, "/cache/s/large", &large), 201);
+    let digest = format!("/v2/app/blobs/{}", strata_oci::Digest::of(b"layer"));
+    let hanging = Hanging::of(&bucket);
+    // What is near is given out; what is not is a miss, or refused where a miss would be wrong.
+    for _ in 0..3 {
+        assert_eq!(ask(&first, "GET", "/cache/s/small", b""), (200, b"one".to_vec()));
+        assert_eq!(ask(&second, "GET", "/cache/s/small", b"").0, 404);
+        assert_eq!(ask(&second, "GET", &digest, b"").0, 503);
+        assert_eq!(put(&first, "/cache/s/new", b"two"), 503);
+    }
+    assert!(metric(&second, "strata_far_up 0"));
+    drop(hanging);
+    until("it is asked again", || ask(&second, "GET", "/cache/s/small", b"").0 == 200);
+    until("it is asked again", || put(&first, "/cache/s/new", b"two") == 201);
+    assert!(ask(&second, "GET", "/cache/s/large", b"") == (200, large));
+    // It hangs when a server is stopped, too.
+    let hanging = Hanging::of(&bucket);
+    first.stop();
+    second.stop();
+    drop(hanging);
     world.run(&["fsck"]).ok();
 }
 
