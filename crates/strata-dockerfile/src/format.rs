@@ -184,7 +184,8 @@ impl<'a> Formatter<'a> {
         let bytes = self.tree.source().get(span.range()).unwrap_or_default();
         let ending = match bytes {
             [.., b'\r', b'\n'] => 2,
-            [.., b'\n'] => 1,
+            // The end of the file, which gets the line feed that makes this one ending.
+            [.., b'\n' | b'\r'] => 1,
             _ => 0,
         };
         let (text, ending) = bytes.split_at(bytes.len() - ending);

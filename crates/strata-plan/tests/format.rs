@@ -114,6 +114,7 @@ fn what_changes_and_what_does_not() {
     check("FROM a\n   # c\nRUN x\n", "FROM a\n# c\nRUN x\n");
     check("FROM a\nrun <<E  \n  x  \n\n\nE\n", "FROM a\nRUN <<E\n  x  \n\n\nE\n");
     check("FROM a\r\n\r\n\r\nrun x\r\n", "FROM a\r\n\r\nRUN x\r\n");
+    check("FROM a\nx\r", "FROM a\nx\r\n");
     check("FROM \\\n  a as \\\n  as\n", "FROM \\\n  a AS \\\n  as\n");
     check("FROM a\nONBUILD run  x\n", "FROM a\nONBUILD run  x\n");
     // A comment must not become a directive, nor a directive a comment.
