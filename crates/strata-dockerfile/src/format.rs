@@ -122,7 +122,7 @@ impl<'a> Formatter<'a> {
                     self.out.extend(text.trim_end().as_bytes());
                 }
                 LineKind::Continuation => {
-                    self.words(instruction, start, text.trim_end_matches(blank));
+                    self.words(instruction, start, without_end(text));
                 }
             }
             self.out.extend(ending);
@@ -135,7 +135,7 @@ impl<'a> Formatter<'a> {
         let from = keyword.end - start;
         if keyword.end > start + text.len() {
             // The keyword itself is spread over lines.
-            self.out.extend(text.trim_matches(blank).as_bytes());
+            self.out.extend(without_end(text.trim_start_matches(blank)).as_bytes());
             return;
         }
         let written = &text[keyword.start - start..from];
@@ -146,7 +146,7 @@ impl<'a> Formatter<'a> {
             }
             .as_bytes(),
         );
-        let text = text.trim_end_matches(blank);
+        let text = without_end(text);
         let rest = &text[from.min(text.len())..];
         let arguments = rest.trim_start_matches(blank);
         if arguments.is_empty() {
@@ -202,6 +202,13 @@ struct Content<'a> {
     start: usize,
     text: &'a str,
     ending: &'a [u8],
+}
+
+/// The text without blanks at its end; with them where they keep a carriage return from becoming
+/// part of the line's ending.
+fn without_end(text: &str) -> &str {
+    let trimmed = text.trim_end_matches(blank);
+    if trimmed.ends_with('\r') { text } else { trimmed }
 }
 
 fn blank(letter: char) -> bool {

@@ -57,6 +57,7 @@ fn each_fix_changes_its_place_and_nothing_else() {
     check("FROM a\nENV A   b  c$D\n", "FROM a\nENV A=\"b  c$D\"\n");
     check("FROM a\nLABEL a.b \"c d\"\n", "FROM a\nLABEL a.b=\"c d\"\n");
     same("FROM a\nENV A b\\ c\n");
+    same("FROM a\nENV $A\u{a0}c d\n");
     same("FROM a\nENV A b \"c\"\n");
     same("FROM a\nENV A b \\\n c\n");
     // ExposeProtoCasing

@@ -29,7 +29,7 @@ fn check(source: &[u8]) -> Result<(), TestCaseError> {
     Ok(())
 }
 
-const PIECES: [&str; 44] = [
+const PIECES: [&str; 45] = [
     "from a as b",
     "FROM scratch",
     "FROM a AS c",
@@ -55,6 +55,7 @@ const PIECES: [&str; 44] = [
     "\n",
     "\n\n\n",
     "\r\n",
+    "\r",
     " ",
     "\t",
     "\\\n",
@@ -114,6 +115,7 @@ fn what_changes_and_what_does_not() {
     check("FROM a\n   # c\nRUN x\n", "FROM a\n# c\nRUN x\n");
     check("FROM a\nrun <<E  \n  x  \n\n\nE\n", "FROM a\nRUN <<E\n  x  \n\n\nE\n");
     check("FROM a\r\n\r\n\r\nrun x\r\n", "FROM a\r\n\r\nRUN x\r\n");
+    check("FROM a\nRUN x \\\r \n", "FROM a\nRUN x \\\r \n");
     check("FROM a\nx\r", "FROM a\nx\r\n");
     check("FROM \\\n  a as \\\n  as\n", "FROM \\\n  a AS \\\n  as\n");
     check("FROM a\nONBUILD run  x\n", "FROM a\nONBUILD run  x\n");

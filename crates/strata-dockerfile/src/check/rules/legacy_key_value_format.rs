@@ -41,7 +41,9 @@ fn fixed(subject: &Subject<'_>, pair: &Pair) -> Option<String> {
     let (key, value) = (pair.key.as_str(), pair.value.as_str());
     let special = ['"', '\'', subject.tree.escape()];
     let is_written = |word: &Word| subject.tree.text(word.span) == word.raw;
-    if key.contains(special) || !is_written(&pair.key) || !is_written(&pair.value) {
+    // The old form ends a key at fewer kinds of white space than the new one.
+    let key_is_plain = !key.contains(special) && !key.contains(char::is_whitespace);
+    if !key_is_plain || !is_written(&pair.key) || !is_written(&pair.value) {
         return None;
     }
     match value.contains(char::is_whitespace) {
