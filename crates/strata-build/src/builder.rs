@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 use std::io::Read;
 use std::num::NonZeroUsize;
-use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
 use strata_cas::{BuildUse, RecordKey, RecordStore, Store};
@@ -21,6 +20,7 @@ use crate::far::{Far, Shelf};
 use crate::fetch::{self, Caller, FetchedTree, Fetcher, Fetching};
 use crate::images::{Images, StoredImage};
 use crate::nodes::Nodes;
+use crate::places::Places;
 use crate::remember::Remembering;
 use crate::request::{BuildReport, BuildRequest, Context, Forecast, Outlook, StepReport};
 use crate::resolve::{Base, Resolver};
@@ -51,29 +51,6 @@ pub struct Builder<'a> {
     pub cancel: &'a Cancel,
     /// Secrets and ssh agents.
     pub credentials: &'a Credentials,
-}
-
-/// Directories that builds use.
-#[derive(Debug, Clone)]
-pub struct Places {
-    /// Stamp files of contexts.
-    pub stamps: PathBuf,
-    /// Cache mounts.
-    pub caches: PathBuf,
-    /// Output of commands.
-    pub logs: PathBuf,
-    /// What is remembered of builds.
-    pub builds: PathBuf,
-}
-
-impl Places {
-    /// The stamp file of a context: told by where the context lies, which is in no key.
-    pub(crate) fn stamps_of(&self, context: &Path) -> Option<PathBuf> {
-        use std::os::unix::ffi::OsStrExt;
-        let path = context.canonicalize().ok()?;
-        let name = strata_cas::BlobId::of(path.as_os_str().as_bytes()).to_string();
-        Some(self.stamps.join(&name[..32]))
-    }
 }
 
 /// How commands are run.

@@ -129,7 +129,17 @@ impl<'a> Laying<'a> {
             }
             path
         };
+        self.enter(&path);
         self.leaf(&found.picked, path)
+    }
+
+    /// What is laid into a directory after that took another one's time gives it the time of what
+    /// is made, as the file system does.
+    fn enter(&mut self, path: &TreePath) {
+        let parent = path.parent().and_then(|parent| self.placed.get_mut(&parent));
+        if let Some(Action::Set { item: Item::Directory { .. }, modified, .. }) = parent {
+            *modified = self.now;
+        }
     }
 
     /// A directory that got another one's contents has its time from then on, as `cp -p` leaves
@@ -186,6 +196,7 @@ impl<'a> Laying<'a> {
                 metadata.gid = self.owner.map_or(gid, |(_, gid)| gid);
             }
         }
+        self.enter(path);
         self.set(path.clone(), Item::Directory { opaque: false }, metadata, self.now);
         Ok(())
     }

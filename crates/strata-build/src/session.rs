@@ -295,7 +295,7 @@ impl<'a> Session<'a> {
                     .extend(mount_source(op, *mount).map(|path| strata_scan::Glob::literal(&path))),
             }
         }
-        let stamps = self.builder.places.stamps_of(&path);
+        let stamps = self.builder.places.stamps.of(&path);
         let request = ScanRequest {
             root: &path,
             rules: &rules,

@@ -199,14 +199,23 @@ impl Chmod {
         match self {
             Self::Octal(mode) => *mode,
             Self::Symbolic(text) => {
-                text.split(',').fold(mode, |mode, clause| apply_clause(clause, mode, is_directory))
+                let before = Before { mode, is_directory };
+                text.split(',').fold(mode, |mode, clause| apply_clause(clause, mode, before))
             }
         }
     }
 }
 
+/// What a path was before anything of its mode changed: `X` looks at that, whatever the clauses
+/// before it did.
+#[derive(Clone, Copy)]
+struct Before {
+    mode: u32,
+    is_directory: bool,
+}
+
 /// One clause of a symbolic mode, such as `go+rX`.
-fn apply_clause(clause: &str, mode: u32, is_directory: bool) -> u32 {
+fn apply_clause(clause: &str, mode: u32, before: Before) -> u32 {
     let who_end = clause.find(['+', '-', '=']).unwrap_or(clause.len());
     let (who, mut rest) = clause.split_at(who_end);
     let who: u32 = match who {
@@ -224,7 +233,7 @@ fn apply_clause(clause: &str, mode: u32, is_directory: bool) -> u32 {
     while let Some(operator) = rest.chars().next() {
         let end = rest[1..].find(['+', '-', '=']).map_or(rest.len(), |at| at + 1);
         let permissions = &rest[1..end];
-        let bits = permission_bits(permissions, mode, is_directory);
+        let bits = permission_bits(permissions, mode, before);
         let special = special_bits(permissions, who);
         let wanted = (bits & who) | special;
         mode = match operator {
@@ -240,14 +249,14 @@ fn apply_clause(clause: &str, mode: u32, is_directory: bool) -> u32 {
 }
 
 /// The permissions for everybody; who gets them is a mask over it.
-fn permission_bits(permissions: &str, mode: u32, is_directory: bool) -> u32 {
+fn permission_bits(permissions: &str, mode: u32, before: Before) -> u32 {
     permissions.bytes().fold(0, |bits, byte| {
         let copied = |class: u32| (class & 7) * 0o111;
         bits | match byte {
             b'r' => 0o444,
             b'w' => 0o222,
             b'x' => 0o111,
-            b'X' if is_directory || mode & 0o111 != 0 => 0o111,
+            b'X' if before.is_directory || before.mode & 0o111 != 0 => 0o111,
             b'u' => copied(mode >> 6),
             b'g' => copied(mode >> 3),
             b'o' => copied(mode),
@@ -298,6 +307,11 @@ mod tests {
         };
         check("u=rwX,go=rX", 0o600, false, 0o644);
         check("u=rwX,go=rX", 0o600, true, 0o755);
+        check("u=rwx,g=rX", 0o644, false, 0o744);
+        check("a-x,a+X", 0o700, false, 0o711);
+        check("u+x,a+X", 0o644, false, 0o744);
+        check("-x+X", 0o700, false, 0o711);
+        check("u=rw,go=X", 0o700, false, 0o611);
         check("+x", 0o644, false, 0o755);
         check("go-w", 0o666, false, 0o644);
         check("u+s,g+s", 0o755, false, 0o6755);

@@ -9,7 +9,7 @@ use std::time::Instant;
 use rayon::prelude::*;
 use rustix::fs::{AtFlags, Mode, OFlags, StatxFlags};
 use strata_cas::TreePath;
-use strata_scan::{Found, FoundKind, Glob, IgnoreRules, ScanRequest, scan};
+use strata_scan::{Found, FoundKind, Glob, IgnoreRules, ScanRequest, StampFile, scan};
 
 const THREADS: usize = 2;
 
@@ -65,23 +65,23 @@ fn least(runs: u32, mut run: impl FnMut() -> Result<(), Failure>) -> Result<(f64
 
 /// Scans again and again, for a profiler.
 fn repeat(root: &Path, warm: bool, runs: u32) -> Result<(), Failure> {
-    let stamps = root.with_extension("stamps");
+    let stamps = StampFile::new(root.with_extension("stamps"));
     let (rules, wanted) = (IgnoreRules::default(), [Glob::new(b".")?]);
     for _ in 0..runs {
-        let stamps = warm.then_some(stamps.as_path());
+        let stamps = warm.then_some(&stamps);
         scan(&ScanRequest { root, rules: &rules, wanted: &wanted, stamps, threads: THREADS })?;
     }
     Ok(())
 }
 
 fn measure(root: &Path, rules: &str) -> Result<(), Failure> {
-    let stamps = root.with_extension("stamps");
+    let stamps = StampFile::new(root.with_extension("stamps"));
     let rules = IgnoreRules::parse(rules.replace(',', "\n").as_bytes())?;
     let wanted = [Glob::new(b".")?];
     let request =
         |stamps| ScanRequest { root, rules: &rules, wanted: &wanted, stamps, threads: THREADS };
     let cold = least(3, || {
-        std::fs::remove_file(&stamps).ok();
+        std::fs::remove_file(stamps.path()).ok();
         println!("{:?}", scan(&request(Some(&stamps)))?.stats());
         Ok(())
     })?;
@@ -95,7 +95,7 @@ fn measure(root: &Path, rules: &str) -> Result<(), Failure> {
         let run = least(1, || floor(root, &directories))?;
         statx = (statx.0.min(run.0), statx.1.min(run.1));
     }
-    println!("stamp file {} KiB", std::fs::metadata(&stamps)?.len() / 1024);
+    println!("stamp file {} KiB", std::fs::metadata(stamps.path())?.len() / 1024);
     for (name, (cpu, wall)) in [("cold", cold), ("warm", warm), ("statx", statx)] {
         println!("{name:6} {cpu:8.1} ms CPU {wall:8.1} ms wall {:6.2} x", cpu / statx.0);
     }

@@ -11,7 +11,8 @@ use crate::answer::{Scan, ScanStats};
 use crate::follow::follow;
 use crate::name::name_trees;
 use crate::stamp::Timestamp;
-use crate::stamps::{self, Stamps};
+use crate::stamp_file::StampFile;
+use crate::stamps;
 use crate::walk::{Walk, open_root};
 use crate::walked::{Seen, Walked};
 use crate::{Glob, IgnoreRules, keep};
@@ -26,9 +27,8 @@ pub struct ScanRequest<'a> {
     /// The sources of COPY and ADD: nothing else is visited. A match brings all that is below
     /// it, the root's glob everything.
     pub wanted: &'a [Glob],
-    /// The stamp file to read and to replace: any path outside of the context. One that is
-    /// missing, damaged or from another context makes the scan cold, never wrong.
-    pub stamps: Option<&'a Path>,
+    /// The stamp file to read and to replace.
+    pub stamps: Option<&'a StampFile>,
     /// How many threads work; 0 for as many as there are processors.
     pub threads: usize,
 }
@@ -111,18 +111,18 @@ pub(crate) fn scan_at(request: &ScanRequest<'_>, start: Timestamp) -> Result<Sca
         .thread_name(|number| format!("scan-{number}"))
         .build()
         .map_err(|error| ScanError::Threads(io::Error::other(error)))?;
-    let old = stamps.map(Stamps::load).unwrap_or_default();
+    let old = stamps.map(StampFile::load).unwrap_or_default();
     let walk = Walk::new(rules, &globs, &old, start);
     let mut walked = pool.install(|| walk.run(opened))?;
     let mut stats = take_hashed(&mut walked);
     let fingerprint = rules.fingerprint();
     name_trees(&mut walked.nodes, &old, old.rules() == Some(fingerprint));
     let mut notes: Vec<Note> = walked.sockets.drain(..).map(Note::Socket).collect();
-    if let Some(path) = stamps
+    if let Some(file) = stamps
         && keep::has_news(&walked, &old, fingerprint, start)
     {
         let kept = keep::encode(&walked, &old, fingerprint, start)
-            .and_then(|bytes| stamps::replace(path, &bytes));
+            .and_then(|bytes| stamps::replace(file.path(), &bytes));
         stats.stamps_replaced = kept.is_ok();
         notes.extend(kept.err().map(Note::StampsNotKept));
     }
@@ -157,7 +157,7 @@ mod tests {
             root: &root,
             rules: &IgnoreRules::default(),
             wanted: &[Glob::new(b".").expect("good")],
-            stamps: Some(&directory.path().join("stamps")),
+            stamps: Some(&StampFile::new(directory.path().join("stamps"))),
             threads: 1,
         };
         let now = Timestamp::now();

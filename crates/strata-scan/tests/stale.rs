@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use proptest::prelude::*;
 use strata_cas::{BlobId, TreePath};
-use strata_scan::{FoundKind, IgnoreRules, Scan, ScanError};
+use strata_scan::{FoundKind, IgnoreRules, Scan, ScanError, StampFile};
 use support::{Context, answer, check_trees, naive, path, paths, settle};
 
 fn write(context: &Context, name: &str, content: &str) {
@@ -118,6 +118,38 @@ fn a_stamp_file_that_cannot_be_written_is_no_error() {
     let nowhere = context.stamps().join("nowhere");
     let scan = context.try_scan("", &["."], Some(&nowhere)).expect("it can be scanned");
     assert!(matches!(scan.notes(), [strata_scan::Note::StampsNotKept(_)]));
+}
+
+#[test]
+fn what_was_read_ahead_is_believed_no_more_than_what_is_read_now() {
+    let context = Context::with(&["a", "d/b", "d/c"]);
+    settle();
+    context.scan("", &["."]);
+    settle();
+    let ahead = StampFile::new(context.stamps());
+    ahead.read_ahead();
+    // Somebody else's scan replaces the file meanwhile, and then a file changes once more.
+    write(&context, "d/b", "4");
+    context.scan("", &["."]);
+    settle();
+    write(&context, "d/b", "5");
+    settle();
+    let (root, rules) = (context.root(), IgnoreRules::default());
+    let wanted = [strata_scan::Glob::new(b".").expect("good")];
+    let scan = |file: &StampFile| {
+        let (root, rules, wanted, stamps) = (root.as_path(), &rules, &wanted, Some(file));
+        let request = strata_scan::ScanRequest { root, rules, wanted, stamps, threads: 2 };
+        strata_scan::scan(&request).expect("it can be scanned")
+    };
+    let now = scan(&ahead);
+    assert_eq!(answer(&now), answer(&context.scan_cold("", &["."])));
+    assert_eq!(now.stats().hashed_files, 1);
+    // It counts once: from here on the file is read.
+    assert_eq!(scan(&ahead).stats().hashed_files, 0);
+    // One that is not there costs a cold scan.
+    let nowhere = StampFile::new(context.stamps().join("nowhere"));
+    nowhere.read_ahead();
+    assert_eq!(scan(&nowhere).stats().hashed_files, 3);
 }
 
 #[test]
@@ -289,7 +321,7 @@ fn a_context_that_moved_to_another_device_is_read_again() {
             root: &root,
             rules: &rules,
             wanted: &wanted,
-            stamps: Some(&stamps),
+            stamps: Some(&strata_scan::StampFile::new(&stamps)),
             threads: 2,
         };
         strata_scan::scan(&request).expect("it can be scanned")

@@ -102,6 +102,16 @@ pub fn history_dir(store: &Path) -> PathBuf {
     store.join(Part::History.name())
 }
 
+/// Whether there is a store at a path.
+pub fn is_store(path: &Path) -> bool {
+    path.join(Part::Database.name()).join("CURRENT").exists()
+}
+
+/// The directory for stamp files of contexts, in a store that need not be open.
+pub fn stamps_dir(store: &Path) -> PathBuf {
+    store.join(Part::Stamps.name())
+}
+
 /// A store's directory whose owner and kind have been checked.
 #[derive(Debug, Clone)]
 pub(crate) struct Layout {

@@ -76,7 +76,7 @@ pub use budget::SizeLimit;
 pub use error::OpenError;
 pub use files::INLINE_LIMIT_BYTES;
 pub use fsck::{Checkup, Damage, mend_database};
-pub use layout::history_dir;
+pub use layout::{history_dir, is_store, stamps_dir};
 pub use open::{DiskStore, OpenOptions};
 pub use sweep::{Kind, Reason, Removed, SweepRequest, Swept};
 pub use usage::{Amount, Share, Usage};

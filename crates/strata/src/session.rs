@@ -8,7 +8,8 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use strata_build::{
-    BuildStates, Builder, Caches, Far, ImageLinks, Images, Places, Sandbox, SharedCaches,
+    BuildStates, Builder, Caches, Context, Far, ImageLinks, Images, Places, Sandbox, SharedCaches,
+    StampFiles,
 };
 use strata_exec::{Cancel, ReexecCommand};
 use strata_oci::{Descriptor, Platform, Registry, RegistryError, SharedCache};
@@ -36,6 +37,8 @@ pub(crate) struct Opening<'a> {
     printer: &'a Printer,
     session: OnceCell<Session>,
     cancel: OnceCell<Cancel>,
+    /// Contexts that will be scanned.
+    contexts: RefCell<Vec<Context>>,
 }
 
 type MakeSettings<'a> = Box<dyn FnOnce() -> Result<Settings, Failure> + 'a>;
@@ -47,7 +50,13 @@ impl<'a> Opening<'a> {
         printer: &'a Printer,
     ) -> Self {
         let settings = RefCell::new(Some(Box::new(settings) as MakeSettings<'a>));
-        Self { settings, printer, session: OnceCell::new(), cancel: OnceCell::new() }
+        let (session, cancel) = (OnceCell::new(), OnceCell::new());
+        Self { settings, printer, session, cancel, contexts: RefCell::default() }
+    }
+
+    /// What is known of these contexts will be needed, and can be read while the store is opened.
+    pub(crate) fn expect<'b>(&self, contexts: impl Iterator<Item = &'b Context>) {
+        self.contexts.borrow_mut().extend(contexts.cloned());
     }
 
     /// The session, opened by the first who asks.
@@ -56,10 +65,26 @@ impl<'a> Opening<'a> {
             let settings = self.settings.take().map(|settings| settings());
             let settings = settings
                 .unwrap_or_else(|| Err(Failure::environment("the store could not be opened")))?;
-            drop(self.session.set(Session::open(settings, self.printer)?));
+            let stamps = StampFiles::new(strata_store::stamps_dir(&settings.store));
+            stamps.read_ahead(self.contexts.take().iter());
+            drop(self.session.set(Session::open_with(settings, stamps, self.printer)?));
         }
         let opened = self.session.get();
         opened.ok_or_else(|| Failure::environment("the store could not be opened"))
+    }
+
+    /// The session if there is a store, for those who can do without: none is made, and one that
+    /// can not be opened is no error.
+    pub(crate) fn existing(&self) -> Option<&Session> {
+        if self.session.get().is_none() {
+            let settings = self.settings.take()?();
+            let is_there = settings.as_ref().is_ok_and(|made| strata_store::is_store(&made.store));
+            self.settings.replace(Some(Box::new(move || settings)));
+            if !is_there {
+                return None;
+            }
+        }
+        self.session().ok()
     }
 
     /// A switch that nobody turns: before a build begins, a signal just ends the process.
@@ -96,12 +121,21 @@ pub(crate) struct Session {
 impl Session {
     /// Opens the store.
     pub(crate) fn open(settings: Settings, printer: &Printer) -> Result<Self, Failure> {
+        let stamps = StampFiles::new(strata_store::stamps_dir(&settings.store));
+        Self::open_with(settings, stamps, printer)
+    }
+
+    fn open_with(
+        settings: Settings,
+        stamps: StampFiles,
+        printer: &Printer,
+    ) -> Result<Self, Failure> {
         let store = open_store(&settings, printer)?;
         let fetcher = RemoteFetcher::new(settings.registry.clone());
         let registry = RemoteRegistry::new(settings.registry);
         let registry = registry.map_err(|error| Failure::usage(lower_errors::chain(&error)))?;
         let places = Places {
-            stamps: store.stamps_dir(),
+            stamps,
             caches: store.caches_dir(),
             logs: store.logs_dir(),
             builds: store.history_dir(),

@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use strata_cas::{BlobId, Directory, File, Metadata, Node, TreeId, TreePath};
-use strata_scan::{Found, FoundKind, Glob, IgnoreRules, Scan, ScanError, ScanRequest, scan};
+use strata_scan::{
+    Found, FoundKind, Glob, IgnoreRules, Scan, ScanError, ScanRequest, StampFile, scan,
+};
 
 /// A context in a directory of its own, with a stamp file beside it.
 pub(crate) struct Context {
@@ -73,13 +75,9 @@ impl Context {
         let rules = IgnoreRules::parse(rules.as_bytes()).expect("good rules");
         let wanted: Vec<Glob> =
             wanted.iter().map(|glob| Glob::new(glob.as_bytes()).expect("a good glob")).collect();
-        scan(&ScanRequest {
-            root: &self.root(),
-            rules: &rules,
-            wanted: &wanted,
-            stamps,
-            threads: 2,
-        })
+        let stamps = stamps.map(StampFile::new);
+        let (root, stamps) = (&self.root(), stamps.as_ref());
+        scan(&ScanRequest { root, rules: &rules, wanted: &wanted, stamps, threads: 2 })
     }
 }
 

@@ -52,14 +52,15 @@ pub(super) fn run(
     if let Some(text) = &arguments.cache_verify {
         request.verify = Some(request::verify(text, arguments.cache_verify_seed)?);
     }
-    let findings = check(&request, &dockerfile)?;
+    opening.expect(request.contexts.values());
+    let session = opening.session()?;
+    let findings = check(&request, &dockerfile, session)?;
     let mut warnings = 0;
     if mode != ProgressMode::Quiet {
         flags.warn_of_attestations(printer);
         warnings = warn(arguments, &dockerfile, &findings, printer);
     }
     let lent = request::credentials(&arguments.credentials, environment)?;
-    let session = opening.session()?;
     session.lend(lent);
     let opened = shared::open(session, &registry_settings, flags.caches(), printer)?;
     let registries = opened.with_registries();
@@ -339,9 +340,13 @@ fn mode(arguments: &BuildArguments, environment: &Environment) -> Result<Progres
 }
 
 /// What the checks find, and whether the file wants that to stop the build.
-fn check(request: &BuildRequest, dockerfile: &Dockerfile) -> Result<Vec<Diagnostic>, Failure> {
+fn check(
+    request: &BuildRequest,
+    dockerfile: &Dockerfile,
+    session: &Session,
+) -> Result<Vec<Diagnostic>, Failure> {
     // What is wrong with the ignore file is the build's to say.
-    let Ok(report) = request::check_build(request) else { return Ok(Vec::new()) };
+    let Ok(report) = request::check_build(request, session) else { return Ok(Vec::new()) };
     let violated = report.violated();
     let stops = |finding: &Diagnostic| {
         finding.code == INVALID_CHECK_OPTION || violated.contains(&finding.code)

@@ -1,12 +1,15 @@
 //! What the checks of a Dockerfile need from outside: the context's ignore file, the names of
-//! images, the arguments. No image and no store is looked at.
+//! images, the arguments. Of base images counts what the store has, if there is one; nothing is
+//! fetched and nothing made.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
 use strata_build::{BuildRequest, Context};
 use strata_cas::TreePath;
-use strata_dockerfile::{CheckReport, CheckRequest, Diagnostic, Outline, Parse, foreign_frontend};
+use strata_dockerfile::{
+    BaseImage, CheckReport, CheckRequest, Diagnostic, Outline, Parse, foreign_frontend,
+};
 use strata_oci::{Platform, Reference};
 use strata_scan::IgnoreRules;
 
@@ -15,7 +18,7 @@ use super::{Dockerfile, context, options, platform, shipped};
 use crate::arguments::CheckArguments;
 use crate::environment::Environment;
 use crate::failure::{Failure, Kind};
-use crate::session::Opening;
+use crate::session::{Opening, Session};
 use crate::words::build_error;
 
 /// A Dockerfile that was checked.
@@ -42,6 +45,7 @@ pub(crate) fn check(
         target: arguments.target.as_deref(),
         platform: &platform(arguments.platform.as_deref(), environment)?,
         all_stages: arguments.target.is_none(),
+        images: opening.existing(),
     };
     let parse = strata_dockerfile::parse(&found.dockerfile.bytes);
     let mut report = subject.check(&parse)?;
@@ -91,7 +95,10 @@ pub(crate) fn outline(
 }
 
 /// Checks the stages that a build needs.
-pub(crate) fn check_build(request: &BuildRequest) -> Result<CheckReport, Failure> {
+pub(crate) fn check_build(
+    request: &BuildRequest,
+    session: &Session,
+) -> Result<CheckReport, Failure> {
     let subject = Subject {
         ignore: request.contexts.get("").map_or(&[], ignore_file),
         // A build reads of its context what it needs, and no more.
@@ -100,6 +107,7 @@ pub(crate) fn check_build(request: &BuildRequest) -> Result<CheckReport, Failure
         target: request.target.as_deref(),
         platform: &request.platform,
         all_stages: false,
+        images: Some(session),
     };
     subject.check(&strata_dockerfile::parse(&request.dockerfile))
 }
@@ -112,6 +120,8 @@ struct Subject<'a> {
     target: Option<&'a str>,
     platform: &'a Platform,
     all_stages: bool,
+    /// Where base images may be.
+    images: Option<&'a Session>,
 }
 
 impl Subject<'_> {
@@ -133,9 +143,25 @@ impl Subject<'_> {
             build_platform: &Platform::native().to_string(),
             is_ignored: if is_certain { Some(&is_ignored) } else { None },
             is_image_name: &|text| text.parse::<Reference>().is_ok(),
-            base_image: &|_| None,
+            base_image: &|name| self.base_image(name),
         };
         Ok(strata_dockerfile::check(parse, &request))
+    }
+}
+
+impl Subject<'_> {
+    /// What the store knows of a base image. One that is not there, or can not be read, is the
+    /// build's to fetch or to complain of.
+    fn base_image(&self, name: &str) -> Option<BaseImage> {
+        let name = name.parse::<Reference>().ok()?;
+        let image = self.images?.images().by_name(&name, self.platform).ok()??;
+        let env = image.config.config.env.iter().flatten();
+        let variables = env.filter_map(|variable| variable.split_once('='));
+        Some(BaseImage {
+            platform: image.config.platform().to_string(),
+            env: variables.map(|(name, value)| (name.to_owned(), value.to_owned())).collect(),
+            has_shell: image.config.config.shell.is_some(),
+        })
     }
 }
 

@@ -8,6 +8,7 @@ mod attacks;
 mod bucket;
 mod caches;
 mod cases;
+mod checks;
 mod clients;
 mod control;
 mod extremes;
