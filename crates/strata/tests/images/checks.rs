@@ -2,8 +2,8 @@
 
 use crate::world::World;
 
-const APP: &str = "FROM based\nCOPY --chown=$OWNER Dockerfile /a\nCOPY --chown=$NOBODY Dockerfile /b\n\
-    WORKDIR below\nENTRYPOINT sh -c x\n";
+const APP: &str = "FROM based\nCOPY --chown=$OWNER Dockerfile /a\n\
+    COPY --chown=$NOBODY Dockerfile /b\nWORKDIR below\nENTRYPOINT sh -c x\n";
 
 #[test]
 fn what_the_store_has_of_a_base_image_counts() {
