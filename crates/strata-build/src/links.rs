@@ -9,7 +9,7 @@ use strata_oci::Digest;
 use crate::caches::{Caches, Removed};
 use crate::images::{self, BLOBS, IMAGES, NAMES, NOTES, PREDICATES};
 use crate::layers::{self, ImageLayer, Payload};
-use crate::{far, packing, push, rewrite, serving, split};
+use crate::{chunks, far, packing, push, rewrite, serving, split};
 
 /// Knows the payloads of steps, and the tables of images and layers.
 #[derive(Debug, Clone, Copy, Default)]
@@ -52,7 +52,7 @@ impl Links for ImageLinks {
                 let layer = key.parse::<BlobId>().map(|id| Link::Layer(id.into()));
                 Named::Derived(layer.into_iter().collect())
             }
-            rewrite::TABLE | split::TABLE => {
+            rewrite::TABLE | split::TABLE | chunks::TABLE => {
                 let layer = serde_json::from_slice::<ImageLayer>(value);
                 Named::Derived(layer.map(|layer| of_layer(&layer)).unwrap_or_default())
             }

@@ -1,5 +1,5 @@
-//! Which packages an image has, as the databases in it say: dpkg's, apk's, those of Python and of
-//! Node. Nothing is run, no link is followed, and only those files are read.
+//! Which packages an image has, as the databases in it say: dpkg's, apk's, RPM's, those of Python
+//! and of Node. Nothing is run, no link is followed, and only those files are read.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,10 +7,10 @@ use serde_json::Value;
 use strata_cas::{Action, BlobId, Item, Layer, TreePath};
 
 use crate::images::{Images, StoredImage};
-use crate::{BuildError, encoded};
+use crate::{BuildError, encoded, rpm};
 
 /// A database is not read if it is larger than this, in bytes.
-const LARGEST_BYTES: u64 = 64 << 20;
+const LARGEST_BYTES: u64 = 256 << 20;
 
 /// What is installed in an image.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -19,6 +19,8 @@ pub struct Inventory {
     pub distribution: Option<Distribution>,
     /// The packages, sorted, each once.
     pub packages: Vec<Package>,
+    /// Databases that were not read: where each is, and why.
+    pub unread: Vec<(String, &'static str)>,
 }
 
 /// A distribution, by its `os-release`.
@@ -33,12 +35,14 @@ pub struct Distribution {
 /// A package that an image has.
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Package {
-    /// Who manages it: `deb`, `apk`, `pypi` or `npm`, as in package URLs.
+    /// Who manages it: `deb`, `apk`, `rpm`, `pypi` or `npm`, as in package URLs.
     pub kind: &'static str,
     /// Its name.
     pub name: String,
-    /// Its version.
+    /// Its version; RPM's with its release.
     pub version: String,
+    /// RPM's epoch.
+    pub epoch: Option<u64>,
     /// What it is for, such as `amd64`.
     pub architecture: Option<String>,
     /// The source package that it was built from, if that is called otherwise.
@@ -51,7 +55,7 @@ impl Package {
     /// Its package URL (<https://github.com/package-url/purl-spec>).
     pub fn url(&self, distribution: Option<&Distribution>) -> String {
         let Self { kind, name, version, architecture, source, .. } = self;
-        let is_of_distribution = matches!(*kind, "deb" | "apk");
+        let is_of_distribution = matches!(*kind, "deb" | "apk" | "rpm");
         let distribution = distribution.filter(|_| is_of_distribution);
         let mut path = match (*kind, name.split_once('/')) {
             ("npm", Some((scope, name))) => format!("{}/{}", encoded(scope), encoded(name)),
@@ -65,8 +69,13 @@ impl Package {
             let version = version.as_ref().map(|version| format!("-{version}"));
             format!("{id}{}", version.unwrap_or_default())
         });
-        let qualifiers =
-            [("arch", architecture), ("distro", &of_distribution), ("upstream", source)];
+        let epoch = &self.epoch.map(|epoch| epoch.to_string());
+        let qualifiers = [
+            ("arch", architecture),
+            ("distro", &of_distribution),
+            ("epoch", epoch),
+            ("upstream", source),
+        ];
         let qualifiers = qualifiers.iter().filter_map(|(name, value)| {
             value.as_ref().map(|value| format!("{name}={}", encoded(value)))
         });
@@ -91,7 +100,14 @@ impl Images<'_> {
         let mut packages = BTreeSet::new();
         for (path, file) in found {
             let Some(reader) = reader_of(path.as_bytes()) else { continue };
-            if file.size > LARGEST_BYTES {
+            let unread = match reader {
+                _ if file.size > LARGEST_BYTES => Some("it is too large"),
+                Reader::None(_) if file.size == 0 => continue,
+                Reader::None(why) => Some(why),
+                _ => None,
+            };
+            if let Some(why) = unread {
+                inventory.unread.push((path.to_string(), why));
                 continue;
             }
             if !self.store().has(&file.blob)? {
@@ -106,6 +122,11 @@ impl Images<'_> {
                     inventory.distribution = inventory.distribution.or_else(|| os_release(&text));
                 }
                 Reader::Packages(read) => packages.extend(read(&text)),
+                Reader::Rpm => match rpm::packages(&bytes) {
+                    Ok(found) => packages.extend(found),
+                    Err(why) => inventory.unread.push((path.to_string(), why)),
+                },
+                Reader::None(_) => {}
             }
         }
         inventory.packages = packages.into_iter().collect();
@@ -163,12 +184,32 @@ fn remove_below(files: &mut Files, path: &TreePath) {
 enum Reader {
     Distribution,
     Packages(fn(&str) -> Vec<Package>),
+    Rpm,
+    /// It is a database, and nobody reads it.
+    None(&'static str),
+}
+
+/// Where RPM keeps its database.
+const RPM_PLACES: [&str; 2] = ["var/lib/rpm/", "usr/lib/sysimage/rpm/"];
+
+fn rpm_reader(name: &str) -> Option<Reader> {
+    Some(match name {
+        "rpmdb.sqlite" => Reader::Rpm,
+        "rpmdb.sqlite-wal" => Reader::None("it has changes that are not in the database yet"),
+        "Packages" => Reader::None("it is in RPM's older form, Berkeley DB"),
+        "Packages.db" => Reader::None("it is in RPM's form ndb"),
+        _ => return None,
+    })
 }
 
 /// What reads a file, if it is one that says what is installed.
 fn reader_of(path: &[u8]) -> Option<Reader> {
     let path = std::str::from_utf8(path).ok()?;
     let name = path.rsplit('/').next()?;
+    let of_rpm = RPM_PLACES.iter().find_map(|place| path.strip_prefix(place));
+    if let Some(reader) = of_rpm.and_then(rpm_reader) {
+        return Some(reader);
+    }
     let read: fn(&str) -> Vec<Package> = match name {
         "os-release" if matches!(path, "etc/os-release" | "usr/lib/os-release") => {
             return Some(Reader::Distribution);
@@ -233,7 +274,7 @@ fn dpkg(text: &str) -> Vec<Package> {
             version: field(&fields, "Version")?,
             architecture: field(&fields, "Architecture"),
             source: source.filter(|source| !source.is_empty()).map(str::to_owned),
-            license: None,
+            ..Package::default()
         })
     };
     paragraphs(text).filter(is_installed).filter_map(package).collect()
@@ -250,6 +291,7 @@ fn apk(text: &str) -> Vec<Package> {
             source: field(&fields, "o").filter(|origin| *origin != name),
             license: field(&fields, "L"),
             name,
+            epoch: None,
         })
     };
     paragraphs(text).filter_map(package).collect()

@@ -603,7 +603,7 @@ pub(crate) fn compress(
     Ok(row)
 }
 
-fn remember_row(store: &dyn Store, name: &str, row: &Row) -> Result<(), BuildError> {
+pub(crate) fn remember_row(store: &dyn Store, name: &str, row: &Row) -> Result<(), BuildError> {
     let bytes = serde_json::to_vec(row).map_err(BuildError::damaged("compressed layer"))?;
     if store.name(TABLE, name)?.as_deref() != Some(&bytes[..]) {
         store.set_name(TABLE, name, Some(&bytes))?;
@@ -630,7 +630,7 @@ pub(crate) fn pieces(
 }
 
 /// All pieces of all layers that were compressed, however.
-fn known_pieces(store: &dyn Store) -> Result<KnownPieces, BuildError> {
+pub(crate) fn known_pieces(store: &dyn Store) -> Result<KnownPieces, BuildError> {
     let mut known = KnownPieces::new();
     for (_, value) in store.names(TABLE)? {
         let Ok(row) = serde_json::from_slice::<Row>(&value) else { continue };

@@ -5,6 +5,10 @@ use std::io;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TryRecvError, sync_channel};
 use std::time::Duration;
 
+use rayon::Scope;
+
+use crate::ImageError;
+
 /// Work that is underway, oldest first.
 pub(crate) struct InOrder<T> {
     underway: VecDeque<Receiver<T>>,
@@ -49,5 +53,49 @@ impl<T> InOrder<T> {
                 Err(RecvTimeoutError::Timeout) => {}
             }
         }
+    }
+}
+
+/// Parts of a layer that are made on many threads and taken in order.
+pub(crate) struct Line<'l, 'scope, T, F> {
+    scope: &'l Scope<'scope>,
+    underway: InOrder<Result<T, ImageError>>,
+    take: F,
+}
+
+impl<'l, 'scope, T, F> Line<'l, 'scope, T, F>
+where
+    T: Send + 'scope,
+    F: FnMut(T) -> Result<(), ImageError>,
+{
+    pub(crate) fn new(scope: &'l Scope<'scope>, take: F) -> Self {
+        Self { scope, underway: InOrder::default(), take }
+    }
+
+    /// Begins a part behind all others.
+    pub(crate) fn begin(
+        &mut self,
+        make: impl FnOnce() -> Result<T, ImageError> + Send + 'scope,
+    ) -> Result<(), ImageError> {
+        let place = self.underway.place();
+        // Nobody waits for it when another part failed.
+        self.scope.spawn(move |_| drop(place.send(make())));
+        while self.underway.is_full() {
+            self.take_oldest()?;
+        }
+        Ok(())
+    }
+
+    /// Waits for the oldest part; false if there is none.
+    fn take_oldest(&mut self) -> Result<bool, ImageError> {
+        let oldest = self.underway.oldest().map_err(ImageError::io("compress a layer"))?;
+        let Some(made) = oldest else { return Ok(false) };
+        (self.take)(made?)?;
+        Ok(true)
+    }
+
+    pub(crate) fn finish(mut self) -> Result<(), ImageError> {
+        while self.take_oldest()? {}
+        Ok(())
     }
 }

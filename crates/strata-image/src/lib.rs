@@ -33,6 +33,7 @@
 
 mod archive;
 mod assembly;
+mod chunked;
 mod compress;
 mod copy;
 mod destination;
@@ -43,6 +44,7 @@ mod header;
 mod in_order;
 mod layout;
 mod lower;
+mod maker;
 mod manifest;
 mod materialise;
 mod members;
@@ -51,6 +53,8 @@ mod pieces;
 mod shape;
 mod source;
 mod sparse;
+mod toc;
+mod units;
 mod unpack;
 mod verify;
 
@@ -58,6 +62,7 @@ pub use archive::{
     LayerSource, OutgoingImage, OutgoingLayer, Parcel, parcels, write_docker_archive,
     write_docker_delta, write_oci_archive, write_oci_directory,
 };
+pub use chunked::{ChunkedLayer, compress_chunked};
 pub use compress::{CUT_BYTES, Decoder, Encoder, Format, detect, is_archive};
 pub use destination::OverlayForm;
 pub use docker::{DockerArchive, DockerImage};
@@ -69,8 +74,7 @@ pub use manifest::{
 };
 pub use materialise::materialise;
 pub use pack::{Contents, WHOLE_FILE_BYTES, describe, describe_from, pack};
-pub use pieces::{
-    CompressedLayer, Compressing, KnownPieces, LARGE_FILE_BYTES, Piece, compress_layer,
-};
+pub use pieces::{CompressedLayer, Compressing, KnownPieces, Piece, compress_layer};
 pub use source::ImageSource;
+pub use units::LARGE_FILE_BYTES;
 pub use unpack::{Limits, UnpackOptions, Unpacked, unpack};

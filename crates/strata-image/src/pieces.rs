@@ -13,26 +13,16 @@
 //! made again each time, and kept only for those who ask for it.
 
 use std::collections::HashMap;
-use std::io::{self, Read, Write};
+use std::io::Write;
 use std::sync::Arc;
 
-use rayon::Scope;
-use strata_cas::{Action, BlobHasher, BlobId, BlobStore, Item, Layer, TreePath};
+use strata_cas::{BlobId, BlobStore, Layer};
 use strata_oci::{Compression, Digest, DigestHasher};
 
-use crate::compress::{Way, level_of};
-use crate::header::{BLOCK, padding};
-use crate::in_order::InOrder;
-use crate::{ImageError, copy::copy, pack};
-
-/// A file that is larger is cut by itself, into pieces of this size.
-pub const LARGE_FILE_BYTES: u64 = 1 << 20;
-/// A piece of small files is not larger than about this, in bytes.
-const MOST_BYTES: u64 = 2 << 20;
-/// And not smaller than this, unless the layer ends or a large file comes.
-const LEAST_BYTES: u64 = 128 << 10;
-/// One path in so many ends a piece that is large enough.
-const ENDING_PATHS: u8 = 16;
+use crate::ImageError;
+use crate::in_order::Line;
+use crate::maker::{Made, Maker};
+use crate::units::{Large, Unit, units};
 
 /// A piece of a compressed layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -91,394 +81,93 @@ pub fn compress_layer(
     out: &mut dyn Write,
 ) -> Result<CompressedLayer, ImageError> {
     crate::shape::check(layer)?;
-    let level = level_of(how.compression, how.level);
-    let maker = Maker { store, how: *how, level };
-    let whole =
-        Whole { out, hasher: DigestHasher::default(), pieces: Vec::new(), fresh: 0, tar: 0 };
-    let whole = rayon::in_place_scope(|scope| {
-        let mut line = Line { maker: &maker, scope, underway: InOrder::default(), whole };
-        for unit in units(layer, store) {
+    let maker = &Maker::new(store, how);
+    let mut whole = Whole::new(out);
+    rayon::in_place_scope(|scope| {
+        let mut line = Line::new(scope, |made| whole.add(made));
+        for unit in units(layer, store, true) {
             match unit? {
-                Unit::Run(run) => line.begin(move |maker| maker.run(&run))?,
-                Unit::Large(large) => line.large(large)?,
+                Unit::Run(run) => line.begin(move || maker.run(&run))?,
+                Unit::Large(file) => large(&mut line, maker, file)?,
             }
         }
         line.finish()
     })?;
-    let (digest, size) = whole.hasher.finish();
-    let (pieces, fresh_bytes, tar_bytes) = (whole.pieces, whole.fresh, whole.tar);
-    Ok(CompressedLayer { digest, size, pieces, fresh_bytes, tar_bytes })
+    Ok(whole.finish())
 }
 
-/// Pieces that are made on many threads and join the layer in order.
-struct Line<'l, 'scope, 'o> {
+/// The pieces of a large file. It is read only if one of them is not known.
+fn large<'scope>(
+    line: &mut Line<'_, 'scope, Made, impl FnMut(Made) -> Result<(), ImageError>>,
     maker: &'scope Maker<'scope>,
-    scope: &'l Scope<'scope>,
-    underway: InOrder<Result<Made, ImageError>>,
-    whole: Whole<'o>,
-}
-
-impl<'o, 'scope> Line<'_, 'scope, 'o> {
-    /// Begins a piece behind all others.
-    fn begin(
-        &mut self,
-        make: impl FnOnce(&Maker<'_>) -> Result<Made, ImageError> + Send + 'scope,
-    ) -> Result<(), ImageError> {
-        let (maker, place) = (self.maker, self.underway.place());
-        // Nobody waits for it when another piece failed.
-        self.scope.spawn(move |_| drop(place.send(make(maker))));
-        while self.underway.is_full() {
-            self.join_oldest()?;
+    file: Large,
+) -> Result<(), ImageError> {
+    let file = Arc::new(file);
+    if maker.knows_all(&file)? {
+        for at in 0..file.parts() {
+            let file = Arc::clone(&file);
+            line.begin(move || maker.known_part(&file, at))?;
         }
-        Ok(())
+        return Ok(());
     }
-
-    /// Waits for the oldest piece; false if there is none.
-    fn join_oldest(&mut self) -> Result<bool, ImageError> {
-        let oldest = self.underway.oldest().map_err(ImageError::io("compress a layer"))?;
-        let Some(made) = oldest else { return Ok(false) };
-        self.whole.add(made?)?;
-        Ok(true)
+    let mut reader = maker.open(&file)?;
+    for at in 0..file.parts() {
+        let part = file.read_part(at, &mut reader)?;
+        let recipe = maker.part_recipe(&file, at);
+        line.begin(move || maker.part(&part, recipe))?;
     }
-
-    fn finish(mut self) -> Result<Whole<'o>, ImageError> {
-        while self.join_oldest()? {}
-        Ok(self.whole)
-    }
-
-    /// The pieces of a large file. It is read only if one of them is not known.
-    fn large(&mut self, file: Large) -> Result<(), ImageError> {
-        let file = Arc::new(file);
-        let parts = file.size.div_ceil(LARGE_FILE_BYTES);
-        let maker = self.maker;
-        if maker.knows_all(&file, parts)? {
-            for at in 0..parts {
-                let file = Arc::clone(&file);
-                self.begin(move |maker| maker.known_part(&file, at))?;
-            }
-            return Ok(());
-        }
-        let found = maker.store.open(&file.blob)?;
-        let mut reader = found.ok_or_else(|| missing(&file.path, file.blob))?.reader(file.blob);
-        for at in 0..parts {
-            let part = read_part(&file, at, &mut reader)?;
-            let recipe = maker.part_recipe(&file, at);
-            self.begin(move |maker| maker.part(&part, recipe))?;
-        }
-        // Only at its end is it known whether the bytes are those of the blob.
-        let rest = reader.read(&mut [0; 1]).map_err(read_error(&file.path))?;
-        if rest == 0 { Ok(()) } else { Err(wrong_size(&file.path)) }
-    }
+    file.end(&mut reader)
 }
 
 /// What is gathered in order.
-struct Whole<'o> {
+pub(crate) struct Whole<'o> {
     out: &'o mut dyn Write,
     hasher: DigestHasher,
     pieces: Vec<Piece>,
+    /// Bytes of the whole so far.
+    pub(crate) bytes: u64,
     fresh: u64,
     tar: u64,
 }
 
-impl Whole<'_> {
-    fn add(&mut self, made: Made) -> Result<(), ImageError> {
-        self.hasher.write_all(&made.bytes).map_err(ImageError::io("hash a layer"))?;
-        self.out.write_all(&made.bytes).map_err(ImageError::io("write a layer"))?;
+impl<'o> Whole<'o> {
+    pub(crate) fn new(out: &'o mut dyn Write) -> Self {
+        let (hasher, pieces) = (DigestHasher::default(), Vec::new());
+        Self { out, hasher, pieces, bytes: 0, fresh: 0, tar: 0 }
+    }
+
+    pub(crate) fn add(&mut self, made: Made) -> Result<(), ImageError> {
+        self.write(&made.bytes)?;
         self.pieces.push(made.piece);
         self.tar += made.tar_bytes;
         self.fresh += if made.is_fresh { made.tar_bytes } else { 0 };
         Ok(())
     }
-}
 
-/// A piece with its compressed bytes.
-struct Made {
-    piece: Piece,
-    bytes: Vec<u8>,
-    tar_bytes: u64,
-    is_fresh: bool,
-}
-
-enum Unit {
-    Run(Run),
-    Large(Large),
-}
-
-/// Headers and small files.
-#[derive(Default)]
-struct Run {
-    parts: Vec<Part>,
-    bytes: u64,
-}
-
-enum Part {
-    Bytes(Vec<u8>),
-    File { path: TreePath, blob: BlobId, size: u64 },
-}
-
-/// A file that is cut by itself.
-struct Large {
-    head: Vec<u8>,
-    path: TreePath,
-    blob: BlobId,
-    size: u64,
-}
-
-/// The layer's tar as units, in order.
-fn units<'a>(
-    layer: &'a Layer,
-    store: &'a dyn BlobStore,
-) -> impl Iterator<Item = Result<Unit, ImageError>> + 'a {
-    let mut index = 0;
-    let mut run = Run::default();
-    let mut waiting: Option<Large> = None;
-    let mut ended = false;
-    std::iter::from_fn(move || {
-        if let Some(large) = waiting.take() {
-            return Some(Ok(Unit::Large(large)));
-        }
-        while let Some(change) = layer.changes().get(index) {
-            let head = match pack::head(layer, store, index) {
-                Ok(head) => head,
-                Err(error) => return Some(Err(error)),
-            };
-            index += 1;
-            let path = change.path.clone();
-            match &change.action {
-                Action::Set { item: Item::File { blob, size }, .. } if *size > LARGE_FILE_BYTES => {
-                    let large = Large { head, path, blob: *blob, size: *size };
-                    if run.parts.is_empty() {
-                        return Some(Ok(Unit::Large(large)));
-                    }
-                    waiting = Some(large);
-                    return Some(Ok(Unit::Run(std::mem::take(&mut run))));
-                }
-                Action::Set { item: Item::File { blob, size }, .. } => {
-                    run.bytes += head.len() as u64 + size + padding(*size);
-                    run.parts.push(Part::Bytes(head));
-                    run.parts.push(Part::File { path: path.clone(), blob: *blob, size: *size });
-                }
-                _ => {
-                    run.bytes += head.len() as u64;
-                    run.parts.push(Part::Bytes(head));
-                }
-            }
-            if run.bytes >= MOST_BYTES || (run.bytes >= LEAST_BYTES && ends_piece(&path)) {
-                return Some(Ok(Unit::Run(std::mem::take(&mut run))));
-            }
-        }
-        if std::mem::replace(&mut ended, true) {
-            return None;
-        }
-        run.parts.push(Part::Bytes(vec![0; 2 * BLOCK]));
-        run.bytes += 2 * BLOCK as u64;
-        Some(Ok(Unit::Run(std::mem::take(&mut run))))
-    })
-}
-
-/// Whether a piece may end behind this path: it depends on the path alone, so that pieces end in
-/// the same places whatever is between them.
-fn ends_piece(path: &TreePath) -> bool {
-    BlobId::of(path.as_bytes()).as_bytes()[0].is_multiple_of(ENDING_PATHS)
-}
-
-struct Maker<'a> {
-    store: &'a dyn BlobStore,
-    how: Compressing<'a>,
-    level: i32,
-}
-
-/// A piece's compressed bytes, where they are kept, and whether they were made now and with
-/// trouble.
-struct Pressed {
-    bytes: Vec<u8>,
-    blob: Option<BlobId>,
-    is_fresh: bool,
-}
-
-impl Maker<'_> {
-    /// A hasher that has what all recipes begin with.
-    fn recipe(&self, kind: &str) -> BlobHasher {
-        let mut hasher = BlobHasher::default();
-        let start = format!("strata.piece.2 {kind} {:?} {}\n", self.how.compression, self.level);
-        hasher.update(start.as_bytes());
-        hasher
+    /// Bytes that are no piece of the layer's.
+    pub(crate) fn write(&mut self, bytes: &[u8]) -> Result<(), ImageError> {
+        self.hasher.write_all(bytes).map_err(ImageError::io("hash a layer"))?;
+        self.out.write_all(bytes).map_err(ImageError::io("write a layer"))?;
+        self.bytes += bytes.len() as u64;
+        Ok(())
     }
 
-    /// A piece that was made before, if its bytes are there.
-    fn known(&self, key: &BlobId) -> Result<Option<Pressed>, ImageError> {
-        let Some(blob) = self.how.known.get(key) else { return Ok(None) };
-        let bytes = self.store.get(blob)?;
-        Ok(bytes.map(|bytes| Pressed { bytes, blob: Some(*blob), is_fresh: false }))
+    pub(crate) fn finish(self) -> CompressedLayer {
+        let (digest, size) = self.hasher.finish();
+        let (pieces, fresh_bytes, tar_bytes) = (self.pieces, self.fresh, self.tar);
+        CompressedLayer { digest, size, pieces, fresh_bytes, tar_bytes }
     }
-
-    fn compress(&self, bytes: &[u8], way: Way) -> Result<Pressed, ImageError> {
-        let compressed = way.compress(bytes).map_err(ImageError::io("compress a layer"))?;
-        let is_kept = self.how.keep_all || !way.is_cheap();
-        let blob = is_kept.then(|| self.store.put(&compressed)).transpose()?;
-        Ok(Pressed { bytes: compressed, blob, is_fresh: !way.is_cheap() })
-    }
-
-    fn way(&self, bytes: &[u8]) -> Way {
-        Way::of(bytes, self.how.compression, self.level)
-    }
-
-    fn run(&self, run: &Run) -> Result<Made, ImageError> {
-        let mut recipe = self.recipe("files");
-        for part in &run.parts {
-            match part {
-                Part::Bytes(bytes) => {
-                    recipe.update(&(bytes.len() as u64).to_le_bytes());
-                    recipe.update(bytes);
-                }
-                Part::File { blob, size, .. } => {
-                    recipe.update(&size.to_le_bytes());
-                    recipe.update(blob.as_bytes());
-                }
-            }
-        }
-        let recipe = recipe.finish();
-        let pressed = match self.known(&recipe)? {
-            Some(pressed) => pressed,
-            None => {
-                let bytes = self.read(run)?;
-                self.compress(&bytes, self.way(&bytes))?
-            }
-        };
-        Ok(pressed.made(recipe, None, run.bytes))
-    }
-
-    /// The bytes of a run's part of the tar.
-    fn read(&self, run: &Run) -> Result<Vec<u8>, ImageError> {
-        let mut bytes = Vec::with_capacity(usize::try_from(run.bytes).unwrap_or_default());
-        for part in &run.parts {
-            match part {
-                Part::Bytes(part) => bytes.extend_from_slice(part),
-                Part::File { path, blob, size } => {
-                    let content = self.store.get(blob)?.ok_or_else(|| missing(path, *blob))?;
-                    if content.len() as u64 != *size {
-                        return Err(wrong_size(path));
-                    }
-                    bytes.extend_from_slice(&content);
-                    pad(&mut bytes, *size);
-                }
-            }
-        }
-        Ok(bytes)
-    }
-
-    fn part_recipe(&self, file: &Large, at: u64) -> BlobId {
-        let mut recipe = self.recipe("part");
-        if at == 0 {
-            recipe.update(&file.head);
-        }
-        recipe.update(file.blob.as_bytes());
-        for number in [file.size, at] {
-            recipe.update(&number.to_le_bytes());
-        }
-        recipe.finish()
-    }
-
-    /// Whether all parts of a file are there, so that it need not be read.
-    fn knows_all(&self, file: &Large, parts: u64) -> Result<bool, ImageError> {
-        for at in 0..parts {
-            match self.how.known.get(&self.part_recipe(file, at)) {
-                Some(blob) if self.store.has(blob)? => {}
-                _ => return Ok(false),
-            }
-        }
-        Ok(true)
-    }
-
-    /// A part that is known. Is it damaged, the file is read for it.
-    fn known_part(&self, file: &Large, at: u64) -> Result<Made, ImageError> {
-        let recipe = self.part_recipe(file, at);
-        if let Some(pressed) = self.known(&recipe)? {
-            return Ok(pressed.made(recipe, None, part_bytes(file, at)));
-        }
-        let found = self.store.open(&file.blob)?;
-        let mut reader = found.ok_or_else(|| missing(&file.path, file.blob))?.reader(file.blob);
-        let mut passed = (&mut reader).take(at * LARGE_FILE_BYTES);
-        copy(&mut passed, &mut io::sink()).map_err(read_error(&file.path))?;
-        let part = read_part(file, at, &mut reader)?;
-        copy(&mut reader, &mut io::sink()).map_err(read_error(&file.path))?;
-        self.part(&part, recipe)
-    }
-
-    fn part(&self, part: &[u8], recipe: BlobId) -> Result<Made, ImageError> {
-        let tar_bytes = part.len() as u64;
-        let way = self.way(part);
-        if way.is_cheap() && !self.how.keep_all {
-            return Ok(self.compress(part, way)?.made(recipe, None, tar_bytes));
-        }
-        let mut content = self.recipe("bytes");
-        content.update(part);
-        let content = content.finish();
-        let pressed = match self.known(&content)? {
-            Some(pressed) => pressed,
-            None => self.compress(part, way)?,
-        };
-        Ok(pressed.made(recipe, Some(content), tar_bytes))
-    }
-}
-
-impl Pressed {
-    fn made(self, recipe: BlobId, content: Option<BlobId>, tar_bytes: u64) -> Made {
-        let Self { bytes, blob, is_fresh } = self;
-        let piece = Piece { recipe, content, blob, size: bytes.len() as u64 };
-        Made { piece, bytes, tar_bytes, is_fresh }
-    }
-}
-
-/// Bytes of content in a part of a large file.
-fn content_bytes(file: &Large, at: u64) -> u64 {
-    (file.size - at * LARGE_FILE_BYTES).min(LARGE_FILE_BYTES)
-}
-
-/// Bytes of the tar in a part of a large file: header, content, padding.
-fn part_bytes(file: &Large, at: u64) -> u64 {
-    let head = if at == 0 { file.head.len() as u64 } else { 0 };
-    let is_last = (at + 1) * LARGE_FILE_BYTES >= file.size;
-    head + content_bytes(file, at) + if is_last { padding(file.size) } else { 0 }
-}
-
-fn read_part(file: &Large, at: u64, reader: &mut impl Read) -> Result<Vec<u8>, ImageError> {
-    let mut bytes = if at == 0 { file.head.clone() } else { Vec::new() };
-    let wanted = content_bytes(file, at);
-    let count = reader.take(wanted).read_to_end(&mut bytes).map_err(read_error(&file.path))?;
-    if count as u64 != wanted {
-        return Err(wrong_size(&file.path));
-    }
-    if (at + 1) * LARGE_FILE_BYTES >= file.size {
-        pad(&mut bytes, file.size);
-    }
-    Ok(bytes)
-}
-
-fn pad(bytes: &mut Vec<u8>, size: u64) {
-    let zeros = usize::try_from(padding(size)).unwrap_or(0);
-    bytes.resize(bytes.len() + zeros, 0);
-}
-
-fn missing(path: &TreePath, blob: BlobId) -> ImageError {
-    ImageError::MissingBlob { path: path.clone(), blob }
-}
-
-fn wrong_size(path: &TreePath) -> ImageError {
-    let reason = "its blob does not have the size that the layer says";
-    ImageError::Unrepresentable { path: path.clone(), reason }
-}
-
-fn read_error(path: &TreePath) -> impl FnOnce(io::Error) -> ImageError {
-    ImageError::io(format!("read the bytes of `{path}`"))
 }
 
 #[cfg(test)]
 mod tests {
-    use strata_cas::{Change, MemoryStore, Metadata, Time};
+    use std::io::{self, Read};
+
+    use strata_cas::{Action, Change, Item, MemoryStore, Metadata, Time, TreePath};
 
     use super::*;
     use crate::Decoder;
+    use crate::header::BLOCK;
 
     /// Some bytes that compress a little and are like no others.
     fn content(seed: u64, size: usize) -> Vec<u8> {
@@ -631,8 +320,8 @@ mod tests {
             known: &damaged,
             keep_all: false,
         };
-        let maker = Maker { store: &store, how, level: 6 };
-        let Some(Ok(Unit::Large(file))) = units(&layer, &store).next() else {
+        let maker = Maker::new(&store, &how);
+        let Some(Ok(Unit::Large(file))) = units(&layer, &store, true).next() else {
             unreachable!("it is large")
         };
         for (at, expected) in (0..3).zip(&made.pieces) {

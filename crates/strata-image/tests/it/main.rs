@@ -1,6 +1,7 @@
 //! The crate as its callers and other people's tools see it.
 
 mod archives;
+mod chunked;
 mod foreign;
 mod golden;
 mod hostile;

@@ -18,7 +18,8 @@ pub(crate) struct PushArguments {
     /// Only the image for this platform
     #[arg(long, value_name = "PLATFORM")]
     pub(crate) platform: Option<String>,
-    /// How layers are compressed that strata made: gzip, zstd or uncompressed
+    /// How layers are compressed that strata made: gzip, zstd, uncompressed, estargz or
+    /// zstd:chunked
     #[arg(long, value_name = "FORMAT", default_value = "gzip")]
     pub(crate) compression: String,
     /// Print the digest and nothing else

@@ -3,7 +3,7 @@
 //! with the image, for whoever sends it later.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value, json};
 use strata_build::{
@@ -43,6 +43,8 @@ pub(super) struct Subject<'a> {
     pub(super) times: [i64; 2],
     /// What was found out already, by image.
     pub(super) said: RefCell<BTreeMap<Digest, Vec<Predicate>>>,
+    /// Databases of packages that were not read, in words.
+    pub(super) unread: RefCell<BTreeSet<String>>,
 }
 
 impl Subject<'_> {
@@ -76,6 +78,7 @@ impl Subject<'_> {
             let name = self.names.first().map_or_else(|| image.id.to_string(), Reference::familiar);
             let inventory = session.images().inventory(image)?;
             said.push((SPDX.to_owned(), spdx(&inventory, &name, image)));
+            self.unread.borrow_mut().extend(unread(&inventory));
         }
         if let Some(predicate) = self.provenance(&image.config.platform()) {
             said.push((PROVENANCE.to_owned(), predicate));
@@ -243,7 +246,8 @@ fn spdx(inventory: &Inventory, name: &str, image: &StoredImage) -> Value {
         packages.push(spdx_package(&id(number), package, &url));
         relations.push(relation("SPDXRef-Image", "CONTAINS", &id(number)));
     }
-    json!({
+    let left_out: Vec<String> = unread(inventory).collect();
+    let mut document = json!({
         "spdxVersion": "SPDX-2.3", "dataLicense": "CC0-1.0", "SPDXID": "SPDXRef-DOCUMENT",
         "name": name,
         "documentNamespace": format!("{HOME}/spdx/{hex}"),
@@ -253,7 +257,19 @@ fn spdx(inventory: &Inventory, name: &str, image: &StoredImage) -> Value {
         },
         "packages": packages,
         "relationships": relations,
-    })
+    });
+    if !left_out.is_empty() {
+        document["comment"] = json!(left_out.join("\n"));
+    }
+    document
+}
+
+/// What is not in the list although the image has it.
+fn unread(inventory: &Inventory) -> impl Iterator<Item = String> {
+    inventory
+        .unread
+        .iter()
+        .map(|(path, why)| format!("the packages of /{path} are left out: {why}"))
 }
 
 fn relation(from: &str, kind: &str, to: &str) -> Value {

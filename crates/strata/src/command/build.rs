@@ -280,11 +280,15 @@ impl<'a> Work<'a> {
             built: &built,
             times: [began, now()],
             said: RefCell::default(),
+            unread: RefCell::default(),
         };
         let attest = |image: &_, manifest: &_| subject.attest(session, image, manifest);
         let keep = |image: &_| subject.keep(session, image);
         let delivery = Delivery { attest: &attest, keep: &keep, ..self.delivery };
         let described = delivery.deliver(&self.flags.outputs, &built)?;
+        for text in subject.unread.borrow().iter() {
+            self.delivery.printer.labelled(Label::Warning, &format!("SBOM: {text}"));
+        }
         let platforms = built.iter().map(|built| built.image.config.platform());
         let provenance = platforms.filter_map(|platform| subject.provenance(&platform)).collect();
         Ok(Made { built, described, provenance })

@@ -116,6 +116,9 @@ impl Delivery<'_> {
             if let Some(bytes) = output.split {
                 image = images.split(&image, bytes, base)?;
             }
+            if let Some(packing) = output.chunked() {
+                image = images.in_chunks(&image, packing)?;
+            }
             Ok(image)
         };
         built.iter().map(ship).collect()
@@ -130,7 +133,7 @@ impl Delivery<'_> {
     ) -> Result<Option<Descriptor>, NotDelivered> {
         let in_store = self.session.images();
         if target.store {
-            let is_another = output.rewrite || output.split.is_some();
+            let is_another = output.rewrite || output.split.is_some() || output.chunked;
             let fresh: &[Reference] = if is_another { names } else { &output.names };
             for (name, image) in fresh.iter().flat_map(|name| images.iter().map(move |i| (name, i)))
             {

@@ -1,7 +1,6 @@
 //! `strata push`: an image of the store into a registry, all its platforms or one.
 
-use strata_build::{Packing, Push, PushEvent};
-use strata_oci::Compression;
+use strata_build::{Packing, Push, PushEvent, StoredImage};
 
 use super::{attest, deliver};
 use crate::arguments::PushArguments;
@@ -22,8 +21,9 @@ pub(super) fn run(
 ) -> Result<u8, Failure> {
     let platform = arguments.platform.as_deref();
     let platform = platform.map(|text| request::platform(Some(text), environment)).transpose()?;
-    let packing =
-        Packing { compression: compression(&arguments.compression)?, ..Packing::default() };
+    let compression = request::compression(&arguments.compression)?;
+    let packing = Packing { compression, ..Packing::default() };
+    let is_chunked = request::CHUNKED.contains(&&*arguments.compression);
     let target = arguments.target.as_deref().map(request::name).transpose()?;
     let session = Session::open(settings, printer)?;
     let watch = Watch::for_build(None)?;
@@ -33,6 +33,11 @@ pub(super) fn run(
     })?;
     let fail = |error| watch.blame(build_error::plain(&error), Vec::new());
     let in_store = session.images();
+    let sent = match request::CHUNKED.contains(&&*arguments.compression) {
+        true => images.iter().map(|image| in_store.in_chunks(image, &packing)).collect(),
+        false => Ok(images.clone()),
+    };
+    let sent = sent.map_err(fail)?;
     let observe = |event: PushEvent<'_>| {
         if let Some(line) = deliver::line(&event).filter(|_| !arguments.quiet) {
             printer.talk(&line);
@@ -41,19 +46,15 @@ pub(super) fn run(
     let (registry, cancel) = (session.registry(), &watch.cancel);
     let push = Push { name: &name, registry, cancel, observe: &observe };
     let names = std::slice::from_ref(&name);
-    let attest = |image: &_, manifest: &_| attest::kept(&session, names, image, manifest);
-    let packed = in_store.pack_for(&images, &packing, &attest, &push);
+    // What is said is kept with the image that was built.
+    let attest = |image: &StoredImage, manifest: &_| {
+        let mut pairs = sent.iter().zip(&images);
+        let built = pairs.find(|(sent, _)| sent.id == image.id).map_or(image, |(_, built)| built);
+        attest::kept(&session, names, built, manifest)
+    };
+    let packed = in_store.pack_for(&sent, &packing, &attest, &push);
     let packed = packed.map_err(fail)?;
     in_store.push(&packed, &push).map_err(fail)?;
     printer.data(&packed.root.digest.to_string());
     Ok(0)
-}
-
-fn compression(text: &str) -> Result<Compression, Failure> {
-    match text {
-        "gzip" => Ok(Compression::Gzip),
-        "zstd" => Ok(Compression::Zstd),
-        "uncompressed" => Ok(Compression::None),
-        other => Err(request::unknown("compression", other, &["gzip", "zstd", "uncompressed"])),
-    }
 }

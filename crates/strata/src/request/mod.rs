@@ -24,7 +24,7 @@ pub(crate) use check::{Checked, check, check_build, outline};
 pub(crate) use credentials::{Lent, credentials};
 pub(crate) use limits::{of_run, shm_bytes};
 pub(crate) use options::{build_args, hosts, timeout, unknown, verify};
-pub(crate) use output::{ImageTarget, Output, OutputFlags, Target, outputs};
+pub(crate) use output::{CHUNKED, ImageTarget, Output, OutputFlags, Target, compression, outputs};
 
 use crate::arguments::SelectionArguments;
 use crate::environment::Environment;

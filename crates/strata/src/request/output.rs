@@ -35,6 +35,10 @@ const KEYS: [&str; 17] = [
     "annotation.NAME",
 ];
 
+const COMPRESSIONS: [&str; 5] = ["gzip", "zstd", "uncompressed", "estargz", "zstd:chunked"];
+/// Formats of which single files can be fetched.
+pub(crate) const CHUNKED: [&str; 2] = ["estargz", "zstd:chunked"];
+
 /// Layers that are smaller are not worth a request each.
 const LEAST_SPLIT_BYTES: u64 = 1_000_000;
 
@@ -48,6 +52,8 @@ pub(crate) struct Output {
     pub(crate) rewrite: bool,
     /// Layers that are larger, in bytes, are shipped as several.
     pub(crate) split: Option<u64>,
+    /// Whether single files of its layers can be fetched.
+    pub(crate) chunked: bool,
 }
 
 /// Where an image goes.
@@ -100,6 +106,15 @@ impl Output {
         }
     }
 
+    /// How its layers are packed if single files of them can be fetched.
+    pub(crate) fn chunked(&self) -> Option<&Packing> {
+        match &self.target {
+            Target::Export(export) if self.chunked => Some(&export.packing),
+            Target::Image(image) if self.chunked => Some(&image.packing),
+            _ => None,
+        }
+    }
+
     fn packing(&mut self) -> Option<&mut Packing> {
         match &mut self.target {
             Target::Export(export) => Some(&mut export.packing),
@@ -131,6 +146,7 @@ pub(crate) fn outputs(asked: &OutputFlags<'_>) -> Result<Vec<Output>, Failure> {
             names: Vec::new(),
             rewrite: false,
             split: None,
+            chunked: false,
         });
     }
     for output in &mut outputs {
@@ -282,7 +298,32 @@ impl Fields {
         if split.is_some() && !has_layers {
             return Err(invalid("`layer-split` is only for what has layers"));
         }
-        Ok(Output { target, names, rewrite, split })
+        let chunked = self.chunked(&target).map_err(|why| invalid(&why))?;
+        Ok(Output { target, names, rewrite, split, chunked })
+    }
+
+    fn chunked(&self, target: &Target) -> Result<bool, String> {
+        let Some(format) = self.compression.as_deref().filter(|format| CHUNKED.contains(format))
+        else {
+            return Ok(false);
+        };
+        let packing = match target {
+            Target::Export(export) if export.kind == ExportKind::Oci => &export.packing,
+            Target::Image(image) => &image.packing,
+            _ => {
+                let types = "`type=image`, `registry` and `oci`";
+                return Err(format!("`compression={format}` is only for {types}"));
+            }
+        };
+        if packing.flavour == ManifestFlavour::Docker {
+            let other = "`oci-mediatypes=false`";
+            return Err(format!("{other} and `compression={format}` contradict each other"));
+        }
+        if packing.force {
+            let other = "`force-compression`: layers of the base image stay as they came";
+            return Err(format!("`compression={format}` does not go with {other}"));
+        }
+        Ok(true)
     }
 
     fn image(&self, kind: &str, invalid: &dyn Fn(&str) -> Failure) -> Result<ImageTarget, Failure> {
@@ -347,7 +388,7 @@ impl Fields {
     }
 
     fn packing(&self, invalid: &dyn Fn(&str) -> Failure) -> Result<Packing, Failure> {
-        let compression = self.compression()?;
+        let compression = self.compression.as_deref().map_or(Ok(Compression::Gzip), compression)?;
         let oci = flag(&self.oci_types, true).map_err(|why| invalid(&why))?;
         Ok(Packing {
             compression,
@@ -366,17 +407,6 @@ impl Fields {
         }
     }
 
-    fn compression(&self) -> Result<Compression, Failure> {
-        match self.compression.as_deref() {
-            None | Some("gzip") => Ok(Compression::Gzip),
-            Some("zstd") => Ok(Compression::Zstd),
-            Some("uncompressed") => Ok(Compression::None),
-            Some("estargz") => Err(Failure::usage("`compression=estargz` is not supported yet")
-                .hint("`zstd` is the fastest, `gzip` is read everywhere")),
-            Some(other) => Err(unknown("compression", other, &["gzip", "zstd", "uncompressed"])),
-        }
-    }
-
     fn level(&self, compression: Compression) -> Result<Option<i32>, String> {
         let Some(text) = &self.level else { return Ok(None) };
         let range = match compression {
@@ -388,6 +418,17 @@ impl Fields {
             Ok(level) if range.contains(&level) => Ok(Some(level)),
             _ => Err(format!("a level from {} to {} is expected", range.start(), range.end())),
         }
+    }
+}
+
+/// How layers are compressed by the format's name; those of [`CHUNKED`] are one of the others
+/// with something added.
+pub(crate) fn compression(name: &str) -> Result<Compression, Failure> {
+    match name {
+        "gzip" | "estargz" => Ok(Compression::Gzip),
+        "zstd" | "zstd:chunked" => Ok(Compression::Zstd),
+        "uncompressed" => Ok(Compression::None),
+        other => Err(unknown("compression", other, &COMPRESSIONS)),
     }
 }
 

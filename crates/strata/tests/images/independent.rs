@@ -146,6 +146,111 @@ fn of_a_split_layer_a_changed_file_changes_one_part() {
     assert_eq!(after.iter().filter(|layer| !before.contains(layer)).count(), 1);
 }
 
+/// The image of the large context, packed so, as a layout.
+fn laid_out_as(world: &World, compression: &str, at: &str) -> String {
+    let output = format!("type=oci,tar=false,dest={at},compression={compression}");
+    world.run(&["build", "-t", "chunked:1", "-o", &output, "large"]).ok();
+    format!("{}:1", world.path(at).display())
+}
+
+#[test]
+fn an_estargz_is_a_layer_as_any_other_to_umoci() {
+    let world = World::with_base();
+    large(&world);
+    let place = laid_out_as(&world, "estargz", "layout");
+    world.run(&["build", "-o", "plain", "large"]).ok();
+    let bundle = world.path("bundle");
+    let arguments = ["unpack", "--image", &place, &bundle.to_string_lossy()];
+    said(&mut tool("umoci", "umoci", &arguments));
+    let root = bundle.join("rootfs");
+    for extra in ["stargz.index.json", ".no.prefetch.landmark"] {
+        std::fs::remove_file(root.join(extra)).expect(extra);
+    }
+    assert_eq!(files(&root), files(&world.path("plain")));
+}
+
+#[test]
+fn skopeo_takes_the_layers_of_a_zstd_chunked_apart() {
+    let world = World::with_base();
+    large(&world);
+    let place = laid_out_as(&world, "zstd:chunked", "layout");
+    // The same image as with any other compression.
+    laid_out_as(&world, "uncompressed", "other");
+    let (one, other) = (format!("oci:{place}"), format!("oci:{}:1", world.path("other").display()));
+    let config = |place: &str| {
+        let text = said(&mut tool("skopeo", "skopeo", &["inspect", "--config", place])).out;
+        serde_json::from_str::<Value>(&text).expect("JSON")
+    };
+    assert_eq!(config(&one), config(&other));
+    let manifest = said(&mut tool("skopeo", "skopeo", &["inspect", "--raw", &one])).out;
+    let manifest: Value = serde_json::from_str(&manifest).expect("JSON");
+    let layers = manifest["layers"].as_array().expect("layers");
+    let is_chunked = |layer: &&Value| {
+        let notes = &layer["annotations"];
+        notes.get("io.github.containers.zstd-chunked.manifest-checksum").is_some()
+    };
+    assert_eq!(layers.iter().filter(is_chunked).count(), 3, "{manifest}");
+    let apart = format!("dir:{}", world.path("apart").display());
+    said(&mut tool("skopeo", "skopeo", &["copy", "--dest-decompress", &one, &apart]));
+    let diff_ids = config(&one)["rootfs"]["diff_ids"].clone();
+    for diff_id in diff_ids.as_array().expect("diff IDs") {
+        let name = diff_id.as_str().and_then(|id| id.strip_prefix("sha256:")).expect("a digest");
+        assert!(world.path("apart").join(name).exists(), "{name}");
+    }
+}
+
+/// RPM's own database of packages with headers of all sizes.
+#[test]
+fn what_rpm_knows_is_in_the_list_of_packages() {
+    let world = World::with_base();
+    let mut spec = "Name: hello\nVersion: 1.2\nRelease: 3\nEpoch: 4\nSummary: it\nLicense: MIT\n\
+                    BuildArch: noarch\n%description\nit\n%files\n"
+        .to_owned();
+    for number in 0..40 {
+        let text = "words and words ".repeat(number * 40);
+        spec += &format!("%package n{number}\nSummary: s\n%description n{number}\n{text}\n");
+        spec += &format!("%files n{number}\n");
+    }
+    world.write("hello.spec", &spec);
+    let top = format!("_topdir {}", world.path("top").display());
+    let spec = world.path("hello.spec");
+    let build = ["-bb", "--define", &top, &spec.to_string_lossy()];
+    said(&mut tool("rpm", "rpmbuild", &build));
+    world.write("packages/etc/os-release", "ID=fedora\nVERSION_ID=40\n");
+    world.write("packages/var/lib/rpm/.keep", "");
+    let database = world.path("packages/var/lib/rpm");
+    let mut install = tool("rpm", "rpm", &["--justdb", "--nodeps", "--dbpath"]);
+    install.arg(&database).arg("-i");
+    let made = std::fs::read_dir(world.path("top/RPMS/noarch")).expect("packages");
+    install.args(made.map(|entry| entry.expect("an entry").path()));
+    said(&mut install);
+    world.write("packages/Dockerfile", "FROM scratch\nCOPY . /\n");
+    let build = ["build", "--sbom=true", "-o", "type=oci,tar=false,dest=layout", "packages"];
+    let talk = world.run(&build).ok().err;
+    assert!(!talk.contains("left out"), "{talk}");
+    let list = said(
+        Command::new("sh")
+            .args(["-c", "cat layout/blobs/sha256/* | tr ',' '\\n'"])
+            .current_dir(world.path(".")),
+    )
+    .out;
+    let urls = list.lines().filter_map(|line| line.split_once("pkg:rpm/"));
+    let mut urls: Vec<&str> = urls.filter_map(|(_, url)| url.split('"').next()).collect();
+    urls.sort_unstable();
+    assert_eq!(urls.len(), 41, "{urls:?}");
+    let source = "upstream=hello-1.2-3.src.rpm";
+    let query = format!("?arch=noarch&distro=fedora-40&epoch=4&{source}");
+    assert_eq!(urls[0], format!("fedora/hello-n0@1.2-3{query}"));
+    assert_eq!(urls[40], format!("fedora/hello@1.2-3{query}"));
+
+    // What can not be read is said.
+    world.write("packages/usr/lib/sysimage/rpm/Packages.db", "RpmP");
+    let talk = world.run(&build).ok().err;
+    let text = "SBOM: the packages of /usr/lib/sysimage/rpm/Packages.db are left out: \
+                it is in RPM's form ndb";
+    assert!(talk.contains(text), "{talk}");
+}
+
 #[test]
 fn podman_loads_and_runs_it() {
     let world = exported();
