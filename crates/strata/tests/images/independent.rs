@@ -189,7 +189,7 @@ fn skopeo_takes_the_layers_of_a_zstd_chunked_apart() {
         let notes = &layer["annotations"];
         notes.get("io.github.containers.zstd-chunked.manifest-checksum").is_some()
     };
-    assert_eq!(layers.iter().filter(is_chunked).count(), 3, "{manifest}");
+    assert_eq!(layers.iter().filter(is_chunked).count(), layers.len(), "{manifest}");
     let apart = format!("dir:{}", world.path("apart").display());
     said(&mut tool("skopeo", "skopeo", &["copy", "--dest-decompress", &one, &apart]));
     let diff_ids = config(&one)["rootfs"]["diff_ids"].clone();
