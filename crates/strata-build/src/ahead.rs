@@ -15,7 +15,8 @@ use crate::BuildError;
 use crate::far;
 use crate::images::{Images, StoredImage};
 use crate::layers::ImageLayer;
-use crate::packing::{self, Attest, Packed, Packing, Row};
+use crate::packed_layer::{self, Row};
+use crate::packing::{Attest, Packed, Packing};
 use crate::push::{Push, PushEvent, in_parallel, remember_source};
 
 /// A smaller layer is compressed in no time, and then the registry can be asked whether it has it.
@@ -88,7 +89,7 @@ impl<'a> Images<'a> {
         let mut made: Option<Result<Row, BuildError>> = None;
         let make = &mut |out: &mut dyn io::Write| -> io::Result<Digest> {
             let mut out = Detachable { out, broken: None, cancel: push.cancel };
-            let row = packing::compress(self.store(), layer, packing, false, &mut out);
+            let row = packed_layer::compress(self.store(), layer, packing, false, &mut out);
             let digest = match &row {
                 Ok(row) => Ok(row.descriptor.digest),
                 Err(error) => Err(io::Error::other(error.to_string())),
@@ -121,7 +122,7 @@ fn is_fresh(store: &dyn Store, layer: &ImageLayer, packing: &Packing) -> Result<
     Ok(packing.compression != Compression::None
         && layer.bytes >= WORTHWHILE_BYTES
         && layer.blob.is_none()
-        && packing::compressed(store, layer, packing)?.is_none()
+        && packed_layer::compressed(store, layer, packing)?.is_none()
         && far::whereabouts(store, &layer.layer)?.is_none())
 }
 

@@ -8,7 +8,8 @@ use strata_oci::{Compression, Descriptor, ImageConfig};
 use crate::BuildError;
 use crate::images::{Images, StoredImage, known_blob, remember_blob};
 use crate::layers::{self, ImageLayer};
-use crate::packing::{Packing, Row, known_pieces, remember_row};
+use crate::packed_layer::{Row, known_pieces, remember_row};
+use crate::packing::Packing;
 
 /// What is known of layers that were made so, by the layer, the format and its level.
 pub(crate) const TABLE: &str = "chunked-1";

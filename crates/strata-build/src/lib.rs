@@ -15,6 +15,7 @@
 
 mod agent;
 mod ahead;
+mod annotations;
 mod builder;
 mod caches;
 mod chunks;
@@ -37,6 +38,7 @@ mod material;
 mod mounts;
 mod nodes;
 mod packages;
+mod packed_layer;
 mod packing;
 mod places;
 mod pull;
@@ -60,6 +62,7 @@ mod transcode;
 mod view;
 mod why;
 
+pub use annotations::{Annotation, AnnotationPlace, Annotations};
 pub use builder::{Builder, Sandbox};
 pub use caches::{CacheArchiveError, CacheEntry, CacheName, Caches, Removed};
 pub use compare::{FieldChange, ImageDifference, LayerChange, PathChange, PathChangeKind};
@@ -79,7 +82,7 @@ pub use layers::ImageLayer;
 pub use links::ImageLinks;
 pub use material::{Material, encoded, image_url};
 pub use packages::{Distribution, Inventory, Package};
-pub use packing::{Annotation, AnnotationPlace, Annotations, Attest, Attestation, Packed, Packing};
+pub use packing::{Attest, Attestation, Packed, Packing};
 pub use places::{Places, StampFiles};
 pub use pull::{Loaded, copy};
 pub use push::{Push, PushEvent, PushObserver};

@@ -9,7 +9,7 @@ use strata_oci::Digest;
 use crate::caches::{Caches, Removed};
 use crate::images::{self, BLOBS, IMAGES, NAMES, NOTES, PREDICATES};
 use crate::layers::{self, ImageLayer, Payload};
-use crate::{chunks, far, packing, push, rewrite, serving, split};
+use crate::{chunks, far, packed_layer, push, rewrite, serving, split};
 
 /// Knows the payloads of steps, and the tables of images and layers.
 #[derive(Debug, Clone, Copy, Default)]
@@ -39,8 +39,8 @@ impl Links for ImageLinks {
                 let layer = serde_json::from_slice::<ImageLayer>(value);
                 Named::Derived(layer.map(|layer| of_layer(&layer)).unwrap_or_default())
             }
-            packing::TABLE => {
-                let row = serde_json::from_slice::<packing::Row>(value).ok();
+            packed_layer::TABLE => {
+                let row = serde_json::from_slice::<packed_layer::Row>(value).ok();
                 let pieces = row.into_iter().flat_map(|row| row.pieces);
                 Named::Derived(pieces.filter_map(|(_, _, blob)| blob.map(Link::Blob)).collect())
             }
@@ -67,7 +67,7 @@ impl Links for ImageLinks {
             }
             NOTES => Named::Derived(vec![name(IMAGES, key.to_owned())]),
             serving::TABLE => {
-                let row = name(packing::TABLE, String::from_utf8_lossy(value).into_owned());
+                let row = name(packed_layer::TABLE, String::from_utf8_lossy(value).into_owned());
                 Named::Derived(vec![row])
             }
             strata_oci::far::QUEUE => strata_oci::far::Errand::named(value),

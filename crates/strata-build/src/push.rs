@@ -13,7 +13,8 @@ use strata_oci::{
 
 use crate::BuildError;
 use crate::images::Images;
-use crate::packing::{Packed, PackedLayer};
+use crate::packed_layer::PackedLayer;
+use crate::packing::Packed;
 
 /// How many blobs are on their way at a time.
 const UPLOADS: usize = 4;

@@ -6,7 +6,8 @@ use strata_cas::BlobId;
 use strata_oci::{Digest, ManifestBytes, Reference};
 
 use crate::images::{Images, NAMES, known_blob, remember_blob};
-use crate::packing::{self, Packing};
+use crate::packed_layer;
+use crate::packing::Packing;
 use crate::{Attestation, BuildError, StoredImage};
 
 /// Compressed layers by their digest: the name of the row that knows their pieces.
@@ -76,7 +77,7 @@ impl Images<'_> {
     /// When the store fails.
     pub fn layer_pieces(&self, digest: &Digest) -> Result<Option<Vec<BlobId>>, BuildError> {
         let Some(row) = self.store().name(TABLE, &digest.to_string())? else { return Ok(None) };
-        packing::pieces(self.store(), &String::from_utf8_lossy(&row), digest)
+        packed_layer::pieces(self.store(), &String::from_utf8_lossy(&row), digest)
     }
 }
 

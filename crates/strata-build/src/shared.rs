@@ -19,7 +19,8 @@ use strata_plan::{Op, Plan, StepIndex};
 
 use crate::far::{self, Shelf, Whereabouts};
 use crate::layers::{self, ImageLayer, Payload};
-use crate::packing::{PackedLayer, Packing};
+use crate::packed_layer::PackedLayer;
+use crate::packing::Packing;
 use crate::{BuildError, Event, Observer};
 
 /// What a layer's value is, as a blob.

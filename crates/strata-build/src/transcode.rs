@@ -8,7 +8,8 @@ use strata_image::{Decoder, Encoder, ImageError};
 use strata_oci::{Descriptor, DigestHasher};
 
 use crate::BuildError;
-use crate::packing::{Packing, Row};
+use crate::packed_layer::Row;
+use crate::packing::Packing;
 
 /// What is kept in one piece, in bytes: a piece is read whole when it is sent.
 const PIECE_BYTES: usize = 4 << 20;

@@ -30,6 +30,9 @@ const RANGES_AHEAD: usize = 3;
 /// A record is not larger than this.
 const LARGEST_RECORD_BYTES: u64 = 16 << 20;
 
+/// What a bucket's name begins with, in messages.
+const BUCKET: &str = "s3://";
+
 /// Where a bucket is and who we are to it.
 #[derive(Clone)]
 pub struct S3Settings {
@@ -86,7 +89,7 @@ impl ObjectCache {
     pub fn s3(settings: &S3Settings) -> Result<Self, RegistryError> {
         // Another part of the process may have chosen a provider already; that one is as good.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let name = format!("s3://{}", settings.bucket);
+        let name = format!("{BUCKET}{}", settings.bucket);
         let Timeouts { connect, idle } = settings.timeouts;
         let options = ClientOptions::new()
             .with_connect_timeout(connect)
@@ -156,6 +159,16 @@ impl ObjectCache {
         match error {
             Error::NotFound { .. } => {
                 RegistryError::NotFound { reference: what.to_owned(), registry }
+            }
+            Error::PermissionDenied { .. } | Error::Unauthenticated { .. }
+                if registry.starts_with(BUCKET) =>
+            {
+                let keys = "`AWS_ACCESS_KEY_ID` and `AWS_SECRET_ACCESS_KEY`";
+                let reason = format!(
+                    "it denies access to `{what}`: are {keys} (and `AWS_SESSION_TOKEN`, where \
+                     the key is a session's) set, and may that key use the bucket?"
+                );
+                RegistryError::Failed { registry, reason }
             }
             Error::PermissionDenied { .. } | Error::Unauthenticated { .. } => {
                 RegistryError::Denied { reference: what.to_owned(), registry }

@@ -210,3 +210,32 @@ fn a_bucket_that_does_not_answer_costs_bounded_time() {
     let error = cache.record("d-1-x").expect_err("nobody answers");
     assert!(matches!(error, RegistryError::Failed { .. }), "{error}");
 }
+
+#[test]
+fn a_bucket_that_refuses_names_the_keys() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let endpoint = format!("http://{}", listener.local_addr().expect("an address"));
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let Ok(mut stream) = stream else { continue };
+            let mut request = [0; 4096];
+            let _ = std::io::Read::read(&mut stream, &mut request);
+            let answer =
+                b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+            let _ = stream.write_all(answer);
+        }
+    });
+    let cache = ObjectCache::s3(&S3Settings {
+        bucket: "b".to_owned(),
+        prefix: "p".to_owned(),
+        region: None,
+        endpoint: Some(endpoint),
+        key: Some(("id".to_owned(), Secret::new("hidden-key"))),
+        session_token: None,
+        path_style: true,
+        timeouts: Timeouts::default(),
+    });
+    let error = cache.expect("a cache").record("d-1-x").expect_err("it refuses").to_string();
+    assert!(error.starts_with("registry `s3://b`: it denies access"), "{error}");
+    assert!(error.contains("AWS_ACCESS_KEY_ID") && !error.contains("hidden-key"), "{error}");
+}

@@ -33,7 +33,7 @@ pub(super) fn run(
     })?;
     let fail = |error| watch.blame(build_error::plain(&error), Vec::new());
     let in_store = session.images();
-    let sent = match request::CHUNKED.contains(&&*arguments.compression) {
+    let sent = match is_chunked {
         true => images.iter().map(|image| in_store.in_chunks(image, &packing)).collect(),
         false => Ok(images.clone()),
     };

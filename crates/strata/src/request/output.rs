@@ -503,6 +503,19 @@ mod tests {
     }
 
     #[test]
+    fn layers_of_which_files_can_be_fetched() {
+        for (name, compression) in
+            [("estargz", Compression::Gzip), ("zstd:chunked", Compression::Zstd)]
+        {
+            let output = output(&format!("type=registry,compression={name}")).expect("an output");
+            let packing = output.chunked().expect("it is chunked");
+            assert_eq!((packing.compression, output.chunked), (compression, true));
+        }
+        let plain = output("type=oci,dest=f,compression=zstd").expect("an output");
+        assert!(plain.chunked().is_none() && !plain.chunked);
+    }
+
+    #[test]
     fn layers_are_split_where_there_are_some() {
         let split = |text: &str| output(text).map(|output| output.split).ok();
         assert_eq!(split("type=registry,layer-split=64MiB"), Some(Some(64 << 20)));
@@ -531,6 +544,15 @@ mod tests {
         check("type=image,push=maybe", "neither `true` nor `false`", None);
         check("type=registry,push=false", "contradict each other", None);
         check("type=oci,dest=f,push=true", "only for `type=image`", None);
+        let only = "`compression=estargz` is only for `type=image`, `registry` and `oci`";
+        check("type=docker,dest=f,compression=estargz", only, None);
+        check("type=local,dest=d,compression=estargz", only, None);
+        let docker = "`oci-mediatypes=false` and `compression=zstd:chunked` contradict each other";
+        check("type=image,compression=zstd:chunked,oci-mediatypes=false", docker, None);
+        let force = "does not go with `force-compression`";
+        check("type=image,compression=estargz,force-compression=true", force, None);
+        let close = Some("did you mean `estargz`?");
+        check("type=image,compression=stargz", "unknown compression `stargz`", close);
         check("type=oci,\"name=a", "a double quote is not closed", None);
     }
 }
