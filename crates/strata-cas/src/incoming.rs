@@ -3,8 +3,11 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
+use std::num::NonZeroU64;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
+
+use rustix::fs::{Advice, fadvise};
 
 use crate::{BlobHasher, BlobId, StoreError};
 
@@ -23,6 +26,25 @@ struct Spill {
     /// From this size on the bytes go to the file.
     from_bytes: usize,
     file: Option<File>,
+    /// So much of it the disk has been told of.
+    told: u64,
+}
+
+/// After so much more, the disk is told to begin: who waits for it in the end waits less then.
+const TELL_BYTES: u64 = 8 << 20;
+
+impl Spill {
+    fn tell(&mut self, size: u64) {
+        let Some(file) = self.file.as_ref().filter(|_| size - self.told >= TELL_BYTES) else {
+            return;
+        };
+        // The system begins to write what it is told that nobody needs; what is not written yet
+        // it keeps in memory all the same, and that is all of it. (`sync_file_range` says it
+        // more plainly, and is nowhere but behind `unsafe`.) It is advice: nothing depends on it.
+        let length = NonZeroU64::new(size - self.told);
+        let _ = fadvise(file, self.told, length, Advice::DontNeed);
+        self.told = size;
+    }
 }
 
 /// The bytes, where they are.
@@ -43,7 +65,7 @@ impl Incoming {
     /// One that moves to a new file at `path` when it becomes larger than `from_bytes`.
     pub fn spilling(path: PathBuf, from_bytes: usize) -> Self {
         let mut incoming = Self::in_memory();
-        incoming.spill = Some(Spill { path, from_bytes, file: None });
+        incoming.spill = Some(Spill { path, from_bytes, file: None, told: 0 });
         incoming
     }
 
@@ -86,6 +108,7 @@ impl Incoming {
             };
             file.write_all(bytes)?;
             spill.file = Some(file);
+            spill.tell(self.size);
             Ok(())
         };
         written().map_err(StoreError::io(format!("write `{}`", spill.path.display())))

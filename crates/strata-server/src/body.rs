@@ -202,6 +202,13 @@ pub(crate) async fn send(
     content: &Content,
     (start, end): (u64, u64),
 ) -> Result<Body, Fault> {
+    let part = |bytes: &Bytes| {
+        let place = |at: u64| usize::try_from(at).unwrap_or(usize::MAX).min(bytes.len());
+        full(bytes.slice(place(start)..place(end)))
+    };
+    if let Some(bytes) = depot.hot(content) {
+        return Ok(part(&bytes));
+    }
     let reader = match depot.tier {
         Some(_) => {
             let (its, content) = (Arc::clone(depot), content.clone());
@@ -218,8 +225,8 @@ pub(crate) async fn send(
             Ok(Bytes::from(bytes))
         });
         let bytes = bytes.await?;
-        let place = |at: u64| usize::try_from(at).unwrap_or(usize::MAX).min(bytes.len());
-        return Ok(full(bytes.slice(place(start)..place(end))));
+        depot.keep_hot(content, &bytes);
+        return Ok(part(&bytes));
     }
     let (sender, receiver) = mpsc::channel(AHEAD);
     tokio::spawn(pump(reader, (start, end), sender));

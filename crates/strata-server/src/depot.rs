@@ -16,6 +16,7 @@ use strata_oci::{Digest, blobs};
 use crate::access::Caller;
 use crate::body::{Places, Receiver};
 use crate::fault::Fault;
+use crate::hot::Hot;
 use crate::library::Library;
 use crate::metrics::FarMetrics;
 use crate::quota::{Locks, Quotas, Share};
@@ -43,6 +44,7 @@ pub(crate) struct Depot {
     pub(crate) places: Places,
     /// What lies behind the store.
     pub(crate) tier: Option<Tier>,
+    hot: Hot,
 }
 
 /// Bytes on their way in, which nobody will ask for by their SHA-256.
@@ -187,7 +189,8 @@ impl Depot {
         let quotas = Quotas::new(quotas, &store, &locks, tier.as_ref().map(|tier| &tier.queue));
         // All but one.
         let places = Places::new(THREADS - 1);
-        Self { store, library, body_limit_bytes, revoked, locks, quotas, places, tier }
+        let hot = Hot::default();
+        Self { store, library, body_limit_bytes, revoked, locks, quotas, places, tier, hot }
     }
 
     /// Begins a caller's blob of at most `limit` bytes; `announced` are said to come.
@@ -380,13 +383,36 @@ impl Depot {
 
     /// Reads all of a blob that is known to be small; `None` where it is gone or damaged.
     pub(crate) fn read(&self, content: &Content) -> Result<Option<Bytes>, Fault> {
+        if let Some(bytes) = self.hot(content) {
+            return Ok(Some(bytes));
+        }
         let mut all = Vec::new();
         for piece in &content.pieces {
             let Some(id) = self.bring_piece(piece)? else { return Ok(None) };
             let Some(bytes) = self.store.get(&id)? else { return Ok(None) };
-            all.extend_from_slice(&bytes);
+            match all.is_empty() {
+                true => all = bytes,
+                false => all.extend_from_slice(&bytes),
+            }
         }
-        Ok(Some(all.into()))
+        let all = Bytes::from(all);
+        self.keep_hot(content, &all);
+        Ok(Some(all))
+    }
+
+    /// A blob's bytes, if they are in memory. That it is there was seen when it was found.
+    pub(crate) fn hot(&self, content: &Content) -> Option<Bytes> {
+        match &content.pieces[..] {
+            [Piece::Id(id)] => self.hot.get(id),
+            _ => None,
+        }
+    }
+
+    /// Keeps a blob's bytes in memory, which were compared with its name.
+    pub(crate) fn keep_hot(&self, content: &Content, bytes: &Bytes) {
+        if let [Piece::Id(id)] = &content.pieces[..] {
+            self.hot.keep(*id, bytes);
+        }
     }
 
     /// What reads a blob, checked against its names.

@@ -34,6 +34,7 @@ mod config_far;
 mod depot;
 mod fault;
 mod flow;
+mod hot;
 mod library;
 mod listen;
 mod metrics;

@@ -22,6 +22,8 @@ const KEEP_ALIVE: Duration = Duration::from_secs(60);
 const STREAMS: u32 = 256;
 const WINDOW_BYTES: u32 = 1 << 20;
 const CONNECTION_WINDOW_BYTES: u32 = 4 << 20;
+/// Larger than the usual 16 KiB, for those who send much.
+const FRAME_BYTES: u32 = 256 << 10;
 const HEADERS_BYTES: u32 = 64 << 10;
 const HEADERS: usize = 100;
 
@@ -94,6 +96,7 @@ where
         .timer(TokioTimer::new())
         .max_concurrent_streams(STREAMS)
         .initial_stream_window_size(WINDOW_BYTES)
+        .max_frame_size(FRAME_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
         .max_header_list_size(HEADERS_BYTES)
         .keep_alive_interval(KEEP_ALIVE)

@@ -77,6 +77,11 @@ impl Quotas {
         Self(limits.iter().map(quota).collect())
     }
 
+    /// Whether no namespace has one.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// A namespace's, if it has one.
     pub(crate) fn of(&self, namespace: &str) -> Option<Arc<Quota>> {
         self.0.get(namespace).map(Arc::clone)

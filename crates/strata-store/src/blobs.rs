@@ -48,8 +48,8 @@ impl BlobStore for DiskStore {
     fn has(&self, id: &BlobId) -> Result<bool, StoreError> {
         let has = || -> Result<bool, StoreError> {
             Ok(self.pending.has(id)
-                || self.tables.get(Table::Blobs, id.as_bytes())?.is_some()
-                || self.tables.get(Table::Chunked, id.as_bytes())?.is_some()
+                || self.tables.see(Table::Blobs, id.as_bytes(), |_| ())?.is_some()
+                || self.tables.see(Table::Chunked, id.as_bytes(), |_| ())?.is_some()
                 || self.files.has(id)?
                 || self.locate_in_snapshots(id)?.is_some())
         };
@@ -66,10 +66,9 @@ impl BlobStore for DiskStore {
             return Ok(Some(bytes.len() as u64));
         }
         // Its length alone: it is compared with its name when it is read.
-        if let Some(value) = self.tables.get(Table::Blobs, id.as_bytes())?
-            && let Some(Inline { bytes }) = codec::decode(&value)
-        {
-            return Ok(Some(bytes.len() as u64));
+        let length = |value: &[u8]| codec::decode(value).map(|Inline { bytes }| bytes.len() as u64);
+        if let Some(length) = self.tables.see(Table::Blobs, id.as_bytes(), length)?.flatten() {
+            return Ok(Some(length));
         }
         Ok(self.locate(id)?.map(|(blob, _)| blob.size()))
     }
@@ -149,13 +148,16 @@ impl DiskStore {
         if let Some(bytes) = self.pending.get(id) {
             return Ok(Some(bytes));
         }
-        let Some(value) = self.tables.get(Table::Blobs, id.as_bytes())? else { return Ok(None) };
-        match codec::decode::<Inline<'_>>(&value) {
-            Some(Inline { bytes }) if BlobId::of(bytes) == *id => Ok(Some(bytes.to_vec())),
-            _ => {
+        let right = |value: &[u8]| match codec::decode::<Inline<'_>>(value) {
+            Some(Inline { bytes }) if BlobId::of(bytes) == *id => Some(bytes.to_vec()),
+            _ => None,
+        };
+        match self.tables.see(Table::Blobs, id.as_bytes(), right)? {
+            Some(None) => {
                 self.tables.delete(Table::Blobs, id.as_bytes())?;
                 Ok(None)
             }
+            found => Ok(found.flatten()),
         }
     }
 

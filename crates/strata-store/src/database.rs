@@ -281,6 +281,19 @@ impl Database {
         self.read(|rocks| get(rocks, table, key))
     }
 
+    /// Shows the bytes under a key, where they lie: many of them are only measured.
+    pub(crate) fn see<T>(
+        &self,
+        table: Table,
+        key: &[u8],
+        see: impl FnOnce(&[u8]) -> T,
+    ) -> Result<Option<T>, StoreError> {
+        self.read(|rocks| match rocks.get_pinned_cf(handle(rocks, table), key) {
+            Err(error) if error.kind() == ErrorKind::Corruption => Ok(None),
+            found => Ok(found.map_err(failed("read"))?.map(|value| see(&value))),
+        })
+    }
+
     /// As many of the keys that begin with `prefix` and come after `after` as fit on a page, in
     /// order, and whether there are more. A prefix in [`Table::Places`] must be empty or have at
     /// least 32 bytes.

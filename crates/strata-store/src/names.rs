@@ -11,8 +11,7 @@ use crate::wire::Op;
 
 impl NameStore for DiskStore {
     fn name(&self, table: &str, name: &str) -> Result<Option<Vec<u8>>, StoreError> {
-        let value = self.tables.get(Table::Names, &key(table, name)?)?;
-        Ok(value.and_then(|value| decode(&value)))
+        Ok(self.tables.see(Table::Names, &key(table, name)?, decode)?.flatten())
     }
 
     fn set_name(&self, table: &str, name: &str, value: Option<&[u8]>) -> Result<(), StoreError> {

@@ -119,6 +119,28 @@ impl Tables {
         })
     }
 
+    /// Shows the value under a key to `see`, without a copy where it lies here.
+    pub(crate) fn see<T>(
+        &self,
+        table: Table,
+        key: &[u8],
+        see: impl Fn(&[u8]) -> T,
+    ) -> Result<Option<T>, StoreError> {
+        self.ask(|role| match role {
+            Role::Reader(reader) => {
+                reader.database()?.see(table, key, &see).map_err(|_| Unanswered::Gone)
+            }
+            Role::Leader(leader) => Ok(leader.database().see(table, key, &see)?),
+            Role::Follower(follower) => {
+                let request = Request::Get { table, key: key.into() };
+                follower.ask(&request, |response| match response {
+                    Response::Value(value) => Some(value.map(|value| see(&value))),
+                    _ => None,
+                })
+            }
+        })
+    }
+
     /// All keys that begin with `prefix`, which must be at least 32 bytes in [`Table::Places`],
     /// with their values and in order.
     pub(crate) fn list(&self, table: Table, prefix: &[u8]) -> Result<Vec<Pair>, StoreError> {

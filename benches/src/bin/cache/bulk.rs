@@ -7,7 +7,7 @@ use std::time::Instant;
 use sha2::{Digest as _, Sha256};
 
 use crate::options::Options;
-use crate::servers::{Kind, Running};
+use crate::servers::{Kind, Running, fresh};
 use crate::wire::{head, hex, path_of};
 use crate::{median, memory, print};
 
@@ -83,23 +83,27 @@ pub(crate) fn run(options: &Options) -> Result<(), String> {
             rows.push((name, server.kind, server.address, true, Times::default()));
         }
     }
-    let mut limit = Times::default();
+    let (mut limit, mut disk) = (Times::default(), Times::default());
     for round in 0..options.rounds {
+        write_and_wait(&mut disk, round)?;
         loopback(&mut limit).map_err(|error| error.to_string())?;
         for (at, (_, _, address, is_registry, times)) in rows.iter_mut().enumerate() {
             let mut bytes = Bytes::of(round * 10 + at);
             one(*address, *is_registry, &mut bytes, times)?;
         }
     }
+    let part = |(limit, one): (&f64, &f64)| limit / one * 100.0;
     print("### 1 GiB over one connection\n");
     print("| server | in | out | in, of loopback | out, of loopback |");
     print("|---|---|---|---|---|");
     let (into, out) = (median(limit.into.clone()), median(limit.out.clone()));
     print(&format!("| loopback itself | {into:.2} s | {out:.2} s | | |"));
+    let (limited, disk) =
+        (median(limit.into.iter().zip(&disk.into).map(part).collect()), disk.into);
+    let disk = median(disk);
+    print(&format!("| the disk, waited for | {disk:.2} s | | {limited:.0} % | |"));
     for (name, _, _, _, times) in &rows {
-        let share = |of: &[f64], limit: &[f64]| {
-            median(limit.iter().zip(of).map(|(limit, one)| limit / one * 100.0).collect())
-        };
+        let share = |of: &[f64], limit: &[f64]| median(limit.iter().zip(of).map(part).collect());
         print(&format!(
             "| {name} | {:.2} s | {:.2} s | {:.0} % | {:.0} % |",
             median(times.into.clone()),
@@ -110,6 +114,20 @@ pub(crate) fn run(options: &Options) -> Result<(), String> {
     }
     memory(&servers);
     Ok(())
+}
+
+/// How long the disk takes for as much, where somebody waits until it has it.
+fn write_and_wait(times: &mut Times, round: usize) -> Result<(), String> {
+    let path = fresh("disk")?.join("bytes");
+    let start = Instant::now();
+    let write = || -> std::io::Result<()> {
+        let mut file = std::fs::File::create(&path)?;
+        Bytes::of(round).send(&mut file)?;
+        file.sync_data()
+    };
+    write().map_err(|error| error.to_string())?;
+    times.into.push(start.elapsed().as_secs_f64());
+    std::fs::remove_file(path).map_err(|error| error.to_string())
 }
 
 /// What a connection can carry between two threads that do nothing with it.

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 use tonic::Status;
 use tonic::codegen::tokio_stream::{StreamExt as _, wrappers::ReceiverStream};
 
@@ -91,7 +92,7 @@ pub(super) async fn write(
     let resource = Resource::to_write(&first.resource_name)?;
     let name = resource.name;
     let its = Arc::clone(&depot);
-    if wait(move || name.is_here(&its)).await? {
+    if brief(&depot, move || name.is_here(&its)).await? {
         let size = i64::try_from(name.size).unwrap_or(i64::MAX);
         let committed_size = if resource.is_compressed { -1 } else { size };
         return Ok(encode(&WriteResponse { committed_size }));
@@ -101,7 +102,12 @@ pub(super) async fn write(
         0 => {
             drop(writes.take(&key));
             let its = Arc::clone(&depot);
-            let upload = wait(move || its.begin(&caller, name.size, Some(name.size))).await?;
+            let begin = move || its.begin(&caller, name.size, Some(name.size));
+            // A quota may have to be counted.
+            let upload = match depot.quotas.is_empty() {
+                true => brief(&depot, begin).await?,
+                false => wait(begin).await?,
+            };
             let decoder = resource.is_compressed.then(Decoder::new).transpose()?;
             Writing { upload, decoder, came: 0 }
         }
@@ -135,12 +141,14 @@ pub(super) async fn write(
 
 /// Takes all messages in. The write comes back where it can be gone on with.
 async fn receive(
-    mut writing: Writing,
+    writing: Writing,
     first: WriteRequest,
     mut messages: Messages,
 ) -> (Option<Writing>, Result<(), Status>) {
     let resource = first.resource_name.clone();
     let (mut at, mut next) = (writing.came, Some(first));
+    // While one batch is hashed and written, the next one comes.
+    let mut under_way = Batch::Done(Box::new(writing));
     loop {
         let (mut batch, mut size, mut ended) = (Vec::new(), 0, None);
         while size < BATCH_BYTES && ended.is_none() {
@@ -164,19 +172,36 @@ async fn receive(
                 Err(error) => Some(Err(error)),
             };
         }
-        let written = tokio::task::spawn_blocking(move || {
-            let written = batch.iter().try_for_each(|data| writing.write(data));
-            (writing, written)
-        });
-        match written.await {
-            Ok((after, Ok(()))) => writing = after,
-            Ok((_, Err(error))) => return (None, Err(error)),
-            Err(_) => return (None, Err(Status::internal("the server stops"))),
-        }
+        let mut before = match written(under_way).await {
+            Ok(before) => before,
+            Err(error) => return (None, Err(error)),
+        };
+        under_way = Batch::UnderWay(tokio::task::spawn_blocking(move || {
+            let written = batch.iter().try_for_each(|data| before.write(data));
+            (before, written)
+        }));
         if let Some(ended) = ended {
-            return (Some(writing), ended);
+            return match written(under_way).await {
+                Ok(after) => (Some(after), ended),
+                Err(error) => (None, Err(error)),
+            };
         }
     }
+}
+
+/// What is done with the bytes of a write.
+enum Batch {
+    Done(Box<Writing>),
+    UnderWay(JoinHandle<(Writing, Result<(), Status>)>),
+}
+
+async fn written(batch: Batch) -> Result<Writing, Status> {
+    let handle = match batch {
+        Batch::Done(writing) => return Ok(*writing),
+        Batch::UnderWay(handle) => handle,
+    };
+    let (writing, written) = handle.await.map_err(|_| Status::internal("the server stops"))?;
+    written.map(|()| writing)
 }
 
 fn check(message: &WriteRequest, resource: &str, at: u64) -> Result<(), Status> {
