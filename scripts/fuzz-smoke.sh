@@ -5,7 +5,7 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-targets=(parse plan expand ignore add_tar image)
+targets=(parse plan expand ignore add_tar image wire)
 seconds=$((${1:-60} / ${#targets[@]}))
 root=${CARGO_TARGET_DIR:-$PWD/target}/fuzz
 mkdir -p "$root"
@@ -54,6 +54,36 @@ make_images() { # DIRECTORY: an OCI layout and a Docker archive with the smalles
   tar -b 1 -C "$1/docker" -cf "$1/docker.tar" .
   printf 'registry.example:5000/team/app:1.0@sha256:%s' "$manifest" >"$1/name"
 }
+make_wire() { # DIRECTORY: what clients say to a server, as the target `wire` has it
+  rm -rf "$1"
+  mkdir -p "$1"
+  local hash=e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855 head='host: x\r\n'
+  http() { # FILE METHOD PATH HEADERS [BODY]
+    local body=${5:-}
+    printf "$2 $3 HTTP/1.1\r\n$head$4content-length: ${#body}\r\n\r\n%s" "$body" >"$1"
+  }
+  http "$1/post" POST /v2/team/app/blobs/uploads/ ''
+  http "$1/patch" PATCH /v2/team/app/blobs/uploads/UPLOADID 'content-range: 0-3\r\n' body
+  http "$1/put" PUT "/v2/team/app/blobs/uploads/UPLOADID?digest=sha256:$hash" 'content-range: bytes 0-0/1\r\n' x
+  http "$1/manifest" PUT /v2/team/app/manifests/v1 \
+    'content-type: application/vnd.oci.image.manifest.v1+json\r\n' '{"schemaVersion":2,"layers":[]}'
+  http "$1/range" GET /cache/space/key 'range: bytes=0-1\r\nif-none-match: "x"\r\n'
+  http "$1/value" PUT /cache/space/key '' value
+  http "$1/dav" PROPFIND /cache/space/ 'depth: 1\r\n'
+  http "$1/cas" PUT "/instance/cas/$hash" 'authorization: Basic dTpw\r\n'
+  http "$1/turbo" PUT '/v8/artifacts/abc?teamId=t' 'x-artifact-duration: 1\r\n' value
+  http "$1/nx" PUT /v1/cache/abc 'content-type: application/octet-stream\r\n' value
+  http "$1/actions" POST /twirp/github.actions.results.api.v1.CacheService/CreateCacheEntry \
+    'content-type: application/json\r\n' '{"key":"k","version":"v"}'
+  printf "PUT /cache/a/b HTTP/1.1\r\n${head}transfer-encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n" \
+    >"$1/chunked"
+  printf 'g\t\n\x48blobs/%s/0' "$hash" >"$1/read"
+  printf 'g\n\n\x52uploads/1/blobs/%s/1\x18\x01\x52\x01x' "$hash" >"$1/write"
+  printf 'g\x03\x12\x44\x0a\x40%s\x10\x01' "$hash" >"$1/missing"
+  printf 'm\x0a\x40%s\x10\x01' "$hash" >"$1/message"
+  printf 'c%s\n' 'anonymous = "read"' 'body-limit = 9' '[[token]]' 'name = "a"' \
+    'token = "0123456789abcdef"' 'scope = "write"' 'trust = 7' | sed '2,$s/^c//' >"$1/config"
+}
 mapfile -t dockerfiles < <(find crates examples -name '*Dockerfile' -type f -not -path '*/target/*')
 mapfile -t ignores < <(find crates examples -name '.dockerignore' -type f -not -path '*/target/*')
 seed parse "${dockerfiles[@]}"
@@ -65,6 +95,8 @@ gzip -kf "$root/seed/plain.tar"
 seed add_tar "$root"/seed/plain.tar*
 make_images "$root/seed/images"
 seed image "$root"/seed/images/*.tar "$root"/seed/images/*.json "$root"/seed/images/name
+make_wire "$root/seed/wire"
+seed wire "$root"/seed/wire/*
 
 failed=
 for target in "${targets[@]}"; do

@@ -3,7 +3,8 @@
 //! ends; nothing panics, and what was refused is not kept.
 //!
 //! The first byte says how the rest is meant: `g` a gRPC method's number and messages with `\n--\n`
-//! between them, `m` a message, `c` a configuration, anything else what is on the socket.
+//! between them, `m` a message, `c` a configuration, anything else what is on the socket. There,
+//! `UPLOADID` stands for an upload that was begun.
 #![no_main]
 
 use std::io::{Read, Write};
@@ -26,6 +27,7 @@ const PATIENCE: Duration = Duration::from_secs(15);
 /// Then there is a new server, since one keeps what it is given in memory.
 const RUNS: usize = 20_000;
 const MOST_MESSAGES: usize = 100;
+const UPLOAD: &[u8] = b"UPLOADID";
 
 const METHODS: [&str; 16] = [
     "/build.bazel.remote.execution.v2.Capabilities/GetCapabilities",
@@ -96,6 +98,21 @@ impl Host {
     }
 
     fn socket(&self, bytes: &[u8]) {
+        let Some(at) = bytes.windows(UPLOAD.len()).position(|part| part == UPLOAD) else {
+            self.answer(bytes);
+            return;
+        };
+        let begin = b"POST /v2/team/app/blobs/uploads/ HTTP/1.1\r\nhost: x\r\n\
+            connection: close\r\ncontent-length: 0\r\n\r\n";
+        let begun = String::from_utf8_lossy(&self.answer(begin)).into_owned();
+        let id =
+            begun.split("docker-upload-uuid: ").nth(1).and_then(|rest| rest.split('\r').next());
+        // So many that are not ended are refused.
+        let Some(id) = id else { return };
+        self.answer(&[&bytes[..at], id.as_bytes(), &bytes[at + UPLOAD.len()..]].concat());
+    }
+
+    fn answer(&self, bytes: &[u8]) -> Vec<u8> {
         let mut stream = TcpStream::connect(self.server.address()).expect("it listens");
         stream.set_read_timeout(Some(PATIENCE)).expect("a limit");
         // It may have refused before it has read all.
@@ -107,6 +124,7 @@ impl Host {
             }
             _ => assert!(!answer.starts_with(b"HTTP/1.1 500"), "an error of its own"),
         }
+        answer
     }
 
     fn call(&self, bytes: &[u8]) {

@@ -14,11 +14,13 @@ use object_store::path::Path;
 use object_store::{
     BackoffConfig, ClientOptions, Error, ObjectStore, ObjectStoreExt, PutPayload, RetryConfig,
 };
-use strata_oci::{BlobBytes, Descriptor, DigestHasher, RegistryError, SharedCache};
+use strata_oci::{BlobBytes, Descriptor, RegistryError, SharedCache};
 use tokio::sync::mpsc::{Receiver, Sender};
 
+use crate::blob::Download;
+use crate::checked::Checked;
 use crate::door::Door;
-use crate::failure::printable;
+use crate::failure::{Failure, printable};
 use crate::settings::{Secret, Timeouts};
 
 /// S3 takes parts of 5 MiB and more, and 10,000 of them.
@@ -247,22 +249,20 @@ impl ObjectCache {
     pub(crate) fn download(
         &self,
         path: &Path,
-        sink: &mut dyn Write,
+        mut take: impl FnMut(&Bytes) -> Result<(), Failure>,
     ) -> Result<bool, RegistryError> {
         let (store, from, patience) = (Arc::clone(&self.store), path.clone(), self.patience);
         let download = |pieces| async move {
             download(store, from, patience, pieces).await.map_err(Stopped::Far)
         };
-        let poured =
-            self.door.pour(download, |piece| sink.write_all(&piece).map_err(Stopped::Here));
+        let poured = self.door.pour(download, |piece| take(&piece).map_err(Stopped::Here));
         match poured {
             Some(Ok(())) => Ok(true),
             Some(Err(Stopped::Far(Error::NotFound { .. }))) => Ok(false),
             Some(Err(Stopped::Far(error))) => Err(self.failure(&error, path.as_ref())),
-            Some(Err(Stopped::Here(error))) => Err(RegistryError::Failed {
-                registry: self.name.clone(),
-                reason: format!("its bytes can not be kept: {error}"),
-            }),
+            Some(Err(Stopped::Here(failure))) => {
+                Err(failure.into_error(&self.name, path.to_string(), &[]))
+            }
             None => Err(self.panicked()),
         }
     }
@@ -334,40 +334,15 @@ impl SharedCache for ObjectCache {
     }
 
     fn blob(&self, blob: &Descriptor, sink: &mut dyn Write) -> Result<(), RegistryError> {
-        let path = self.blob_path(blob);
-        let what = blob.digest.to_string();
-        match self.size(&path)? {
-            Some(size) if size == blob.size => {}
-            Some(size) => {
-                return Err(self.wrong(blob, format!("it has {size} bytes and not {}", blob.size)));
-            }
-            None => {
-                let registry = self.name.clone();
-                return Err(RegistryError::NotFound { reference: what, registry });
-            }
+        let (path, what) = (self.blob_path(blob), blob.digest.to_string());
+        let mut silent = |_| {};
+        let mut download = Download::new(blob, sink, &mut silent);
+        if !self.download(&path, |piece| download.take(piece))? {
+            let registry = self.name.clone();
+            return Err(RegistryError::NotFound { reference: what, registry });
         }
-        let (mut hasher, mut start) = (DigestHasher::default(), 0);
-        while start < blob.size {
-            let end = (start + RANGE_BYTES).min(blob.size);
-            let piece = self.run(&what, |store| {
-                let path = path.clone();
-                async move { store.get_range(&path, start..end).await }
-            })?;
-            let kept = sink.write_all(&piece).and_then(|()| hasher.write_all(&piece));
-            kept.map_err(|error| RegistryError::Failed {
-                registry: self.name.clone(),
-                reason: format!("its bytes can not be kept: {error}"),
-            })?;
-            start = end;
-        }
-        let (digest, size) = hasher.finish();
-        if digest != blob.digest || size != blob.size {
-            return Err(self.wrong(blob, format!("they hash to {digest}")));
-        }
-        sink.flush().map_err(|error| RegistryError::Failed {
-            registry: self.name.clone(),
-            reason: format!("its bytes can not be kept: {error}"),
-        })
+        download.is_whole().map_err(|failure| self.wrong(blob, failure.summary()))?;
+        download.verify().map_err(|failure| failure.into_error(&self.name, what, &[]))
     }
 
     fn keep_blob(&self, blob: &Descriptor, bytes: &BlobBytes<'_>) -> Result<(), RegistryError> {
@@ -376,13 +351,9 @@ impl SharedCache for ObjectCache {
             return Ok(());
         }
         self.upload(&path, blob.size, |out| {
-            let mut checked = Checked { out, hasher: DigestHasher::default() };
+            let mut checked = Checked::new(out);
             bytes(&mut checked)?;
-            checked.out.flush()?;
-            match checked.hasher.finish() {
-                (found, length) if found == blob.digest && length == blob.size => Ok(()),
-                _ => Err(io::Error::other("the bytes are not what their digest says")),
-            }
+            checked.end(blob.digest, blob.size)
         })
     }
 }
@@ -402,7 +373,7 @@ pub(crate) async fn in_time<T>(
 /// Who has ended a download.
 enum Stopped {
     Far(Error),
-    Here(io::Error),
+    Here(Failure),
 }
 
 /// Fetches an object: a small one at once, a large one in ranges, a few of them ahead.
@@ -436,24 +407,6 @@ async fn download(
         if pieces.send(piece).await.is_err() {
             return Ok(());
         }
-    }
-}
-
-/// Hashes what it passes on.
-struct Checked<'a> {
-    out: &'a mut dyn Write,
-    hasher: DigestHasher,
-}
-
-impl Write for Checked<'_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let count = self.out.write(bytes)?;
-        self.hasher.write_all(&bytes[..count])?;
-        Ok(count)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.out.flush()
     }
 }
 

@@ -17,6 +17,7 @@ use strata_oci::{BlobBytes, Descriptor, Digest, DigestHasher, RegistryError, Sha
 use strata_reapi::proto;
 
 use crate::blob::Download;
+use crate::checked::Checked;
 use crate::door::Door;
 use crate::failure::{Failure, printable};
 use crate::reapi::{ReapiClient, ReapiSettings, digest};
@@ -131,8 +132,8 @@ impl ReapiCache {
         bytes: &BlobBytes<'_>,
     ) -> Result<(), Failure> {
         let mut all = Vec::new();
-        let mut checked = Checked { out: &mut all, hasher: DigestHasher::default() };
-        bytes(&mut checked).and_then(|()| checked.is(hash, size)).map_err(unreadable)?;
+        let mut checked = Checked::new(&mut all);
+        bytes(&mut checked).and_then(|()| checked.end(hash, size)).map_err(unreadable)?;
         let all = Bytes::from(all);
         self.call(|client| {
             let all = all.clone();
@@ -176,10 +177,9 @@ impl ReapiCache {
             |pieces| async move { client.write(upload, (offset, length), pieces).await },
             |out| {
                 let mut rest = After { out, skip: offset };
-                let mut checked = Checked { out: &mut rest, hasher: DigestHasher::default() };
+                let mut checked = Checked::new(&mut rest);
                 bytes(&mut checked)?;
-                checked.is(hash, size)?;
-                rest.flush()
+                checked.end(hash, size)
             },
         );
         match (outcome, given) {
@@ -323,33 +323,6 @@ fn described((digest, size): (Digest, u64)) -> Descriptor {
 
 fn unreadable(error: io::Error) -> Failure {
     Failure::Failed(format!("a blob can not be read here: {error}"))
-}
-
-/// Hashes what it passes on.
-struct Checked<'a> {
-    out: &'a mut dyn Write,
-    hasher: DigestHasher,
-}
-
-impl Checked<'_> {
-    fn is(self, hash: Digest, size: u64) -> io::Result<()> {
-        match self.hasher.finish() == (hash, size) {
-            true => Ok(()),
-            false => Err(io::Error::other("the bytes are not what their digest says")),
-        }
-    }
-}
-
-impl Write for Checked<'_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let count = self.out.write(bytes)?;
-        self.hasher.write_all(&bytes[..count])?;
-        Ok(count)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
 }
 
 /// Passes on what comes after the first bytes.

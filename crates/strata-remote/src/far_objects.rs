@@ -14,6 +14,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use crate::cache_objects::{ObjectCache, in_time, read_small, small};
+use crate::failure::Failure;
 
 /// So many questions are asked at a time.
 const AT_A_TIME: usize = 64;
@@ -108,7 +109,10 @@ impl FarBlobs for ObjectCache {
     }
 
     fn fetch(&self, blob: &FarBlob, sink: &mut dyn Write) -> Result<bool, RegistryError> {
-        self.download(&self.path(&blob_path(&blob.name)), sink)
+        self.download(&self.path(&blob_path(&blob.name)), |piece| {
+            let kept = sink.write_all(piece);
+            kept.map_err(|error| Failure::Sink(format!("its bytes can not be kept: {error}")))
+        })
     }
 
     fn send(&self, blob: (&FarName, u64), bytes: &BlobBytes<'_>) -> Result<(), RegistryError> {

@@ -48,6 +48,7 @@ mod cache_objects;
 mod cache_reapi;
 mod cache_registry;
 mod challenge;
+mod checked;
 mod clients;
 pub mod docker_config;
 mod door;

@@ -241,8 +241,9 @@ fn check_place(asked: &Asked, size: u64) -> Result<(), Fault> {
     let number = |text: &str| text.trim().parse::<u64>().ok();
     let range = text.split_once('-').and_then(|(from, to)| Some((number(from)?, number(to)?)));
     let (from, to) = range.ok_or(Fault::Range)?;
-    let fits =
-        asked.length().is_none_or(|length| to.checked_sub(from).map(|n| n + 1) == Some(length));
+    let fits = asked
+        .length()
+        .is_none_or(|length| to.checked_sub(from).and_then(|n| n.checked_add(1)) == Some(length));
     if from == size && fits { Ok(()) } else { Err(Fault::Range) }
 }
 
