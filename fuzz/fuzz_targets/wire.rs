@@ -86,14 +86,15 @@ impl Host {
             library: Arc::new(NoImages),
             far: None,
             observer: Arc::new(|_: &Told| {}),
+            upstream: None,
         };
         let server = Server::start(setup).expect("a server");
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
         let runtime = runtime.expect("a runtime");
         let endpoint = Endpoint::from_shared(format!("http://{}", server.address()));
-        let connecting = endpoint.expect("an address").connect();
-        let channel = runtime.block_on(connecting).expect("it listens");
+        let endpoint = endpoint.expect("an address");
+        let channel = runtime.block_on(endpoint.connect()).expect("it listens");
         Self { server, runtime, channel, runs: 0 }
     }
 
@@ -138,7 +139,7 @@ impl Host {
         }
         messages.push(Bytes::copy_from_slice(rest));
         let mut grpc = tonic::client::Grpc::new(self.channel.clone());
-        let answered = self.runtime.block_on(tokio::time::timeout(PATIENCE, async {
+        let call = async {
             grpc.ready().await.expect("it is there");
             let asked = tonic::Request::new(tokio_stream::iter(messages));
             let mut answers = grpc.streaming(asked, path, Raw).await?.into_inner();
@@ -148,7 +149,8 @@ impl Host {
                 }
             }
             Ok::<(), tonic::Status>(())
-        }));
+        };
+        let answered = self.runtime.block_on(async { tokio::time::timeout(PATIENCE, call).await });
         if let Err(status) = answered.expect("it answers") {
             assert_ne!(status.code(), tonic::Code::Internal, "{status:?}");
         }

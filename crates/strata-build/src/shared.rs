@@ -219,6 +219,9 @@ fn bring_value(
     }
     let store_error = |error| Trouble::Build(BuildError::Store(error));
     if !store.has(&id.blob()).map_err(store_error)? {
+        if layer.value.size > LARGEST_VALUE_BYTES {
+            return Ok(false);
+        }
         let mut compressed = Vec::new();
         at.cache.blob(&layer.value, &mut compressed).map_err(Trouble::Cache)?;
         let mut bytes = Vec::new();

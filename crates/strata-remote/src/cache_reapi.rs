@@ -12,7 +12,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use strata_oci::far::{FarBlob, FarBlobs, FarName, FarRecord, FarRecords};
+use strata_oci::far::{FarBlob, FarBlobs, FarName, FarRecord, FarRecords, LARGEST_RECORD_BYTES};
 use strata_oci::{BlobBytes, Descriptor, Digest, DigestHasher, RegistryError, SharedCache};
 use strata_reapi::proto;
 
@@ -236,6 +236,9 @@ impl ReapiCache {
         // A server may move what it is given into a blob, and say both.
         if Digest::of(&result.stdout_raw) == blob.0 {
             return Ok(Some(result.stdout_raw.to_vec()));
+        }
+        if blob.1 > LARGEST_RECORD_BYTES {
+            return Ok(None);
         }
         let mut bytes = Vec::new();
         match SharedCache::blob(self, &described(blob), &mut bytes) {

@@ -62,8 +62,9 @@ pub(super) fn run(
     let server = Server::start(setup);
     let server = server.map_err(|error| Failure::environment(error.to_string()))?;
     spawn("sweep", sweeper::sweep(&store, limits, server.occupancy()))?;
+    let scheme = if settings.serve.tls_cert.is_some() { "https" } else { "http" };
     printer.talk(&format!(
-        "serving `{}` on http://{}; Ctrl-C ends it",
+        "serving `{}` on {scheme}://{}; Ctrl-C ends it",
         settings.store.display(),
         server.address()
     ));

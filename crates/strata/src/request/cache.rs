@@ -108,7 +108,10 @@ fn reapi_settings(
 
 /// What `--remote` means: one cache, to read and to write.
 pub(crate) fn remote(text: &str, environment: &Environment) -> Result<Cache, Failure> {
-    cache("--remote", &format!("type=reapi,url={text}"), environment)
+    let invalid = |why: String| Failure::usage(format!("`--remote {text}`: {why}"));
+    strata_remote::check_reapi_url(text).map_err(invalid)?;
+    let settings = reapi_settings(text.to_owned(), |_| None, environment).map_err(invalid)?;
+    Ok(Cache { kind: CacheKind::Reapi(Box::new(settings)), image_only: false })
 }
 
 /// All that is needed to find a bucket again, but for who we are to it.
@@ -335,6 +338,23 @@ mod tests {
         let again = s3_of_place(&place, &environment).expect("a bucket");
         assert_eq!(s3_place(&again), place);
         assert!(again.key.is_some());
+    }
+
+    #[test]
+    fn a_server_is_a_cache_by_its_url_alone() {
+        let environment: Environment = [("STRATA_REMOTE_TOKEN", "token")].into_iter().collect();
+        let found =
+            remote("grpcs://h:1/i", &environment).unwrap_or_else(|e| panic!("{}", e.message));
+        assert_eq!(found.place(), "reapi:grpcs://h:1/i");
+        let again = reapi_of_place(&found.place(), &environment).expect("a server");
+        assert_eq!(again.url, "grpcs://h:1/i");
+        assert!(again.token.is_some_and(|token| token.reveal() == "token"));
+        let failure = remote("http://h:1", &environment).err().expect("no such scheme");
+        assert!(
+            failure.message.starts_with("`--remote http://h:1`: a URL is"),
+            "{}",
+            failure.message
+        );
     }
 
     #[test]

@@ -41,7 +41,7 @@ impl Serving {
             line.clear();
             assert!(said.read_line(&mut line).expect("a line") > 0, "it ended");
         }
-        let host = line.split("http://").nth(1).and_then(|rest| rest.split(';').next());
+        let host = line.split("://").nth(1).and_then(|rest| rest.split(';').next());
         let host = host.expect(&line).to_owned();
         std::thread::spawn(move || drop(said.read_to_end(&mut Vec::new())));
         Self { process, host }
