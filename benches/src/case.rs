@@ -107,6 +107,11 @@ impl Case {
         matches!(self, Self::Context(_))
     }
 
+    /// Whether it is also done with images whose large layers are split.
+    pub(crate) fn is_split(self) -> bool {
+        self == Self::PushChange
+    }
+
     /// Whether every round needs a context that no builder has seen.
     fn is_cold(self) -> bool {
         matches!(self, Self::Copy | Self::Run | Self::Files | Self::Gigabyte)

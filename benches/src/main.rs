@@ -44,6 +44,9 @@ fn run(options: &Options) -> Result<(), String> {
         if case.has_git() {
             tools.push(Tool::git());
         }
+        if case.is_split() {
+            tools.insert(1, tools[0].split());
+        }
         let outcome = case::run(*case, &tools, options)?;
         print(&report::table(*case, &tools, &outcome));
     }

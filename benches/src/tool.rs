@@ -26,6 +26,13 @@ impl Tool {
         Self::new("strata", command, &format!("build {arguments}"), "rmi", "--version")
     }
 
+    /// The same, but for images whose large layers are split.
+    pub(crate) fn split(&self) -> Self {
+        let mut split = Self { name: "strata-split".to_owned(), ..self.clone() };
+        split.build.extend(["-o", "type=image,layer-split=16MiB"].map(str::to_owned));
+        split
+    }
+
     /// Another builder, with the options that make it do the same: its cache on, the host's
     /// network as strata has it.
     pub(crate) fn peer(name: &str, command: &str) -> Self {
@@ -106,7 +113,8 @@ impl Tool {
     }
 
     /// Builds the context and writes the image as an archive. Docker's own BuildKit writes none
-    /// without containerd's store: there it takes a second command, and so it does for buildah.
+    /// without containerd's store (`{"features": {"containerd-snapshotter": true}}`): there it
+    /// takes a second command, and so it does for buildah.
     pub(crate) fn export(
         &self,
         image: &str,
@@ -115,7 +123,7 @@ impl Tool {
     ) -> Result<Duration, String> {
         let shown = archive.display();
         let second = match &*self.name {
-            "strata" => {
+            name if name == "strata" || self.has_containerds_store() => {
                 let mut command = self.call(&self.build);
                 command.arg("-o").arg(format!("type=oci,dest={shown}"));
                 command.arg("-t").arg(image).arg(context);
@@ -126,6 +134,14 @@ impl Tool {
         };
         let built = self.build(image, context)?;
         Ok(built + self.time(self.words(&second))?)
+    }
+
+    /// Whether this is a docker that keeps images in containerd.
+    fn has_containerds_store(&self) -> bool {
+        let about = ["info", "-f", "{{.DriverStatus}}"].map(str::to_owned);
+        let said = (self.name == "docker").then(|| self.call(&about).output());
+        let said = said.and_then(Result::ok).map(|output| output.stdout).unwrap_or_default();
+        String::from_utf8_lossy(&said).contains("io.containerd.snapshotter")
     }
 
     fn words(&self, text: &str) -> Command {

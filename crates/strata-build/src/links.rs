@@ -76,6 +76,16 @@ impl Links for ImageLinks {
         }
     }
 
+    fn elsewhere(&self, table: &str, key: &str, value: &[u8]) -> Vec<Link> {
+        if table != far::TABLE {
+            return Vec::new();
+        }
+        let layer = key.parse::<BlobId>().map(|id| Link::Layer(id.into()));
+        let known = serde_json::from_slice::<far::Whereabouts>(value);
+        let blob = known.map(|known| name(BLOBS, known.blob.digest.to_string()));
+        layer.into_iter().chain(blob).collect()
+    }
+
     fn is_optional(&self, table: &str) -> bool {
         // Most images have nothing said about them.
         table == PREDICATES

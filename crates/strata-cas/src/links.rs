@@ -45,6 +45,13 @@ pub trait Links: Send + Sync {
     /// What a name is, and what its value leads to.
     fn of_name(&self, table: &str, name: &str, value: &[u8]) -> Named;
 
+    /// What need not be here although others lead to it, since this name says where else it can be
+    /// had: layers, whose files need not be here, and names.
+    fn elsewhere(&self, table: &str, name: &str, value: &[u8]) -> Vec<Link> {
+        let _ = (table, name, value);
+        Vec::new()
+    }
+
     /// Whether names in this table may be led to before anybody has given them: that one is not
     /// there is no damage.
     fn is_optional(&self, table: &str) -> bool {

@@ -48,11 +48,13 @@ impl DiskStore {
         self.settle()?;
         self.tables.refresh()?;
         let checkup = Checkup::default();
-        let mut check = Check { store: self, repair, checkup, sound: HashSet::new() };
+        let (sound, elsewhere) = (HashSet::new(), HashSet::new());
+        let mut check = Check { store: self, repair, checkup, sound, elsewhere };
         check.small_blobs()?;
         check.pieces()?;
         check.large_blobs()?;
         check.snapshots()?;
+        check.learn_what_is_elsewhere(links)?;
         let records = check.records(links)?;
         check.pointers(&records)?;
         check.slots()?;
@@ -102,6 +104,8 @@ struct Check<'a> {
     checkup: Checkup,
     /// Blobs of which a sound copy was seen.
     sound: HashSet<BlobId>,
+    /// What need not be here.
+    elsewhere: HashSet<Link>,
 }
 
 impl Check<'_> {
@@ -268,6 +272,17 @@ impl Check<'_> {
     }
 
     /// The records that are whole, with all that they lead to.
+    fn learn_what_is_elsewhere(&mut self, links: &dyn Links) -> Result<(), StoreError> {
+        self.each(Table::Names, |check, pair| {
+            if let Some((table, name)) = names::split(&pair.key)
+                && let Some(value) = codec::decode::<NamedValue<'_>>(&pair.value)
+            {
+                check.elsewhere.extend(links.elsewhere(&table, &name, value.value));
+            }
+            Ok(())
+        })
+    }
+
     fn records(&mut self, links: &dyn Links) -> Result<HashSet<BlobId>, StoreError> {
         let mut whole = HashSet::new();
         let mut seen = Seen::new();
@@ -323,6 +338,10 @@ impl Check<'_> {
         Ok(match link {
             Link::Blob(id) => self.is_there(id)?.then(Vec::new),
             Link::Tree(id) => self.store.trees_below(id)?,
+            // Its files are fetched when somebody asks for them.
+            Link::Layer(id) if self.elsewhere.contains(link) => {
+                self.is_there(&id.blob())?.then(Vec::new)
+            }
             Link::Layer(id) => self
                 .store
                 .layer(id)?
@@ -393,7 +412,9 @@ impl Check<'_> {
                 let is_gone = |link: &&Link| match link {
                     Link::Name { table, name } => {
                         let known = known.get(&(table.clone(), name.clone()));
-                        known.is_none_or(Option::is_none) && !links_of.is_optional(table)
+                        known.is_none_or(Option::is_none)
+                            && !links_of.is_optional(table)
+                            && !self.elsewhere.contains(*link)
                     }
                     _ => false,
                 };

@@ -136,6 +136,69 @@ fn pushed_and_pulled_by_us_and_by_others() {
     assert!(missing.err.contains("is not in the registry"), "{}", missing.err);
 }
 
+#[test]
+fn what_is_said_of_an_image_is_copied_with_it() {
+    let registry = Registry::start().with_base();
+    let other = Registry::start();
+    let world = World::new();
+    application(&world, &registry, "one\n");
+    let (name, copy) = (registry.name("app:1"), other.name("copied:1"));
+    world.run(&["build", "-t", &name, "--sbom=true", "--provenance=true", "--push", "app"]).ok();
+    let copied = World::new().run(&["copy", &name, &copy]).ok();
+    let raw = |name: &str| {
+        skopeo(&["inspect", "--raw", "--tls-verify=false", &format!("docker://{name}")]).out
+    };
+    assert_eq!(raw(&copy), raw(&name));
+    assert!(copied.out.starts_with("sha256:"), "{}", copied.out);
+    let index = json(&raw(&copy));
+    let kind = &index["manifests"][1]["annotations"]["vnd.docker.reference.type"];
+    assert_eq!(kind, "attestation-manifest");
+    // All that it refers to is there.
+    let place = format!("docker://{copy}");
+    let all = format!("dir:{}", world.path("all").display());
+    skopeo(&["copy", "--all", "--src-tls-verify=false", &place, &all]);
+    let blobs = std::fs::read_dir(world.path("all")).expect("blobs").flatten();
+    let texts = blobs.filter_map(|blob| std::fs::read_to_string(blob.path()).ok());
+    let statements = texts.filter(|text| text.contains("https://in-toto.io/Statement/v1"));
+    assert_eq!(statements.count(), 2);
+}
+
+#[test]
+fn layers_of_which_files_can_be_fetched_are_pulled_whole_too() {
+    let registry = Registry::start().with_base();
+    let world = World::new();
+    application(&world, &registry, "one\n");
+    let name = registry.name("app:1");
+    world.run(&["build", "-t", &name, "--sbom=true", "app"]).ok();
+    let layers = |name: &str, compression: &str| {
+        let from = registry.name("app:1");
+        world.run(&["push", "--compression", compression, &from, name]).ok();
+        let raw = ["inspect", "--raw", "--tls-verify=false", &format!("docker://{name}")];
+        let index = json(&skopeo(&raw).out);
+        assert_eq!(index["manifests"].as_array().map(Vec::len), Some(2), "{index}");
+        let digest = index["manifests"][0]["digest"].as_str().expect("a digest").to_owned();
+        let by_digest = format!("docker://{}@{digest}", name.rsplit_once(':').expect("a tag").0);
+        let manifest = json(&skopeo(&["inspect", "--raw", "--tls-verify=false", &by_digest]).out);
+        manifest["layers"].as_array().expect("layers").clone()
+    };
+    let notes = [
+        ("estargz", "containerd.io/snapshot/stargz/toc.digest"),
+        ("zstd:chunked", "io.github.containers.zstd-chunked.manifest-checksum"),
+    ];
+    for (format, note) in notes {
+        let target = registry.name(&format!("{}:1", format.replace(':', "-")));
+        let layers = layers(&target, format);
+        // The base's layer stays as it came.
+        assert!(layers[0].get("annotations").is_none(), "{layers:?}");
+        assert!(layers[1..].iter().all(|layer| layer["annotations"].get(note).is_some()));
+        let other = World::new();
+        other.run(&["pull", &target]).ok();
+        assert_eq!(other.run(&["run", &target]).ok().out, "other\none\n");
+        let is_same = other.id(&target) == world.id(&name);
+        assert_eq!(is_same, format == "zstd:chunked");
+    }
+}
+
 /// Bytes that nothing makes smaller.
 fn noise(seed: u8, mebibytes: usize) -> Vec<u8> {
     let mut state = u64::from(seed) * 2 + 1;
@@ -244,6 +307,33 @@ fn on_two_machines(to: &dyn Fn(&World) -> String, from: &dyn Fn(&World) -> Strin
     ];
     assert_eq!(said.ran(), expected, "{}", said.err);
     assert_eq!(run_with_keys(&third), "other\nchanged\n");
+}
+
+#[test]
+fn layers_that_were_not_fetched_yet_outlive_a_sweep() {
+    let registry = Registry::start().with_base();
+    let (first, second) = (World::new(), World::new());
+    application(&first, &registry, "one\n");
+    application(&second, &registry, "one\n");
+    let place = first.path("cache").display().to_string();
+    let to = format!("type=local,dest={place}");
+    first.run(&["build", "-t", "app", "--cache-to", &to, "app"]).ok();
+    let from = format!("type=local,src={place}");
+    let said = second.run(&["build", "-t", "app", "--cache-from", &from, "app"]).ok();
+    assert_eq!(said.ran(), Vec::<String>::new(), "{}", said.err);
+    // Nothing of them is here but where they are, and that is no damage.
+    second.run(&["fsck"]).ok();
+    second.run(&["prune", "-f"]).ok();
+    second.run(&["prune", "-a", "-f"]).ok();
+    second.run(&["fsck", "--repair"]).ok();
+    assert_eq!(second.id("app"), first.id("app"));
+    second.run(&["save", "-o", "saved.tar", "app"]).ok();
+    assert_eq!(run_with_keys(&second), "other\none\n");
+    second.run(&["rmi", "app"]).ok();
+    second.run(&["prune", "-a", "-f"]).ok();
+    second.run(&["fsck"]).ok();
+    let names = second.run(&["images", "--format", "json"]).ok().out;
+    assert!(!names.contains("\"app"), "{names}");
 }
 
 /// What the application says. Its layers are fetched for it, and where they come from a bucket,
