@@ -87,6 +87,13 @@ impl ReapiCache {
     }
 
     fn error(&self, failure: Failure, what: &str) -> RegistryError {
+        let failure = match failure {
+            Failure::Denied => Failure::Failed(format!(
+                "it denies access to `{what}`: is there a token for it (`STRATA_REMOTE_TOKEN`, \
+                 `token-file`), and may who has it do this?"
+            )),
+            other => other,
+        };
         failure.into_error(&self.client.name, what.to_owned(), &[])
     }
 

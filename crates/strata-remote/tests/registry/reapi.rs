@@ -21,7 +21,7 @@ use crate::shared::{far_suite, fetch, suite};
 fn patient(address: impl std::fmt::Display, idle: Duration) -> ReapiCache {
     let settings = ReapiSettings {
         url: format!("grpc://{address}/team/app"),
-        token: Some(Secret::new("a token")),
+        token: Some(Secret::new("its-very-secret")),
         authorities: None,
         identity: None,
         timeouts: Timeouts { connect: Duration::from_secs(5), idle },
@@ -153,7 +153,7 @@ fn what_may_pass_is_tried_again_and_else_not() {
         let kept = cache(&fake).keep_record(&["d-1-x".to_owned()], "{}", &[]);
         let error = kept.expect_err("refused").to_string();
         assert!(error.contains(text) && error.contains("team/app"), "{error}");
-        assert!(!error.contains("a token"), "{error}");
+        assert!(!error.contains("its-very-secret"), "{error}");
         assert_eq!(fake.calls("UpdateActionResult"), 1, "{code:?}");
     }
 }
