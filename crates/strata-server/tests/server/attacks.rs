@@ -9,9 +9,13 @@ use crate::client::{Host, READER, WRITER, guarded, read, token};
 
 #[test]
 fn a_reader_writes_nothing() {
-    let host = Host::with(&guarded());
+    let host = Host::with(&ServeTable { github_actions: true, ..guarded() });
     let digest = Digest::of(b"x");
-    let writes: [(&str, String); 9] = [
+    let hash = digest.hex();
+    let writer = [("authorization", WRITER)];
+    let upload = host.ask("POST", "/v2/a/blobs/uploads/", &writer, b"").is(202);
+    let upload = upload.header("location").to_owned();
+    let writes: [(&str, String); 15] = [
         ("PUT", "/cache/a/b".to_owned()),
         ("DELETE", "/cache/a/b".to_owned()),
         ("MKCOL", "/cache/a/b/".to_owned()),
@@ -21,13 +25,27 @@ fn a_reader_writes_nothing() {
         ("POST", format!("/v2/a/blobs/uploads/?digest={digest}")),
         ("PUT", "/v2/a/manifests/1".to_owned()),
         ("DELETE", "/v2/a/manifests/1".to_owned()),
+        ("POST", format!("/v2/a/blobs/uploads/?mount={digest}&from=b")),
+        ("PUT", format!("/cas/{hash}")),
+        ("PUT", format!("/ac/{hash}")),
+        ("PUT", format!("/instance/ac/{hash}")),
+        ("PATCH", upload.clone()),
+        ("PUT", format!("{upload}?digest={digest}")),
     ];
     for (method, path) in &writes {
         host.ask(method, path, &[("authorization", READER)], b"x").is(403);
         host.ask(method, path, &[], b"x").is(401);
         host.ask(method, path, &[("authorization", "Bearer wrong-0123456789")], b"x").is(401);
     }
-    let writer = [("authorization", WRITER)];
+    let create = "/twirp/github.actions.results.api.v1.CacheService/CreateCacheEntry";
+    for (token, status) in [(READER, 403), ("Bearer wrong-0123456789", 401)] {
+        let headers = [("authorization", token), ("content-type", "application/json")];
+        host.ask("POST", create, &headers, br#"{"key":"k","version":"v"}"#).is(status);
+    }
+    // Nothing of all that is there.
+    for path in [format!("/cas/{hash}"), format!("/v2/a/blobs/{digest}"), "/cache/a/b".to_owned()] {
+        host.ask("GET", &path, &writer, b"").is(404);
+    }
     host.ask("PUT", "/cache/a/b", &writer, b"x").is(201);
     let reader = [("authorization", READER)];
     assert_eq!(host.ask("GET", "/cache/a/b", &reader, b"").is(200).body, b"x");
@@ -169,6 +187,12 @@ fn strange_paths_lead_nowhere() {
         "/a%2f..%2fb/ac/0000000000000000000000000000000000000000000000000000000000000000",
         "/a//b/cas/0000000000000000000000000000000000000000000000000000000000000000",
         "/a/ac/000000000000000000000000000000000000000000000000000000000000000g",
+        "/v2/a/manifests/x?ns=..%2f..%2fetc",
+        "/v2/a/manifests/x?ns=%00",
+        "/v2/a/blobs/uploads/?mount=..%2f..%2fx&from=..%2fb",
+        "/v2/a/referrers/..%2f..%2fx",
+        "/twirp/..%2f..%2fx",
+        "/actions-cache/uploads/..%2f..%2fx",
     ] {
         for method in ["GET", "PUT"] {
             let status = host.ask(method, path, &[], b"x").status;

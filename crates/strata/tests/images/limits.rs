@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use strata_oci::Digest;
 
+use crate::asking::{result, sha256};
 use crate::serve::Serving;
 use crate::wire::{self, Answer};
 use crate::world::World;
@@ -23,6 +24,35 @@ fn counted(serving: &Serving, name: &str) -> u64 {
     let page = ask(serving, "GET", "/metrics", b"").is(200).text();
     let line = page.lines().find_map(|line| line.strip_prefix(&format!("{name} ")));
     line.and_then(|count| count.parse().ok()).unwrap_or(0)
+}
+
+#[test]
+fn what_was_announced_stays_though_a_quota_lets_its_entry_go() {
+    let world = World::new();
+    let table = "[serve.quota]\nmain = 2_000_000\n";
+    let serving = Serving::configured(&world, table);
+    // One lies in the database, one is a file.
+    let blobs = [vec![1; 1000], vec![2; 300_000]];
+    for (bytes, key) in blobs.iter().zip(["one", "two"].map(|key| sha256(key.as_bytes()))) {
+        let hash = sha256(bytes);
+        ask(&serving, "PUT", &format!("/cas/{hash}"), bytes).is(200);
+        ask(&serving, "PUT", &format!("/ac/{key}"), &result(&hash, bytes.len())).is(200);
+        ask(&serving, "GET", &format!("/ac/{key}"), b"").is(200);
+    }
+    // More than there is room for: the oldest entries go.
+    for number in 0..10 {
+        let path = format!("/cache/a/{number}");
+        ask(&serving, "PUT", &path, &vec![number; 600_000]).is(201);
+    }
+    let entry = format!("/ac/{}", sha256(b"two"));
+    ask(&serving, "GET", &entry, b"").is(404);
+    world.run(&["prune", "-a", "-f"]).ok();
+    for bytes in &blobs {
+        let blob = ask(&serving, "GET", &format!("/cas/{}", sha256(bytes)), b"").is(200);
+        assert!(blob.body == *bytes);
+    }
+    serving.stop();
+    world.run(&["fsck"]).ok();
 }
 
 #[test]

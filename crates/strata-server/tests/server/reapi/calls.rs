@@ -382,6 +382,61 @@ fn streams_that_make_no_sense() {
     assert_eq!(missing(&world, &[digest(b"abc")], 0), [digest(b"abc")]);
 }
 
+#[test]
+fn names_that_lead_elsewhere() {
+    let world = World::new();
+    let good = digest(b"abc");
+    let check = |refused: Result<(), Status>, what: &str| {
+        assert_eq!(refused.expect_err(what).code(), Code::InvalidArgument, "{what}");
+    };
+    for instance in ["../x", "a/../b", "/a", "a/", "a//b", "a\\b", "a\0b", "a/blobs/b", "\u{e4}"] {
+        let instance_name = instance.to_owned();
+        let find = FindMissingBlobsRequest { instance_name, ..Default::default() };
+        let found = world.cas::<FindMissingBlobsResponse>("FindMissingBlobs", &find);
+        check(found.map(drop), instance);
+        check(get_result(&world, instance).map(drop), instance);
+        check(put_result(&world, instance, &ActionResult::default()).map(drop), instance);
+        let write = format!("{instance}/uploads/u/blobs/{}/3", good.hash);
+        check(world.write(pieces(&write, 0, b"abc", true)).map(drop), instance);
+    }
+    let upper = good.hash.to_uppercase();
+    for hash in ["", "..", "../../../etc/passwd", "abc", &upper, &format!("{}0", good.hash)] {
+        let blob_digests = vec![proto::Digest { hash: hash.to_owned(), size_bytes: 3 }];
+        let find = FindMissingBlobsRequest { blob_digests, ..Default::default() };
+        let found = world.cas::<FindMissingBlobsResponse>("FindMissingBlobs", &find);
+        check(found.map(drop), hash);
+        check(world.read(&format!("blobs/{hash}/3"), 0, 0).map(drop), hash);
+        let write = format!("uploads/u/blobs/{hash}/3");
+        check(world.write(pieces(&write, 0, b"abc", true)).map(drop), hash);
+    }
+    for name in [
+        format!("uploads//blobs/{}/3", good.hash),
+        format!("uploads/{}/blobs/{}/3", "u".repeat(200), good.hash),
+        format!("uploads/u/blobs/{}/-3", good.hash),
+        format!("uploads/u/blobs/{}/99999999999999999999", good.hash),
+        format!("uploads/u/compressed-blobs/gzip/{}/3", good.hash),
+    ] {
+        check(world.write(pieces(&name, 0, b"abc", true)).map(drop), &name);
+    }
+    assert_eq!(missing(&world, std::slice::from_ref(&good), 0), [good]);
+}
+
+#[test]
+fn what_is_said_to_be_too_large_is_refused_before_it_comes() {
+    let world = World::with(&ServeTable { body_limit: Some(1000), ..ServeTable::default() });
+    let name = format!("uploads/u/blobs/{}/1001", digest(&[7; 1001]).hash);
+    // One byte of it: what is declared is enough.
+    let refused = world.write(pieces(&name, 0, &[7], false)).expect_err("too large");
+    assert_eq!(refused.code(), Code::InvalidArgument);
+    assert!(refused.message().contains("1000 bytes"), "{refused}");
+    let packed = format!("uploads/u/compressed-blobs/zstd/{}/1001", digest(&[7; 1001]).hash);
+    let refused = world.write(pieces(&packed, 0, &[7], false)).expect_err("too large");
+    assert_eq!(refused.code(), Code::InvalidArgument);
+    let data = Bytes::from(vec![7; 1001]);
+    let batch = BlobToUpdate { digest: Some(digest(&data)), data, compressor: IDENTITY };
+    assert_eq!(update(&world, vec![batch, blob(b"abc")], 0), [Code::InvalidArgument as i32, 0]);
+}
+
 const ACTIONS: &str = "/build.bazel.remote.execution.v2.ActionCache";
 
 fn put_result(
@@ -512,6 +567,11 @@ fn readers_do_not_write() {
     let name = format!("uploads/u/blobs/{}/3", digest(b"abc").hash);
     let refused = world.write(pieces(&name, 0, b"abc", true)).expect_err("a reader");
     assert_eq!(refused.code(), Code::PermissionDenied);
+    let requests = vec![blob(b"abc")];
+    let batch = BatchUpdateBlobsRequest { requests, ..Default::default() };
+    let batch = world.cas::<BatchUpdateBlobsResponse>("BatchUpdateBlobs", &batch);
+    assert_eq!(batch.expect_err("a reader").code(), Code::PermissionDenied);
+    assert_eq!(missing(&world, &[digest(b"abc")], 0), [digest(b"abc")]);
     world.token = Some("writer-0123456789");
     put_result(&world, "", &result).expect("a writer");
     world.token = Some("reader-0123456789");
