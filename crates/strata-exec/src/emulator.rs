@@ -26,6 +26,9 @@ use crate::{Job, View, spec};
 /// <https://refspecs.linuxfoundation.org/elf/gabi4+/ch4.eheader.html>
 const HEAD_BYTES: usize = 20;
 
+/// `e_type` of a program that has a fixed address; 3 is one that has none.
+const EXECUTABLE: u16 = 2;
+
 /// A script names a program, which can be a script: the kernel follows four.
 const SCRIPTS_MAX: usize = 4;
 
@@ -61,7 +64,7 @@ impl Emulator {
         let head = program_head(job, view)?;
         let machine = machine(&head)?;
         let is_own = runs_by_itself(std::env::consts::ARCH, machine.3);
-        if is_own || is_known_to_kernel(&head).unwrap_or(true) {
+        if is_own || is_known_to_kernel(&magic(&machine)).unwrap_or(true) {
             return None;
         }
         let (interpreter, flags) = installed(machine.3)?;
@@ -136,8 +139,19 @@ fn runs_by_itself(own: &str, wanted: &str) -> bool {
     names.contains(&wanted)
 }
 
-/// Whether the kernel takes a file with this beginning for a program. It is none: who is asked to
-/// run it finds nothing to do.
+/// How the programs of a machine begin.
+fn magic((number, is_wide, is_big, _): &(u16, bool, bool, &'static str)) -> [u8; HEAD_BYTES] {
+    let word = |value: u16| if *is_big { value.to_be_bytes() } else { value.to_le_bytes() };
+    let mut magic = [0; HEAD_BYTES];
+    magic[..4].copy_from_slice(b"\x7fELF");
+    magic[4..7].copy_from_slice(&[1 + u8::from(*is_wide), 1 + u8::from(*is_big), 1]);
+    magic[16..18].copy_from_slice(&word(EXECUTABLE));
+    magic[18..20].copy_from_slice(&word(*number));
+    magic
+}
+
+/// Whether the kernel takes a file with this beginning for a program. It is none, and nothing of
+/// it is the image's: who is asked to run it finds nothing to do.
 fn is_known_to_kernel(head: &[u8; HEAD_BYTES]) -> io::Result<bool> {
     const NOT_A_PROGRAM: i32 = libc::ENOEXEC;
     let memory = rustix::fs::memfd_create("strata-probe", MemfdFlags::CLOEXEC)?;
@@ -170,21 +184,16 @@ fn installed(name: &str) -> Option<(PathBuf, &'static str)> {
 }
 
 fn registration(
-    (number, is_wide, is_big, name): &(u16, bool, bool, &'static str),
+    machine: &(u16, bool, bool, &'static str),
     interpreter: &Path,
     flags: &str,
 ) -> String {
-    // Of which system it says to be (the eighth byte) does not matter, and it is a program, with
-    // a fixed address (2) or without one (3).
-    let (kind, any_kind) = if *is_big { ([0, 2], [0xff, 0xfe]) } else { ([2, 0], [0xfe, 0xff]) };
-    let machine = if *is_big { number.to_be_bytes() } else { number.to_le_bytes() };
-    let mut magic = b"\x7fELF".to_vec();
-    magic.extend([1 + u8::from(*is_wide), 1 + u8::from(*is_big), 1, 0]);
-    magic.extend([0; 8]);
-    magic.extend([kind, machine].concat());
-    let mut mask = vec![0xff; HEAD_BYTES];
+    // Of which system it says to be (the eighth byte) does not matter, nor its last bit whether
+    // it has a fixed address.
+    let (_, _, is_big, name) = machine;
+    let mut mask = [0xff; HEAD_BYTES];
     mask[7] = 0;
-    mask[16..18].copy_from_slice(&any_kind);
+    mask[if *is_big { 17 } else { 16 }] = 0xfe;
     let escaped = |bytes: &[u8]| {
         bytes.iter().fold(String::new(), |mut text, byte| {
             // Writing to a string does not fail.
@@ -192,7 +201,7 @@ fn registration(
             text
         })
     };
-    let (magic, mask) = (escaped(&magic), escaped(&mask));
+    let (magic, mask) = (escaped(&magic(machine)), escaped(&mask));
     format!(":strata-{name}:M::{magic}:{mask}:{}:{flags}", interpreter.display())
 }
 
