@@ -10,7 +10,7 @@ use crate::root::{MountPoints, PointKind};
 use crate::spec::{KERNEL_MOUNTS, Placed, What, spec};
 use crate::view::{Found, Resolved};
 use crate::wire::Order;
-use crate::{Attachments, ExecError, Job, Mount, MountKind, Root, User, View, etc};
+use crate::{Attachments, ExecError, Job, Mount, MountKind, Root, Runtime, User, View, etc};
 
 /// Of a tmpfs mount's root that hides nothing.
 const TMPFS_MODE: u32 = 0o1777;
@@ -70,11 +70,13 @@ pub(crate) fn prepare(
     let staging = absolute(root.staging.path())?;
     let files = Files::make(&staging).map_err(ExecError::io("make the run's directories"))?;
     let view = View::new(&root.lowers);
-    let cwds = working_directories(&view, job)?;
+    let mut cwds = working_directories(&view, job)?;
     let emulator = Emulator::needed(job, &view);
     let placed = place(job, view, &files)?;
+    let enter = is_in_mount(&cwds, &placed).then(|| cwds.pop()).flatten();
+    let started = Job { cwd: cwd_for_runtime(job, enter.is_some()), ..job.clone() };
     let config =
-        spec(job, text(&files.root)?, &placed, terminal).map_err(io::Error::from).and_then(
+        spec(&started, text(&files.root)?, &placed, terminal).map_err(io::Error::from).and_then(
             |spec| std::fs::write(files.bundle.join("config.json"), serde_json::to_vec(&spec)?),
         );
     config.map_err(ExecError::io("write the runtime's configuration"))?;
@@ -97,6 +99,7 @@ pub(crate) fn prepare(
         emulator,
         emulators: files.emulators.clone(),
         cwds,
+        enter,
         user_attributes: namespace::in_user_namespace(),
         terminal,
     })
@@ -136,6 +139,33 @@ fn working_directories(view: &View, job: &Job) -> Result<Vec<PathBuf>, ExecError
     }
     through.push(PathBuf::from(resolve(&here)?));
     Ok(through)
+}
+
+/// Whether the working directory is missing in what is mounted above it, and not in the image.
+fn is_in_mount(cwds: &[PathBuf], placed: &[Placed]) -> bool {
+    let Some(cwd) = cwds.last() else { return false };
+    let below = |target: &str| cwd.strip_prefix(target.trim_start_matches('/')).ok();
+    // The last mount that is above it is the one that shows.
+    let above = placed.iter().rev().find_map(|placed| Some((placed, below(&placed.target)?)));
+    match above {
+        Some((Placed { what: What::Bind { source, .. }, .. }, below)) => {
+            !Path::new(source).join(below).is_dir()
+        }
+        Some((_, below)) => below != Path::new(""),
+        None => {
+            let is_below = |target| below(target).is_some_and(|below| below != Path::new(""));
+            KERNEL_MOUNTS.iter().any(|(target, ..)| is_below(target))
+        }
+    }
+}
+
+/// Where the runtime starts the process. Runtimes that are programs make the directory, and the
+/// built-in one is helped by our last steps.
+fn cwd_for_runtime(job: &Job, in_mount: bool) -> String {
+    match job.runtime == Runtime::Libcontainer && in_mount {
+        true => "/".to_owned(),
+        false => job.cwd.clone(),
+    }
 }
 
 /// Finds or makes all mount points.

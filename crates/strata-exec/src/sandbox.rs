@@ -52,6 +52,7 @@ pub(crate) fn start(
         Security::Insecure => None,
     };
     let last_steps = LastSteps {
+        enter: order.enter.as_ref().map(|cwd| Path::new("/").join(cwd)),
         filter,
         secret_env: order.job.secret_env.clone().into(),
         secrets: secrets.into(),
@@ -98,6 +99,8 @@ fn describe(error: &dyn std::error::Error) -> Failure {
 /// What happens in the container right before the process starts.
 #[derive(Clone)]
 struct LastSteps {
+    /// The working directory, if it lies in a mount and is not there yet.
+    enter: Option<PathBuf>,
     /// With a filter, the process is in the sandbox; without one, it may do anything.
     filter: Option<BpfProgram>,
     /// Variables that are in no configuration: name, and which secret.
@@ -118,6 +121,12 @@ impl Executor for LastSteps {
     /// The last step whose failure is reported: the container is complete, and the process has
     /// its capabilities, with CAP_SYS_ADMIN on top for just this.
     fn validate(&self, _: &Spec) -> Result<(), ExecutorValidationError> {
+        if let Some(cwd) = &self.enter {
+            std::fs::create_dir_all(cwd)
+                .and_then(|()| std::env::set_current_dir(cwd))
+                .map_err(failed(&format!("make the working directory `{}`", cwd.display())))
+                .map_err(ExecutorValidationError::ArgValidationError)?;
+        }
         let Some(filter) = &self.filter else { return Ok(()) };
         confine(filter).map_err(ExecutorValidationError::ArgValidationError)
     }

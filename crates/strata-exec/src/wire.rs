@@ -36,6 +36,8 @@ pub(crate) struct Order {
     /// The directories on the way to the working directory that must be there, and it itself, below
     /// the root, without links; made if they are missing.
     pub(crate) cwds: Vec<PathBuf>,
+    /// The working directory where it is to be made in a mount, which only the container has.
+    pub(crate) enter: Option<PathBuf>,
     /// Where files with secrets are, in memory.
     pub(crate) secrets: PathBuf,
     /// How many secrets come after the order.

@@ -78,3 +78,19 @@ fn tmpfs_mounts_have_the_size_that_was_asked_for_and_are_gone() {
         RUN cat /t/below >> /out; ls -d /new /t/big 2>/dev/null >> /out; true\n";
     assert_eq!(out(&world, dockerfile, &[]), "755 0\nfull\n65536\nfits\nbelow\n");
 }
+
+#[test]
+fn a_working_directory_is_made_in_a_mount_or_the_build_says_why_not() {
+    let world = World::with_base();
+    world.write("app/in/a", "");
+    let build = |dockerfile: &str| {
+        world.write("app/Dockerfile", dockerfile);
+        world.run(&["build", "app"])
+    };
+    let said =
+        build("FROM case-base\nWORKDIR /w/d\nRUN --mount=type=bind,target=/w,source=in pwd\n");
+    assert_ne!(said.code, 0, "{}", said.err);
+    assert!(said.err.contains("make the working directory `/w/d`"), "{}", said.err);
+    // It is made whoever the process is.
+    build("FROM case-base\nWORKDIR /w/d\nUSER 7\nRUN --mount=type=tmpfs,target=/w pwd\n").ok();
+}

@@ -1,0 +1,2 @@
+mkdir -p in/x
+echo f > in/x/f
