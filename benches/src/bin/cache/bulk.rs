@@ -118,7 +118,8 @@ pub(crate) fn run(options: &Options) -> Result<(), String> {
 
 /// How long the disk takes for as much, where somebody waits until it has it.
 fn write_and_wait(times: &mut Times, round: usize) -> Result<(), String> {
-    let path = fresh("disk")?.join("bytes");
+    let directory = fresh("disk")?;
+    let path = directory.join("bytes");
     let start = Instant::now();
     let write = || -> std::io::Result<()> {
         let mut file = std::fs::File::create(&path)?;
@@ -127,7 +128,7 @@ fn write_and_wait(times: &mut Times, round: usize) -> Result<(), String> {
     };
     write().map_err(|error| error.to_string())?;
     times.into.push(start.elapsed().as_secs_f64());
-    std::fs::remove_file(path).map_err(|error| error.to_string())
+    std::fs::remove_dir_all(directory).map_err(|error| error.to_string())
 }
 
 /// What a connection can carry between two threads that do nothing with it.
