@@ -86,13 +86,14 @@ impl Table {
         }
     }
 
-    /// `blocks` holds what was read of all tables' files.
-    fn options(self, access: Access, blocks: &Cache) -> Options {
+    /// `blocks` holds what was read of all tables' files. RocksDB's own options make a cache of
+    /// 32 MB each time that they are asked for, so these are a copy.
+    fn options(self, access: Access, plain: &Options, blocks: &Cache) -> Options {
         let mut table = BlockBasedOptions::default();
         table.set_block_cache(blocks);
         // Ten bits a key: a look-up of what is not there costs a tenth of one that reads a block.
         table.set_bloom_filter(10.0, false);
-        let mut options = Options::default();
+        let mut options = plain.clone();
         options.set_write_buffer_size(MEMORY_BYTES);
         options.set_compression_type(DBCompressionType::Lz4);
         match self {
@@ -118,6 +119,9 @@ impl Table {
     }
 }
 
+/// The table that every database has.
+const DEFAULT_TABLE: &str = "default";
+
 /// What a database is opened for. Nothing is added to one that is only read, so what would be
 /// prepared for that is left out: it costs more than most of what is asked of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -128,8 +132,8 @@ enum Access {
 
 /// The options that make opening cheap: every build opens the store, most of them for a few
 /// look-ups. RocksDB's defaults suit a server that is opened once.
-fn open_options() -> Options {
-    let mut options = Options::default();
+fn open_options(plain: &Options) -> Options {
+    let mut options = plain.clone();
     options.create_if_missing(true);
     options.create_missing_column_families(true);
     // By default sixteen threads are started only to open table files.
@@ -193,18 +197,18 @@ impl Database {
     /// Opens what is there, for reading. Writing fails.
     pub(crate) fn open_to_read(layout: &Layout) -> Result<Self, OpenError> {
         let path = layout.part(Part::Database);
-        let mut options = open_options();
+        let (mut options, tables) = options(Access::Read);
         options.create_if_missing(false);
         let names = DB::list_cf(&options, &path);
         let names = names.map_err(|error| open_error(layout, &path, &error))?;
         let is_known = |name: &String| {
-            name == "default" || Table::ALL.iter().any(|table| table.name() == name)
+            name == DEFAULT_TABLE || Table::ALL.iter().any(|table| table.name() == name)
         };
         if let Some(found) = names.iter().find(|name| !is_known(name)) {
             let (path, found) = (layout.root().to_owned(), found.clone());
             return Err(OpenError::OtherVersion { path, found, known: KNOWN });
         }
-        let rocks = DB::open_cf_descriptors_read_only(&options, &path, tables(Access::Read), false)
+        let rocks = DB::open_cf_descriptors_read_only(&options, &path, tables, false)
             .map_err(|error| open_error(layout, &path, &error))?;
         Ok(Self::with(layout, rocks))
     }
@@ -225,7 +229,7 @@ impl Database {
     /// Makes of a database that does not open what can be made of its files. The store's lock
     /// must be held.
     pub(crate) fn repair(layout: &Layout) -> Result<(), StoreError> {
-        let mut options = open_options();
+        let (mut options, _) = options(Access::Write);
         options.create_missing_column_families(true);
         DB::repair(&options, layout.part(Part::Database)).map_err(failed("repair"))
     }
@@ -377,15 +381,25 @@ impl Database {
     }
 }
 
-fn tables(access: Access) -> [ColumnFamilyDescriptor; Table::ALL.len()] {
+/// The options of the database and those of its tables.
+fn options(access: Access) -> (Options, Vec<ColumnFamilyDescriptor>) {
     let blocks = Cache::new_lru_cache(BLOCK_CACHE_BYTES);
-    Table::ALL
-        .map(|table| ColumnFamilyDescriptor::new(table.name(), table.options(access, &blocks)))
+    let mut plain = Options::default();
+    let mut table = BlockBasedOptions::default();
+    table.set_block_cache(&blocks);
+    plain.set_block_based_table_factory(&table);
+    let tables =
+        Table::ALL.iter().map(|table| (table.name(), table.options(access, &plain, &blocks)));
+    // RocksDB has a table of its own, too, which stays empty.
+    let all = tables.chain([(DEFAULT_TABLE, plain.clone())]);
+    let all = all.map(|(name, options)| ColumnFamilyDescriptor::new(name, options)).collect();
+    (open_options(&plain), all)
 }
 
 fn open_rocks(layout: &Layout) -> Result<DB, OpenError> {
     let path = layout.part(Part::Database);
-    DB::open_cf_descriptors(&open_options(), &path, tables(Access::Write))
+    let (options, tables) = options(Access::Write);
+    DB::open_cf_descriptors(&options, &path, tables)
         .map_err(|error| open_error(layout, &path, &error))
 }
 
