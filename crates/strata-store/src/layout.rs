@@ -107,7 +107,8 @@ pub fn is_store(path: &Path) -> bool {
     path.join(Part::Database.name()).join("CURRENT").exists()
 }
 
-/// The directory for stamp files of contexts, in a store that need not be open.
+/// The directory for what is known of files outside the store, which need not be open: stamp files
+/// of contexts. Its user names the files in it with their formats' versions.
 pub fn stamps_dir(store: &Path) -> PathBuf {
     store.join(Part::Stamps.name())
 }

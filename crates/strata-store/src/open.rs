@@ -150,12 +150,6 @@ impl DiskStore {
         self.layout.root()
     }
 
-    /// The directory for what is known of files outside the store. Its user names the files in
-    /// it with their formats' versions.
-    pub fn stamps_dir(&self) -> PathBuf {
-        self.layout.part(Part::Stamps)
-    }
-
     /// The directory for what `RUN --mount=type=cache` keeps.
     pub fn caches_dir(&self) -> PathBuf {
         self.layout.part(Part::Caches)

@@ -23,7 +23,8 @@ fn makes_a_private_directory_that_backups_leave_out() {
     assert_eq!(mode & 0o777, 0o700);
     let tag = fs::read_to_string(store.root().join("CACHEDIR.TAG")).expect("read");
     assert!(tag.starts_with("Signature: 8a477f597d28d172789f06886806bc55\n"));
-    for directory in [store.stamps_dir(), store.caches_dir(), store.logs_dir()] {
+    for directory in [strata_store::stamps_dir(store.root()), store.caches_dir(), store.logs_dir()]
+    {
         assert!(directory.is_dir());
     }
 }

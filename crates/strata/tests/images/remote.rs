@@ -1,13 +1,12 @@
 //! Builds on machines that share nothing but a server: `--remote`, and what may happen to it.
 
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
 
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 
 use crate::secrets::{lend, places, value};
 use crate::serve::Serving;
-use crate::world::{Said, World};
+use crate::world::{Said, World, until};
 
 const WRITER: &str = "0123456789abcdef-builder";
 const READER: &str = "0123456789abcdef-visitor";
@@ -143,16 +142,6 @@ fn begin(world: &World, url: &str) -> Child {
 
 fn end(process: Child) -> Said {
     Said::of(&process.wait_with_output().expect("it ends"))
-}
-
-fn until(what: &str, is_so: impl Fn() -> bool) {
-    for _ in 0..600 {
-        if is_so() {
-            return;
-        }
-        std::thread::sleep(Duration::from_millis(100));
-    }
-    panic!("never: {what}");
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::bucket::{self, Bucket};
 use crate::serve::{Serving, digest, skopeo};
-use crate::world::World;
+use crate::world::{World, until};
 
 /// A server on its own store, in front of a bucket.
 fn serve(world: &World, bucket: &Bucket, write: &str) -> Serving {
@@ -49,16 +49,6 @@ fn put(serving: &Serving, path: &str, body: &[u8]) -> u16 {
 fn metric(serving: &Serving, line: &str) -> bool {
     let page = ask(serving, "GET", "/metrics", b"").1;
     String::from_utf8_lossy(&page).lines().any(|found| found == line)
-}
-
-fn until(what: &str, is_so: impl Fn() -> bool) {
-    for _ in 0..600 {
-        if is_so() {
-            return;
-        }
-        std::thread::sleep(Duration::from_millis(100));
-    }
-    panic!("never: {what}");
 }
 
 #[test]

@@ -151,3 +151,14 @@ pub(crate) fn base_context(root: &Path) {
     std::fs::write(root.join("Dockerfile"), "FROM scratch\nCOPY bin /bin\nCMD [\"sh\"]\n")
         .expect("a Dockerfile");
 }
+
+/// Waits until something is so, a minute at most.
+pub(crate) fn until(what: &str, is_so: impl Fn() -> bool) {
+    for _ in 0..600 {
+        if is_so() {
+            return;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(100));
+    }
+    panic!("never: {what}");
+}
