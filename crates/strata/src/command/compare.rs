@@ -46,7 +46,7 @@ fn text(difference: &ImageDifference, all: bool) -> String {
     let mut lines = Vec::new();
     let count = difference.config.len();
     if count > 0 {
-        lines.push(format!("config: {} differ", counted(count, "field")));
+        lines.push(format!("config: {}", differing(count, "field")));
         lines.extend(difference.config.iter().map(|change| format!("  {}", field(change))));
     }
     if !difference.layers.is_empty() {
@@ -56,12 +56,12 @@ fn text(difference: &ImageDifference, all: bool) -> String {
             0 => "none below them is the same".to_owned(),
             common => format!("{same} the same: {common}"),
         };
-        lines.push(format!("layers: {} differ, {same}", counted(count, "layer")));
+        lines.push(format!("layers: {}, {same}", differing(count, "layer")));
         lines.extend(difference.layers.iter().map(|change| format!("  {}", layer(change))));
     }
     if !difference.paths.is_empty() {
         let count = difference.paths.len();
-        lines.push(format!("files: {} differ", counted(count, "path")));
+        lines.push(format!("files: {}", differing(count, "path")));
         let shown = if all { count } else { SHOWN_PATHS };
         lines.extend(
             difference.paths.iter().take(shown).map(|change| format!("  {}", path(change))),
@@ -71,6 +71,11 @@ fn text(difference: &ImageDifference, all: bool) -> String {
         }
     }
     lines.join("\n")
+}
+
+fn differing(count: usize, what: &str) -> String {
+    let verb = if count == 1 { "differs" } else { "differ" };
+    format!("{} {verb}", counted(count, what))
 }
 
 fn field(change: &FieldChange) -> String {

@@ -475,7 +475,7 @@ fn how_two_images_differ() {
     assert_eq!(said.code, 1, "{}", said.err);
     for line in [
         "  config.User: \"a\" is gone",
-        "layers: 1 layer differ, the lowest one is the same",
+        "layers: 1 layer differs, the lowest one is the same",
         "/f: other content, 2 bytes became 3, mode 644 became 700",
         "/gone: is gone",
     ] {
