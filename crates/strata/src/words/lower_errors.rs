@@ -185,7 +185,10 @@ fn way_around(obstacle: Obstacle) -> &'static str {
              `systemd-run --user --scope -p Delegate=yes strata …`, or in one that root has given \
              to you (docs/sandbox.md); or leave the limits out"
         }
-        Obstacle::Unknown => "run strata as root, or see docs/rootless.md",
+        Obstacle::Unknown => {
+            "the kernel gives nobody one in a chroot; elsewhere run strata as root, a container's \
+             with `--privileged`, or see docs/rootless.md"
+        }
     }
 }
 

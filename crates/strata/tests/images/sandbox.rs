@@ -1,7 +1,8 @@
 //! Builds with commands in them, as a user sees them: what runs, what does not, and what is left
 //! when something goes wrong.
 
-use std::process::Stdio;
+use std::io::Write;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::world::{Said, World};
@@ -299,6 +300,26 @@ fn running_an_image_passes_arguments_environment_and_exit_code() {
     std::io::Write::write_all(&mut child.stdin.take().expect("stdin"), b"typed\n").expect("typed");
     let said = Said::of(&child.wait_with_output().expect("it ends"));
     assert_eq!(said.out, "typed\n");
+}
+
+#[test]
+fn a_program_whose_file_was_replaced_runs_commands_all_the_same() {
+    let world = World::with_base();
+    let (program, kept) = (world.path("strata"), world.command(&["build", "--progress", "plain", "-"]));
+    std::fs::copy(kept.get_program(), &program).expect("a copy");
+    let mut command = Command::new(&program);
+    command.args(kept.get_args()).env_clear().current_dir(world.path("."));
+    command.envs(kept.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    command.stdin(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().expect("the program starts");
+    // It has been started, and reads now what to build.
+    std::fs::remove_file(&program).expect("removed");
+    std::fs::write(&program, "another version").expect("another file");
+    let mut stdin = child.stdin.take().expect("its input");
+    stdin.write_all(b"FROM case-base\nRUN echo new > /f\n").expect("a Dockerfile");
+    drop(stdin);
+    let said = Said::of(&child.wait_with_output().expect("it ends")).ok();
+    assert_eq!(said.ran(), ["RUN echo new > /f"], "{}", said.err);
 }
 
 #[test]
