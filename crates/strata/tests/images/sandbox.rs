@@ -305,7 +305,8 @@ fn running_an_image_passes_arguments_environment_and_exit_code() {
 #[test]
 fn a_program_whose_file_was_replaced_runs_commands_all_the_same() {
     let world = World::with_base();
-    let (program, kept) = (world.path("strata"), world.command(&["build", "--progress", "plain", "-"]));
+    let (program, kept) =
+        (world.path("strata"), world.command(&["build", "--progress", "plain", "-"]));
     std::fs::copy(kept.get_program(), &program).expect("a copy");
     let mut command = Command::new(&program);
     command.args(kept.get_args()).env_clear().current_dir(world.path("."));
