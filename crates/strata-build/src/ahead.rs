@@ -1,12 +1,15 @@
-//! Layers that were never compressed go to a registry while they are: what a push would ask about
-//! them, by their digests, is known only when they are. All else is pushed as it is anywhere.
+//! Layers that were never compressed go to a registry or into a file while they are: what a push
+//! would ask about them, by their digests, is known only when they are. All else is pushed and
+//! written as it is anywhere.
 
 use std::collections::BTreeSet;
+use std::fs::File;
 use std::io;
 use std::sync::Mutex;
 
 use strata_cas::Store;
 use strata_exec::Cancel;
+use strata_image::{Archive, MOST_MADE_BYTES};
 use strata_oci::{
     Compression, Descriptor, Digest, ImageConfig, Index, Manifest, Pushed, RegistryError,
 };
@@ -15,7 +18,7 @@ use crate::BuildError;
 use crate::far;
 use crate::images::{Images, StoredImage};
 use crate::layers::ImageLayer;
-use crate::packed_layer::{self, Row};
+use crate::packed_layer::{self, PackedLayer, Row};
 use crate::packing::{Attest, Packed, Packing};
 use crate::push::{Push, PushEvent, in_parallel, remember_source};
 
@@ -76,6 +79,32 @@ impl<'a> Images<'a> {
             Ok(())
         })?;
         Ok(sent.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner))
+    }
+
+    /// Writes all layers into an archive, those that were never compressed while they are.
+    pub(crate) fn write_ahead<'i>(
+        &self,
+        images: impl Iterator<Item = &'i StoredImage>,
+        packing: &Packing,
+        archive: &mut Archive<&File>,
+    ) -> Result<(), BuildError> {
+        let store = self.store();
+        for image in images {
+            for (at, layer) in image.layers.iter().enumerate() {
+                let stack = &image.layers[..=at];
+                if layer.bytes > MOST_MADE_BYTES || !is_fresh(store, layer, packing)? {
+                    let packed = PackedLayer::of(self.shelf(), stack, packing)?;
+                    archive.layer(&packed.outgoing())?;
+                    continue;
+                }
+                self.shelf().bring(stack)?;
+                archive.made(|out| {
+                    let row = packed_layer::compress(store, layer, packing, false, out)?;
+                    Ok::<_, BuildError>(row.descriptor.digest)
+                })?;
+            }
+        }
+        Ok(())
     }
 
     fn send_one(

@@ -5,7 +5,7 @@ use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use strata_cas::{Action, Change, Layer, Time};
-use strata_image::OverlayForm;
+use strata_image::{Archive, OverlayForm};
 use strata_oci::Reference;
 
 use crate::BuildError;
@@ -72,9 +72,12 @@ impl Images<'_> {
                 let packed = self.pack(images, &export.packing, attest)?;
                 Ok(strata_image::write_oci_directory(&[packed.parcel(names)], path)?)
             }
-            (_, ExportDest::File(path)) => {
-                into_file(path, |out| self.write(images, names, export, attest, out))
-            }
+            (_, ExportDest::File(path)) => into_place(path, |place| match (export.kind, place) {
+                (ExportKind::Oci | ExportKind::Docker, Place::NewFile(file)) => {
+                    self.write_file(images, names, export, attest, file)
+                }
+                (_, place) => place.write(|out| self.write(images, names, export, attest, out)),
+            }),
             (_, ExportDest::Stdout) => {
                 let mut out = BufWriter::with_capacity(1 << 18, io::stdout().lock());
                 self.write(images, names, export, attest, &mut out)?;
@@ -98,12 +101,42 @@ impl Images<'_> {
         packing: &Packing,
         out: &mut dyn Write,
     ) -> Result<(), BuildError> {
+        self.save_into(Archive::begin(out)?, images, packing)
+    }
+
+    fn save_into<W: Write>(
+        &self,
+        archive: Archive<W>,
+        images: &[(StoredImage, Vec<Reference>)],
+        packing: &Packing,
+    ) -> Result<(), BuildError> {
         let pack = |(image, _): &(StoredImage, _)| {
             self.pack(std::slice::from_ref(image), packing, &|_, _| Ok(None))
         };
         let packed: Vec<_> = images.iter().map(pack).collect::<Result<_, _>>()?;
         let parcels = packed.iter().zip(images).map(|(packed, (_, names))| packed.parcel(names));
-        Ok(strata_image::write_docker_archive(&parcels.collect::<Vec<_>>(), out)?)
+        Ok(archive.finish_docker(&parcels.collect::<Vec<_>>())?)
+    }
+
+    /// The same into a file.
+    ///
+    /// # Errors
+    ///
+    /// As [`Images::export`].
+    pub fn save_file(
+        &self,
+        images: &[(StoredImage, Vec<Reference>)],
+        packing: &Packing,
+        path: &Path,
+    ) -> Result<(), BuildError> {
+        into_place(path, |place| match place {
+            Place::NewFile(file) => {
+                let mut archive = Archive::begin(file)?;
+                self.write_ahead(images.iter().map(|(image, _)| image), packing, &mut archive)?;
+                self.save_into(archive, images, packing)
+            }
+            Place::Other(out) => self.save(images, packing, out),
+        })
     }
 
     /// Writes an image for a Docker whose own store has the image's lowest `known` layers.
@@ -132,20 +165,45 @@ impl Images<'_> {
         out: &mut dyn Write,
     ) -> Result<(), BuildError> {
         match export.kind {
-            ExportKind::Oci => {
-                let packed = self.pack(images, &export.packing, attest)?;
-                Ok(strata_image::write_oci_archive(&[packed.parcel(names)], out)?)
-            }
-            ExportKind::Docker => {
-                // An index with attestations in it is not what every `docker load` takes.
-                let packed = self.pack(images, &export.packing, &|_, _| Ok(None))?;
-                Ok(strata_image::write_docker_archive(&[packed.parcel(names)], out)?)
+            ExportKind::Oci | ExportKind::Docker => {
+                self.write_into(Archive::begin(out)?, images, names, export, attest)
             }
             ExportKind::Tar | ExportKind::Local => {
                 let layer = self.files(images, export.epoch)?;
                 Ok(strata_image::pack(&layer, self.store(), out)?)
             }
         }
+    }
+
+    /// Writes an archive into a new file: what must be compressed for it goes there at once.
+    fn write_file(
+        &self,
+        images: &[StoredImage],
+        names: &[Reference],
+        export: &Export,
+        attest: &Attest<'_>,
+        file: &File,
+    ) -> Result<(), BuildError> {
+        let mut archive = Archive::begin(file)?;
+        self.write_ahead(images.iter(), &export.packing, &mut archive)?;
+        self.write_into(archive, images, names, export, attest)
+    }
+
+    fn write_into<W: Write>(
+        &self,
+        archive: Archive<W>,
+        images: &[StoredImage],
+        names: &[Reference],
+        export: &Export,
+        attest: &Attest<'_>,
+    ) -> Result<(), BuildError> {
+        if export.kind == ExportKind::Docker {
+            // An index with attestations in it is not what every `docker load` takes.
+            let packed = self.pack(images, &export.packing, &|_, _| Ok(None))?;
+            return Ok(archive.finish_docker(&[packed.parcel(names)])?);
+        }
+        let packed = self.pack(images, &export.packing, attest)?;
+        Ok(archive.finish_oci(&[packed.parcel(names)])?)
     }
 
     /// All files of an image as one layer; of several images, each below its platform's name.
@@ -274,15 +332,35 @@ fn remove_below(
     Ok(())
 }
 
+/// Where bytes go that were asked for at a path.
+enum Place<'a> {
+    /// Into a file that nobody else sees.
+    NewFile(&'a File),
+    /// Into what is there and is no file.
+    Other(&'a mut dyn Write),
+}
+
+impl Place<'_> {
+    fn write(
+        self,
+        write: impl FnOnce(&mut dyn Write) -> Result<(), BuildError>,
+    ) -> Result<(), BuildError> {
+        match self {
+            Self::NewFile(file) => {
+                let mut out = BufWriter::with_capacity(1 << 18, file);
+                write(&mut out)?;
+                out.flush().map_err(BuildError::io("write a file"))
+            }
+            Self::Other(out) => write(out),
+        }
+    }
+}
+
 /// Writes a file that has its name only when it is complete; what is no file is written to as it
 /// is.
-///
-/// # Errors
-///
-/// What `write` says, or [`BuildError::Io`].
-pub fn into_file(
+fn into_place(
     path: &Path,
-    write: impl FnOnce(&mut dyn Write) -> Result<(), BuildError>,
+    write: impl FnOnce(Place<'_>) -> Result<(), BuildError>,
 ) -> Result<(), BuildError> {
     let action = || BuildError::io(format!("write `{}`", path.display()));
     let name = path.file_name().map(|name| name.to_string_lossy().into_owned());
@@ -295,12 +373,11 @@ pub fn into_file(
         // A device or a pipe is written to: nothing may take its place.
         let file = File::options().write(true).open(path).map_err(action())?;
         let mut out = BufWriter::with_capacity(1 << 18, file);
-        return write(&mut out).and_then(|()| out.flush().map_err(action()));
+        return write(Place::Other(&mut out)).and_then(|()| out.flush().map_err(action()));
     }
     let partial = path.with_file_name(format!(".{name}.{}.part", std::process::id()));
     let file = File::create(&partial).map_err(action())?;
-    let mut out = BufWriter::with_capacity(1 << 18, file);
-    let written = write(&mut out).and_then(|()| out.flush().map_err(action()));
+    let written = write(Place::NewFile(&file));
     let renamed = written.and_then(|()| std::fs::rename(&partial, path).map_err(action()));
     if renamed.is_err() {
         drop(std::fs::remove_file(&partial));

@@ -102,10 +102,11 @@ impl<'a> Shelf<'a> {
     /// Brings the files of the uppermost layer of a stack here, if they are not.
     pub(crate) fn bring(&self, stack: &[ImageLayer]) -> Result<(), BuildError> {
         let Some((layer, below)) = stack.split_last() else { return Ok(()) };
+        // What is nowhere else need not be looked for, file by file: whoever reads it will see.
+        let Some(found) = whereabouts(self.store, &layer.layer)? else { return Ok(()) };
         if layers::files_are_there(self.store, &layer.layer)? {
             return Ok(());
         }
-        let Some(found) = whereabouts(self.store, &layer.layer)? else { return Ok(()) };
         let blob = self.fetch_blob(&found)?;
         self.unpack(layer, below, blob)
     }

@@ -69,7 +69,7 @@ pub use compare::{FieldChange, ImageDifference, LayerChange, PathChange, PathCha
 pub use credentials::Credentials;
 pub use error::{BaseImageError, BuildError};
 pub use event::{Event, Observer};
-pub use export::{Export, ExportDest, ExportKind, into_file};
+pub use export::{Export, ExportDest, ExportKind};
 pub use far::{Far, Nowhere};
 pub use fetch::{
     Caller, CheckedOut, CheckoutPlaces, Commit, Downloaded, FetchError, FetchedTree, Fetcher,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use strata_cas::{BlobId, Layer, Store, StoreError};
-use strata_image::{Compressing, ImageError, KnownPieces, LayerSource};
+use strata_image::{Compressing, ImageError, KnownPieces, LayerSource, OutgoingLayer};
 use strata_oci::{Compression, Descriptor, Digest};
 
 use crate::BuildError;
@@ -181,7 +181,7 @@ impl<'a> PackedLayer<'a> {
         let missing = || io::Error::new(io::ErrorKind::NotFound, "the blob is gone");
         let read = || -> io::Result<()> {
             let blob = store.open(id).map_err(io::Error::other)?.ok_or_else(missing)?;
-            io::copy(&mut blob.reader(*id), out).map(drop)
+            strata_image::copy(&mut blob.reader(*id), out).map(drop)
         };
         let digest = &self.descriptor.digest;
         let mut read = read;
@@ -240,11 +240,16 @@ impl PackedLayer<'_> {
             self.shelf.bring(&pieces.stack).map_err(fail)?;
             return self.again(pieces, false, out).map_err(fail);
         };
-        for piece in &blobs {
-            let bytes = self.shelf.store.get(piece)?.ok_or_else(damaged)?;
-            out.write_all(&bytes).map_err(ImageError::io(format!("write layer {digest}")))?;
-        }
-        Ok(())
+        let store = self.shelf.store;
+        strata_image::write_pieces(store, &blobs, out).map_err(|error| match error {
+            ImageError::Store(StoreError::Damaged { .. }) => damaged(),
+            other => other,
+        })
+    }
+
+    /// As an archive takes it.
+    pub(crate) fn outgoing(&self) -> OutgoingLayer<'_> {
+        OutgoingLayer { descriptor: self.descriptor.clone(), source: self }
     }
 
     /// Makes the pieces that are not kept once more, and takes the others.
@@ -365,5 +370,13 @@ pub(crate) fn known_pieces(store: &dyn Store) -> Result<KnownPieces, BuildError>
 impl LayerSource for PackedLayer<'_> {
     fn write_to(&self, out: &mut dyn Write) -> Result<(), ImageError> {
         self.write(out)
+    }
+
+    /// A blob is compared with its name, and the table that says which blob a digest means is
+    /// checked by the database; what is made again is hashed where it is made. The tar of a layer
+    /// is made from files, and whether it is the one that the image's config names shows its
+    /// digest alone.
+    fn is_verified(&self) -> bool {
+        !matches!(self.content, Content::Packed(_))
     }
 }

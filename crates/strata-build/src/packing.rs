@@ -2,11 +2,9 @@
 //! What is compressed is compressed once; what came from a registry keeps the bytes that it came
 //! with, and is not read before somebody asks for them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use strata_image::{
-    LayerSource, ManifestFlavour, OutgoingLayer, Parcel, annotated_index, annotated_manifest,
-};
+use strata_image::{ManifestFlavour, Parcel, annotated_index, annotated_manifest};
 use strata_oci::{
     Compression, Descriptor, Digest, Manifest, ManifestBytes, Platform, Reference, media_type,
 };
@@ -52,7 +50,7 @@ pub struct Packed<'a> {
     pub manifests: Vec<ManifestBytes>,
     /// Configs, and what else manifests refer to beside layers.
     pub documents: Vec<(Descriptor, Vec<u8>)>,
-    /// Layers, each blob once.
+    /// Layers, each blob once, in the images' order.
     pub(crate) layers: Vec<PackedLayer<'a>>,
     main: Option<(Digest, Vec<Digest>)>,
     /// Layers that were sent already, and where to.
@@ -71,15 +69,11 @@ impl<'a> Packed<'a> {
     pub(crate) fn parcel<'s>(&'s self, names: &[Reference]) -> Parcel<'s> {
         let manifests = self.manifests.iter().chain([&self.root]).map(|one| one.bytes.clone());
         let documents = self.documents.iter().map(|(_, bytes)| bytes.clone());
-        let layer = |layer: &'s PackedLayer<'a>| OutgoingLayer {
-            descriptor: layer.descriptor.clone(),
-            source: layer as &dyn LayerSource,
-        };
         Parcel {
             names: names.to_vec(),
             root: self.described.clone(),
             documents: manifests.chain(documents).collect(),
-            layers: self.layers.iter().map(layer).collect(),
+            layers: self.layers.iter().map(PackedLayer::outgoing).collect(),
             main: self.main.clone(),
         }
     }
@@ -123,7 +117,6 @@ impl<'a> Images<'a> {
         let first = images.first().map(|image| image.id);
         let main = first.map(|id| (id, packed.first_layers.clone()));
         let Gathered { layers, documents, .. } = packed;
-        let layers = layers.into_values().collect();
         if let [(described, root)] = &members[..] {
             let (described, root) = (described.clone(), root.clone());
             let (manifests, sent) = (Vec::new(), Vec::new());
@@ -151,7 +144,9 @@ impl<'a> Images<'a> {
         for at in 0..image.layers.len() {
             let layer = PackedLayer::of(shelf, &image.layers[..=at], packing)?;
             descriptors.push(layer.descriptor.clone());
-            packed.layers.entry(layer.descriptor.digest).or_insert(layer);
+            if packed.seen.insert(layer.descriptor.digest) {
+                packed.layers.push(layer);
+            }
         }
         if packed.first_layers.is_empty() {
             packed.first_layers = descriptors.iter().map(|layer| layer.digest).collect();
@@ -196,7 +191,9 @@ impl<'a> Images<'a> {
 /// What all images of one name consist of.
 #[derive(Default)]
 struct Gathered<'a> {
-    layers: BTreeMap<Digest, PackedLayer<'a>>,
+    /// Each blob once, in the images' order.
+    layers: Vec<PackedLayer<'a>>,
+    seen: BTreeSet<Digest>,
     first_layers: Vec<Digest>,
     documents: Vec<(Descriptor, Vec<u8>)>,
     attestations: Vec<(Descriptor, ManifestBytes)>,

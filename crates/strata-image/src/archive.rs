@@ -1,31 +1,36 @@
 //! Writing images: OCI archives and directories, and archives that Docker loads. Equal images
-//! give equal bytes: sorted names, time 0, nobody's owner.
+//! give equal bytes: layers in the images' order, then documents by their names, time 0, nobody's
+//! owner.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::Path;
 
-use strata_cas::{Metadata, Time, TreePath};
 use strata_oci::{Descriptor, Digest, Index, ManifestBytes, Platform, Reference};
-use tar::EntryType;
 
+use crate::ImageError;
+use crate::archive_file::Archive;
 use crate::copy::read_up_to;
 use crate::docker::Listed;
-use crate::header::{BLOCK, Fields, padding};
 use crate::layout::{IMAGE_NAME, REF_NAME, blob_path};
 use crate::manifest::{self, descriptor, encode};
 use crate::source::{MAX_DOCUMENT_BYTES, parse};
 use crate::verify::Checked;
-use crate::{ImageError, header};
 
 const LAYOUT_MARKER: &[u8] = b"{\"imageLayoutVersion\":\"1.0.0\"}";
-const OUT_BUFFER_BYTES: usize = 256 << 10;
+pub(crate) const OUT_BUFFER_BYTES: usize = 256 << 10;
 
 /// What gives a layer's blob.
 pub trait LayerSource: Sync {
     /// Writes the blob, exactly as its descriptor says.
     fn write_to(&self, out: &mut dyn Write) -> Result<(), ImageError>;
+
+    /// Whether it compares what it writes with the descriptor's digest, or with names as strong as
+    /// that, and fails where they differ. What is not verified so is hashed once more.
+    fn is_verified(&self) -> bool {
+        false
+    }
 }
 
 /// A layer's blob that goes out.
@@ -117,10 +122,7 @@ fn parcel<'a>(
 
 /// Writes an OCI layout as a tar, as `buildx -o type=oci` does.
 pub fn write_oci_archive(parcels: &[Parcel<'_>], out: &mut dyn Write) -> Result<(), ImageError> {
-    let mut files = Files::default();
-    let descriptors = files.parcels(parcels);
-    files.layout(descriptors)?;
-    write_tar(&files, out)
+    Archive::begin(out)?.finish_oci(parcels)
 }
 
 /// Writes an OCI layout into a directory, which is made if it is missing. Images that are there
@@ -136,32 +138,43 @@ pub fn write_oci_directory(parcels: &[Parcel<'_>], directory: &Path) -> Result<(
 }
 
 fn write_files(files: &Files<'_>, directory: &Path) -> Result<(), ImageError> {
-    let error = |path: &Path| ImageError::io(format!("write `{}`", path.display()));
-    for (name, content) in &files.by_name {
-        let path = directory.join(name);
-        let is_there = std::fs::metadata(&path)
-            .is_ok_and(|metadata| metadata.is_file() && metadata.len() == content.size());
-        if is_there && name.starts_with("blobs/") {
-            continue;
-        }
-        // Under its own name only when it is whole.
-        let part = directory.join(format!("{name}.part"));
-        let mut out =
-            BufWriter::with_capacity(OUT_BUFFER_BYTES, File::create(&part).map_err(error(&part))?);
-        content.write_to(&mut out)?;
-        out.flush().map_err(error(&part))?;
-        std::fs::rename(&part, &path).map_err(error(&path))?;
+    for layer in &files.layers {
+        let name = blob_path(&layer.descriptor.digest).to_string();
+        write_file(directory, &name, layer.descriptor.size, |out| layer.write_to(out))?;
+    }
+    for (name, bytes) in &files.documents {
+        let write = |out: &mut dyn Write| out.write_all(bytes).map_err(write_error());
+        write_file(directory, name, bytes.len() as u64, write)?;
     }
     Ok(())
+}
+
+fn write_file(
+    directory: &Path,
+    name: &str,
+    size: u64,
+    write: impl FnOnce(&mut dyn Write) -> Result<(), ImageError>,
+) -> Result<(), ImageError> {
+    let error = |path: &Path| ImageError::io(format!("write `{}`", path.display()));
+    let path = directory.join(name);
+    let is_there =
+        std::fs::metadata(&path).is_ok_and(|metadata| metadata.is_file() && metadata.len() == size);
+    if is_there && name.starts_with("blobs/") {
+        return Ok(());
+    }
+    // Under its own name only when it is whole.
+    let part = directory.join(format!("{name}.part"));
+    let mut out =
+        BufWriter::with_capacity(OUT_BUFFER_BYTES, File::create(&part).map_err(error(&part))?);
+    write(&mut out)?;
+    out.flush().map_err(error(&part))?;
+    std::fs::rename(&part, &path).map_err(error(&path))
 }
 
 /// Writes an archive that `docker load` and `podman load` read, whatever their age: Docker's
 /// `manifest.json` and an OCI layout over the same blobs.
 pub fn write_docker_archive(parcels: &[Parcel<'_>], out: &mut dyn Write) -> Result<(), ImageError> {
-    let mut files = Files::default();
-    let descriptors = files.parcels(parcels);
-    files.layout(descriptors)?;
-    write_listed(files, parcels, out)
+    Archive::begin(out)?.finish_docker(parcels)
 }
 
 /// Writes what Docker's own store needs of an image whose lowest layers it has: the list and the
@@ -177,64 +190,32 @@ pub fn write_docker_delta(
     let layers = parcel.layers.iter();
     let layers = layers.filter(|layer| wanted.contains(&&layer.descriptor.digest)).cloned();
     files.parcels(&[Parcel { layers: layers.collect(), ..parcel.clone() }]);
-    write_listed(files, std::slice::from_ref(parcel), out)
+    files.list(std::slice::from_ref(parcel))?;
+    Archive::begin(out)?.finish(&files)
 }
 
-/// Adds Docker's own list of images.
-fn write_listed(
-    mut files: Files<'_>,
-    parcels: &[Parcel<'_>],
-    out: &mut dyn Write,
-) -> Result<(), ImageError> {
-    let listed = parcels.iter().filter_map(|parcel| {
-        let (config, layers) = parcel.main.as_ref()?;
-        let tags = parcel.names.iter().filter(|name| name.tag.is_some());
-        let tags = tags.map(|name| Reference { digest: None, ..name.clone() }.familiar());
-        Some(Listed {
-            config: blob_path(config).to_string(),
-            repo_tags: Some(tags.collect()),
-            layers: layers.iter().map(|layer| blob_path(layer).to_string()).collect(),
-        })
-    });
-    files.add("manifest.json", encode("`manifest.json`", &listed.collect::<Vec<_>>())?);
-    write_tar(&files, out)
-}
-
-/// A file that goes out.
-enum Content<'a> {
-    Bytes(Vec<u8>),
-    Layer(OutgoingLayer<'a>),
-}
-
-impl Content<'_> {
-    fn size(&self) -> u64 {
-        match self {
-            Self::Bytes(bytes) => bytes.len() as u64,
-            Self::Layer(layer) => layer.descriptor.size,
-        }
-    }
-
-    fn write_to(&self, out: &mut dyn Write) -> Result<(), ImageError> {
-        match self {
-            Self::Bytes(bytes) => out.write_all(bytes).map_err(write_error()),
-            Self::Layer(OutgoingLayer { descriptor, source }) => {
-                let mut checked = Checked::new(out, descriptor.size);
-                source.write_to(&mut checked)?;
-                checked.finish(descriptor)
-            }
-        }
+impl OutgoingLayer<'_> {
+    /// Writes the blob, compared with its descriptor.
+    pub(crate) fn write_to(&self, out: &mut dyn Write) -> Result<(), ImageError> {
+        let mut checked = Checked::new(out, &self.descriptor, self.source.is_verified());
+        self.source.write_to(&mut checked)?;
+        checked.finish()
     }
 }
 
-/// All files of a layout or archive by name.
+/// All files of a layout or archive.
 #[derive(Default)]
-struct Files<'a> {
-    by_name: BTreeMap<String, Content<'a>>,
+pub(crate) struct Files<'a> {
+    /// Each once, in the order in which they are written.
+    pub(crate) layers: Vec<OutgoingLayer<'a>>,
+    /// The others by name. They come behind the layers.
+    pub(crate) documents: BTreeMap<String, Vec<u8>>,
+    seen: BTreeSet<Digest>,
 }
 
 impl<'a> Files<'a> {
     fn add(&mut self, name: &str, bytes: Vec<u8>) {
-        self.by_name.insert(name.to_owned(), Content::Bytes(bytes));
+        self.documents.insert(name.to_owned(), bytes);
     }
 
     fn add_blob(&mut self, bytes: Vec<u8>) {
@@ -242,20 +223,21 @@ impl<'a> Files<'a> {
     }
 
     /// Adds the blobs of all parcels and gives the entries of the layout's index.
-    fn parcels(&mut self, parcels: &[Parcel<'a>]) -> Vec<Descriptor> {
+    pub(crate) fn parcels(&mut self, parcels: &[Parcel<'a>]) -> Vec<Descriptor> {
         let mut descriptors = Vec::new();
         for parcel in parcels {
             parcel.documents.iter().for_each(|document| self.add_blob(document.clone()));
             for layer in &parcel.layers {
-                let name = blob_path(&layer.descriptor.digest).to_string();
-                self.by_name.insert(name, Content::Layer(layer.clone()));
+                if self.seen.insert(layer.descriptor.digest) {
+                    self.layers.push(layer.clone());
+                }
             }
             descriptors.extend(under_names(parcel.root.clone(), &parcel.names));
         }
         descriptors
     }
 
-    fn layout(&mut self, manifests: Vec<Descriptor>) -> Result<(), ImageError> {
+    pub(crate) fn layout(&mut self, manifests: Vec<Descriptor>) -> Result<(), ImageError> {
         let index = Index {
             schema_version: 2,
             media_type: Some(strata_oci::media_type::INDEX.to_owned()),
@@ -264,6 +246,22 @@ impl<'a> Files<'a> {
         };
         self.add("index.json", encode("`index.json`", &index)?);
         self.add("oci-layout", LAYOUT_MARKER.to_vec());
+        Ok(())
+    }
+
+    /// Adds Docker's own list of images.
+    pub(crate) fn list(&mut self, parcels: &[Parcel<'_>]) -> Result<(), ImageError> {
+        let listed = parcels.iter().filter_map(|parcel| {
+            let (config, layers) = parcel.main.as_ref()?;
+            let tags = parcel.names.iter().filter(|name| name.tag.is_some());
+            let tags = tags.map(|name| Reference { digest: None, ..name.clone() }.familiar());
+            Some(Listed {
+                config: blob_path(config).to_string(),
+                repo_tags: Some(tags.collect()),
+                layers: layers.iter().map(|layer| blob_path(layer).to_string()).collect(),
+            })
+        });
+        self.add("manifest.json", encode("`manifest.json`", &listed.collect::<Vec<_>>())?);
         Ok(())
     }
 }
@@ -309,39 +307,6 @@ fn kept_images(directory: &Path, new: &[Descriptor]) -> Result<Vec<Descriptor>, 
     Ok(index.manifests.into_iter().filter(|old| !is_replaced(old)).collect())
 }
 
-fn write_tar(files: &Files<'_>, out: &mut dyn Write) -> Result<(), ImageError> {
-    let mut out = BufWriter::with_capacity(OUT_BUFFER_BYTES, out);
-    for directory in ["blobs/", "blobs/sha256/"] {
-        let bytes = entry(directory, EntryType::Directory, 0o755, 0)?;
-        out.write_all(&bytes).map_err(write_error())?;
-    }
-    for (name, content) in &files.by_name {
-        let size = content.size();
-        let bytes = entry(name, EntryType::Regular, 0o644, size)?;
-        out.write_all(&bytes).map_err(write_error())?;
-        content.write_to(&mut out)?;
-        let padding = usize::try_from(padding(size)).unwrap_or(0);
-        out.write_all(&[0; BLOCK][..padding]).map_err(write_error())?;
-    }
-    out.write_all(&[0; 2 * BLOCK]).map_err(write_error())?;
-    out.flush().map_err(write_error())
-}
-
-fn entry(name: &str, kind: EntryType, mode: u32, size: u64) -> Result<Vec<u8>, ImageError> {
-    let metadata = Metadata::root(mode);
-    let fields = Fields {
-        name: name.as_bytes(),
-        kind,
-        link: b"",
-        size,
-        metadata: &metadata,
-        modified: Time(0),
-        device: (0, 0),
-    };
-    let path = || TreePath::normalise(name.as_bytes());
-    header::encode(&fields).map_err(|reason| ImageError::Unrepresentable { path: path(), reason })
-}
-
-fn write_error() -> impl FnOnce(std::io::Error) -> ImageError {
+pub(crate) fn write_error() -> impl FnOnce(std::io::Error) -> ImageError {
     ImageError::io("write an image")
 }

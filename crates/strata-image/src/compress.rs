@@ -5,9 +5,11 @@
 //! compressed on its own, so that the bytes depend on the content and the level alone and never
 //! on the number of threads.
 
+use std::cell::RefCell;
 use std::io::{self, BufRead, BufReader, Read, Write};
 
 use strata_oci::Compression;
+use zstd::bulk::Compressor;
 
 use crate::in_order::InOrder;
 
@@ -266,9 +268,26 @@ impl Way {
                 encoder.write_all(block)?;
                 encoder.finish()
             }
-            Self::Zstd(level) => zstd::bulk::compress(block, level),
+            Self::Zstd(level) => zstd_frame(block, level),
         }
     }
+}
+
+thread_local! {
+    /// What zstd works with, some hundred KiB: made once for all blocks of a thread's.
+    static ZSTD: RefCell<Option<(i32, Compressor<'static>)>> = const { RefCell::new(None) };
+}
+
+/// The block as one frame. Each begins as if there had been none before.
+fn zstd_frame(block: &[u8], level: i32) -> io::Result<Vec<u8>> {
+    ZSTD.with_borrow_mut(|kept| {
+        let compressor = match kept.take() {
+            Some((at, compressor)) if at == level => compressor,
+            _ => Compressor::new(level)?,
+        };
+        let (_, compressor) = kept.insert((level, compressor));
+        compressor.compress(block)
+    })
 }
 
 /// A gzip member that holds the block as it is, in stored blocks (RFC 1951, 3.2.4).

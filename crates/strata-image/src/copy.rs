@@ -5,7 +5,7 @@ use std::io::{self, Read, Write};
 const BUFFER_BYTES: usize = 256 << 10;
 
 /// Copies all of it and counts.
-pub(crate) fn copy(source: &mut dyn Read, out: &mut dyn Write) -> io::Result<u64> {
+pub fn copy(source: &mut dyn Read, out: &mut dyn Write) -> io::Result<u64> {
     let mut buffer = vec![0; BUFFER_BYTES];
     let mut total = 0;
     loop {

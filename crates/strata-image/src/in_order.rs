@@ -28,9 +28,9 @@ impl<T> InOrder<T> {
         to
     }
 
-    /// Whether more is underway than keeps all threads busy.
+    /// Whether more is underway than keeps all threads busy, even while the oldest takes long.
     pub(crate) fn is_full(&self) -> bool {
-        self.underway.len() > 2 * rayon::current_num_threads()
+        self.underway.len() > 4 * rayon::current_num_threads()
     }
 
     /// Waits for the oldest result; none if nothing is underway. A thread of rayon's works on

@@ -32,6 +32,7 @@
 //! ```
 
 mod archive;
+mod archive_file;
 mod assembly;
 mod chunked;
 mod compress;
@@ -62,8 +63,10 @@ pub use archive::{
     LayerSource, OutgoingImage, OutgoingLayer, Parcel, parcels, write_docker_archive,
     write_docker_delta, write_oci_archive, write_oci_directory,
 };
+pub use archive_file::{Archive, MOST_MADE_BYTES};
 pub use chunked::{ChunkedLayer, compress_chunked};
 pub use compress::{CUT_BYTES, Decoder, Encoder, Format, detect, is_archive};
+pub use copy::copy;
 pub use destination::OverlayForm;
 pub use docker::{DockerArchive, DockerImage};
 pub use error::ImageError;
@@ -74,7 +77,7 @@ pub use manifest::{
 };
 pub use materialise::materialise;
 pub use pack::{Contents, WHOLE_FILE_BYTES, describe, describe_from, pack};
-pub use pieces::{CompressedLayer, Compressing, KnownPieces, Piece, compress_layer};
+pub use pieces::{CompressedLayer, Compressing, KnownPieces, Piece, compress_layer, write_pieces};
 pub use source::ImageSource;
 pub use units::LARGE_FILE_BYTES;
 pub use unpack::{Limits, UnpackOptions, Unpacked, unpack};

@@ -16,7 +16,7 @@ use std::collections::HashMap;
 use std::io::Write;
 use std::sync::Arc;
 
-use strata_cas::{BlobId, BlobStore, Layer};
+use strata_cas::{BlobId, BlobStore, Layer, StoreError};
 use strata_oci::{Compression, Digest, DigestHasher};
 
 use crate::ImageError;
@@ -94,6 +94,30 @@ pub fn compress_layer(
         line.finish()
     })?;
     Ok(whole.finish())
+}
+
+/// Writes blobs one after the other, each compared with its name before it is written. They are
+/// read ahead, on several threads.
+///
+/// # Errors
+///
+/// [`ImageError::Store`] when the store lacks one or has it damaged, and what writing says.
+pub fn write_pieces(
+    store: &dyn BlobStore,
+    pieces: &[BlobId],
+    out: &mut dyn Write,
+) -> Result<(), ImageError> {
+    rayon::in_place_scope(|scope| {
+        let write = |bytes: Vec<u8>| out.write_all(&bytes).map_err(ImageError::io("write a layer"));
+        let mut line = Line::new(scope, write);
+        for piece in pieces {
+            line.begin(move || {
+                let lost = || StoreError::Damaged { what: format!("blob {piece}") };
+                Ok(store.get(piece)?.ok_or_else(lost)?)
+            })?;
+        }
+        line.finish()
+    })
 }
 
 /// The pieces of a large file. It is read only if one of them is not known.

@@ -95,7 +95,7 @@ impl BlobStore for DiskStore {
         let id = BlobId::of(bytes);
         if !self.has_whole(&id)? {
             self.reserve(bytes.len() as u64)?;
-            self.files.add(self.files.write(bytes, &mut io::empty())?)?;
+            self.files.add(self.files.write_named(id, bytes)?)?;
         }
         Ok(id)
     }

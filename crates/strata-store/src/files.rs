@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
+use rustix::fs::{Advice, fadvise};
 use strata_cas::{Blob, BlobHasher, BlobId, StoreError};
 
 use crate::layout::{Layout, Part};
@@ -29,6 +30,9 @@ pub const INLINE_LIMIT_BYTES: usize = 16 << 10;
 const WAITING_LIMIT: usize = 1024;
 
 const COPY_BUFFER_BYTES: usize = 256 << 10;
+
+/// The disk is told of files that are as large.
+const WORTHWHILE_BYTES: u64 = 256 << 10;
 
 /// The large blobs of a store.
 #[derive(Debug)]
@@ -83,6 +87,20 @@ impl Files {
     pub(crate) fn write(&self, head: &[u8], source: &mut dyn Read) -> Result<NewFile, StoreError> {
         let (id, path) = write_new(self.place()?, head, source)?;
         Ok(NewFile { id, path })
+    }
+
+    /// Writes bytes whose name is known to a new file.
+    pub(crate) fn write_named(&self, id: BlobId, bytes: &[u8]) -> Result<NewFile, StoreError> {
+        let path = self.place()?;
+        let action = StoreError::io(format!("write `{}`", path.display()));
+        let file = create(&path);
+        let path = Temporary(Some(path));
+        let write = |mut file: File| {
+            file.write_all(bytes)?;
+            begin_sync(&file, bytes.len() as u64);
+            Ok(NewFile { id, path })
+        };
+        file.and_then(write).map_err(action)
     }
 
     /// Where the next new file goes.
@@ -221,26 +239,38 @@ fn write_new(
     source: &mut dyn Read,
 ) -> Result<(BlobId, Temporary), StoreError> {
     let action = format!("write `{}`", path.display());
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o444)
-        .open(&path)
-        .map_err(StoreError::io(&action))?;
+    let mut file = create(&path).map_err(StoreError::io(&action))?;
     let path = Temporary(Some(path));
     let mut hasher = BlobHasher::default();
     hasher.update(head);
     file.write_all(head).map_err(StoreError::io(&action))?;
     let mut buffer = vec![0; COPY_BUFFER_BYTES];
+    let mut size = head.len() as u64;
     loop {
         let count = match source.read(&mut buffer) {
-            Ok(0) => return Ok((hasher.finish(), path)),
+            Ok(0) => {
+                begin_sync(&file, size);
+                return Ok((hasher.finish(), path));
+            }
             Ok(count) => count,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
             Err(error) => return Err(StoreError::io("read a new blob")(error)),
         };
         hasher.update(&buffer[..count]);
         file.write_all(&buffer[..count]).map_err(StoreError::io(&action))?;
+        size += count as u64;
+    }
+}
+
+fn create(path: &Path) -> io::Result<File> {
+    OpenOptions::new().write(true).create_new(true).mode(0o444).open(path)
+}
+
+/// Lets the disk begin with a new file, so that who waits for it in the end waits less. It is
+/// advice, as in [`strata_cas::Incoming`]: nothing depends on it.
+fn begin_sync(file: &File, size: u64) {
+    if size >= WORTHWHILE_BYTES {
+        let _ = fadvise(file, 0, None, Advice::DontNeed);
     }
 }
 

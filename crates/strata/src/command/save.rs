@@ -65,13 +65,13 @@ fn docker(
             None => images.push((image.clone(), names.clone())),
         }
     }
-    let save = |out: &mut dyn Write| session.images().save(&images, &Packing::default(), out);
+    let (store, packing) = (session.images(), Packing::default());
     let plain = |error| build_error::plain(&error);
     match &arguments.output {
-        Some(path) => strata_build::into_file(path, save).map_err(plain),
+        Some(path) => store.save_file(&images, &packing, path).map_err(plain),
         None => {
             let mut out = BufWriter::with_capacity(1 << 18, std::io::stdout().lock());
-            save(&mut out).map_err(plain)?;
+            store.save(&images, &packing, &mut out).map_err(plain)?;
             out.flush().map_err(|error| {
                 Failure::environment(format!(
                     "write to standard output: {}",

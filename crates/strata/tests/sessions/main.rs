@@ -1,6 +1,7 @@
 //! The program as its user sees it: each test is a session in a home, with a store, of its own.
 //! What needs root, a base image or a registry is tested elsewhere.
 
+mod archives;
 mod attest;
 mod build;
 mod check;
