@@ -66,8 +66,8 @@ pub enum Obstacle {
     Filter,
     /// `/proc` is partly hidden, as in containers: no other one may be mounted then.
     MaskedProc,
-    /// Overlayfs can not be mounted in a user namespace: Linux before 5.11, or the store's file
-    /// system.
+    /// Overlayfs can not be mounted: the store's file system, such as a container's own files, or
+    /// Linux before 5.11 in a user namespace.
     Overlay,
     /// The cgroups that limits need are not there, or not this user's to use.
     Cgroups,
@@ -305,15 +305,19 @@ fn is_set(setting: &str, value: &str) -> bool {
     std::fs::read_to_string(path).is_ok_and(|text| text.trim() == value)
 }
 
+/// Whether a filter of system calls holds this process.
+fn filtered() -> bool {
+    std::fs::read_to_string("/proc/self/status")
+        .is_ok_and(|status| status.lines().any(|line| line == "Seccomp:\t2"))
+}
+
 /// What forbids a user namespace.
 fn obstacle_to_users() -> Obstacle {
-    let filtered = std::fs::read_to_string("/proc/self/status")
-        .is_ok_and(|status| status.lines().any(|line| line == "Seccomp:\t2"));
     if is_set("kernel/unprivileged_userns_clone", "0") {
         Obstacle::Clone
     } else if is_set("user/max_user_namespaces", "0") {
         Obstacle::Limit
-    } else if filtered {
+    } else if filtered() {
         Obstacle::Filter
     } else if is_set("kernel/apparmor_restrict_unprivileged_userns", "1") {
         Obstacle::AppArmor
@@ -328,16 +332,18 @@ pub(crate) fn obstacle_to(message: &str) -> Option<Obstacle> {
     if message.starts_with(LIMITS) {
         return Some(Obstacle::Cgroups);
     }
-    if !in_user_namespace() {
-        return None;
+    if message.starts_with(MOUNT_ROOT) {
+        return Some(Obstacle::Overlay);
     }
-    let restricted = is_set("kernel/apparmor_restrict_unprivileged_userns", "1");
+    if !in_user_namespace() {
+        // Root of a container that was given the right to mount, and no way to use it.
+        return (message.contains("failed syscall") && filtered()).then_some(Obstacle::Filter);
+    }
     if message.starts_with(TAKE_NAMESPACES) {
+        let restricted = is_set("kernel/apparmor_restrict_unprivileged_userns", "1");
         Some(if restricted { Obstacle::AppArmor } else { Obstacle::Filter })
     } else if message.starts_with(MOUNT_PROC) {
         Some(Obstacle::MaskedProc)
-    } else if message.starts_with(MOUNT_ROOT) {
-        Some(Obstacle::Overlay)
     } else {
         None
     }

@@ -177,8 +177,8 @@ fn way_around(obstacle: Obstacle) -> &'static str {
              `--security-opt unmask=ALL` (podman)"
         }
         Obstacle::Overlay => {
-            "overlayfs for users needs Linux 5.11 or newer and a store on a local file system: \
-             name another place with `--store`, or run strata as root"
+            "overlayfs needs the store on a local file system that is not an overlay itself: name \
+             another place with `--store`, in a container a volume; a user also needs Linux 5.11"
         }
         Obstacle::Cgroups => {
             "limits need cgroups that this user may write to: run strata as root, or with \

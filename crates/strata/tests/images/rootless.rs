@@ -168,3 +168,28 @@ fn an_owner_that_the_namespace_does_not_have_is_named() {
         }
     }
 }
+
+#[test]
+fn a_store_on_an_overlay_is_named_with_a_way_out() {
+    let world = World::new();
+    // As in a container, whose own files are one.
+    let mount = "mkdir -p low up work over && mount -t overlay overlay \
+        -o lowerdir=low,upperdir=up,workdir=work over && exec \"$0\" \"$@\"";
+    let namespaces = if is_root() { "-m" } else { "-rm" };
+    base_context(&world.path("context"));
+    world.write("context/Dockerfile", "FROM scratch\nCOPY bin /bin\nRUN echo a > /a\n");
+    let build = ["build", "--store", "over/store", "context"];
+    let said = Said::of(
+        &world
+            .through(&["unshare", namespaces, "sh", "-c", mount], &build)
+            .output()
+            .expect("unshare"),
+    );
+    assert_eq!(said.code, 3, "{}", said.err);
+    assert!(
+        said.err.contains("the sandbox did not start: mount the root file system"),
+        "{}",
+        said.err
+    );
+    assert!(said.err.contains("in a container a volume"), "{}", said.err);
+}
