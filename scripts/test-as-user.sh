@@ -42,27 +42,32 @@ mapfile -t binaries < <(
       "\(.package_id | split("/") | last | split("#")[0])/\(.target.name) \(.executable)"'
 )
 
-# The folders above a path that others may not enter are covered, and what is needed shows through.
-show() { # PATH
-  local path=$1 above=/ part
-  runuser -u "$user" -- test -x "$path" && return
+# The folders above these paths that others may not enter are covered, and the paths show through.
+# All of them are kept before the first folder is covered: it may be above several.
+show() { # PATH...
+  local path above part parts keep=()
   mkdir -p "/run/$user"
-  local keep
-  keep=$(mktemp -d "/run/$user/XXXXXX")
-  mount --bind "$path" "$keep"
-  IFS=/ read -ra parts <<<"${path#/}"
-  for part in "${parts[@]}"; do
-    above=${above%/}/$part
-    if ! runuser -u "$user" -- test -x "$above"; then
-      mount -t tmpfs -o mode=755 tmpfs "$above"
-      break
-    fi
+  mount -t tmpfs tmpfs "/run/$user"
+  for path in "$@"; do
+    keep+=("$(mktemp -d "/run/$user/XXXXXX")")
+    mount --bind "$path" "${keep[-1]}"
   done
-  mkdir -p "$path"
-  mount --bind "$keep" "$path"
+  for path in "$@"; do
+    above=/
+    IFS=/ read -ra parts <<<"${path#/}"
+    for part in "${parts[@]}"; do
+      above=${above%/}/$part
+      if [[ -e $above ]] && ! runuser -u "$user" -- test -x "$above"; then
+        mount -t tmpfs -o mode=755 tmpfs "$above"
+        break
+      fi
+    done
+    mkdir -p "$path"
+    mount --bind "${keep[0]}" "$path"
+    keep=("${keep[@]:1}")
+  done
 }
-show "$PWD"
-show "$target"
+show "$PWD" "$target"
 
 # Gives the user a cgroup for each limit that is tested, and puts this process one level below:
 # in the second generation a cgroup with processes in it has no limited ones.
