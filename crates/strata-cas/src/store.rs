@@ -346,6 +346,11 @@ pub trait NameStore: Send + Sync {
     /// The value under a name.
     fn name(&self, table: &str, name: &str) -> Result<Option<Vec<u8>>, StoreError>;
 
+    /// Whether this is the value under a name.
+    fn is_name(&self, table: &str, name: &str, value: &[u8]) -> Result<bool, StoreError> {
+        Ok(self.name(table, name)?.is_some_and(|found| found == value))
+    }
+
     /// Sets (`Some`) or forgets (`None`) a name, durably.
     fn set_name(&self, table: &str, name: &str, value: Option<&[u8]>) -> Result<(), StoreError>;
 

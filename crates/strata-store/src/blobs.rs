@@ -62,12 +62,12 @@ impl BlobStore for DiskStore {
     }
 
     fn glance(&self, id: &BlobId) -> Result<Option<u64>, StoreError> {
-        if let Some(bytes) = self.pending.get(id) {
-            return Ok(Some(bytes.len() as u64));
+        if let Some(size) = self.pending.size(id) {
+            return Ok(Some(size));
         }
         // Its length alone: it is compared with its name when it is read.
         let length = |value: &[u8]| codec::decode(value).map(|Inline { bytes }| bytes.len() as u64);
-        if let Some(length) = self.tables.see(Table::Blobs, id.as_bytes(), length)?.flatten() {
+        if let Some(length) = self.tables.measure(id.as_bytes(), length)? {
             return Ok(Some(length));
         }
         Ok(self.locate(id)?.map(|(blob, _)| blob.size()))

@@ -16,6 +16,7 @@ use strata_cas::StoreError;
 use crate::OpenError;
 use crate::codec::{self, Recent, RecentEntry};
 use crate::layout::{Layout, Part};
+use crate::memory::Memory;
 use crate::open::hold;
 use crate::wire::{Op, WirePair};
 
@@ -43,6 +44,10 @@ const MEMORY_BYTES: usize = 16 << 20;
 /// How much of what was read from files stays in memory, for all tables together. RocksDB's
 /// default is a cache of this size for each, and of a kind that is dear to make.
 const BLOCK_CACHE_BYTES: usize = 32 << 20;
+
+/// How much is remembered of names that were looked up, and of sizes of small blobs.
+const NAMES_BYTES: usize = 32 << 20;
+const SIZES_BYTES: usize = 16 << 20;
 
 /// The tables, each a column family with its format's version in its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -93,6 +98,9 @@ impl Table {
         table.set_block_cache(blocks);
         // Ten bits a key: a look-up of what is not there costs a tenth of one that reads a block.
         table.set_bloom_filter(10.0, false);
+        // Those filters are read when they are needed first, and not when the table is opened: of
+        // a million blobs they and the indexes have megabytes.
+        table.set_cache_index_and_filter_blocks(true);
         let mut options = plain.clone();
         options.set_write_buffer_size(MEMORY_BYTES);
         options.set_compression_type(DBCompressionType::Lz4);
@@ -186,12 +194,45 @@ pub(crate) struct Database {
     is_closed: AtomicBool,
     /// Held while a slot's list is read, changed and written.
     slots: Mutex<()>,
+    /// None where others may write.
+    lately: Option<Box<Lately>>,
+}
+
+/// What was looked up lately.
+#[derive(Debug)]
+struct Lately {
+    names: Memory<Box<[u8]>>,
+    /// Of the values of small blobs.
+    sizes: Memory<u64>,
+}
+
+impl Lately {
+    fn new() -> Self {
+        Self { names: Memory::new(NAMES_BYTES), sizes: Memory::new(SIZES_BYTES) }
+    }
+
+    /// Says what was changed, before anybody is told that it was.
+    fn forget(&self, ops: &[Op<'_>]) {
+        for op in ops {
+            let (Op::Put { table, key, .. } | Op::Delete { table, key }) = op else { continue };
+            match table {
+                Table::Names => self.names.forget(key),
+                Table::Blobs => self.sizes.forget(key),
+                _ => {}
+            }
+        }
+    }
+
+    fn forget_all(&self) {
+        self.names.forget_all();
+        self.sizes.forget_all();
+    }
 }
 
 impl Database {
     /// Opens or makes it. The store's lock must be held.
     pub(crate) fn open(layout: &Layout) -> Result<Self, OpenError> {
-        Ok(Self::with(layout, open_rocks(layout)?))
+        Ok(Self::with(layout, open_rocks(layout)?, Some(Box::new(Lately::new()))))
     }
 
     /// Opens what is there, for reading. Writing fails.
@@ -210,7 +251,7 @@ impl Database {
         }
         let rocks = DB::open_cf_descriptors_read_only(&options, &path, tables, false)
             .map_err(|error| open_error(layout, &path, &error))?;
-        Ok(Self::with(layout, rocks))
+        Ok(Self::with(layout, rocks, None))
     }
 
     /// Whether all of it can be read.
@@ -234,12 +275,13 @@ impl Database {
         DB::repair(&options, layout.part(Part::Database)).map_err(failed("repair"))
     }
 
-    fn with(layout: &Layout, rocks: DB) -> Self {
+    fn with(layout: &Layout, rocks: DB, lately: Option<Box<Lately>>) -> Self {
         Self {
             layout: layout.clone(),
             rocks: RwLock::new(Some(rocks)),
             is_closed: AtomicBool::new(false),
             slots: Mutex::default(),
+            lately,
         }
     }
 
@@ -276,6 +318,8 @@ impl Database {
         let done = self.read(work);
         if done.is_err() {
             *self.rocks.write().unwrap_or_else(PoisonError::into_inner) = None;
+            // What of it was written is seen when it is open again.
+            self.lately.iter().for_each(|lately| lately.forget_all());
         }
         done
     }
@@ -285,7 +329,7 @@ impl Database {
         self.read(|rocks| get(rocks, table, key))
     }
 
-    /// Shows the bytes under a key, where they lie: many of them are only measured.
+    /// Shows the bytes under a key, where they lie.
     pub(crate) fn see<T>(
         &self,
         table: Table,
@@ -296,6 +340,44 @@ impl Database {
             Err(error) if error.kind() == ErrorKind::Corruption => Ok(None),
             found => Ok(found.map_err(failed("read"))?.map(|value| see(&value))),
         })
+    }
+
+    /// The same for a name, which may be in memory.
+    pub(crate) fn see_name<T>(
+        &self,
+        key: &[u8],
+        see: impl Fn(&[u8]) -> T,
+    ) -> Result<Option<T>, StoreError> {
+        let Some(lately) = &self.lately else { return self.see(Table::Names, key, see) };
+        match lately.names.see(key, |found| found.map(|value| see(value))) {
+            Ok(known) => Ok(known),
+            Err(moment) => {
+                let both = |value: &[u8]| (see(value), Box::<[u8]>::from(value));
+                let (seen, value) = self.see(Table::Names, key, both)?.unzip();
+                lately.names.keep(key, value, moment);
+                Ok(seen)
+            }
+        }
+    }
+
+    /// Measures a small blob's value, whose measure may be in memory.
+    pub(crate) fn measure(
+        &self,
+        key: &[u8],
+        measure: impl Fn(&[u8]) -> Option<u64>,
+    ) -> Result<Option<u64>, StoreError> {
+        let known = |lately: &Lately| lately.sizes.see(key, |found| found.copied());
+        let moment = match self.lately.as_deref().map(known) {
+            Some(Ok(known)) => return Ok(known),
+            Some(Err(moment)) => Some(moment),
+            None => None,
+        };
+        let size = self.see(Table::Blobs, key, measure)?.flatten();
+        // What is not there is looked for in other places as well: nothing is won.
+        if let (Some(lately), Some(moment), Some(size)) = (&self.lately, moment, size) {
+            lately.sizes.keep(key, Some(size), moment);
+        }
+        Ok(size)
     }
 
     /// As many of the keys that begin with `prefix` and come after `after` as fit on a page, in
@@ -351,6 +433,7 @@ impl Database {
             if !batch.is_empty() {
                 rocks.write(batch).map_err(failed("write"))?;
             }
+            self.lately.iter().for_each(|lately| lately.forget(ops));
             if sync { rocks.flush_wal(true).map_err(failed("sync")) } else { Ok(()) }
         })
     }

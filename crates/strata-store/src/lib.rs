@@ -57,6 +57,7 @@ mod inventory;
 mod layout;
 mod lease;
 mod lock;
+mod memory;
 mod names;
 mod notes;
 mod open;

@@ -11,7 +11,12 @@ use crate::wire::Op;
 
 impl NameStore for DiskStore {
     fn name(&self, table: &str, name: &str) -> Result<Option<Vec<u8>>, StoreError> {
-        Ok(self.tables.see(Table::Names, &key(table, name)?, decode)?.flatten())
+        Ok(self.tables.see_name(&key(table, name)?, decode)?.flatten())
+    }
+
+    fn is_name(&self, table: &str, name: &str, value: &[u8]) -> Result<bool, StoreError> {
+        let is_same = |found: &[u8]| codec::decode(found) == Some(Named { value });
+        Ok(self.tables.see_name(&key(table, name)?, is_same)?.unwrap_or(false))
     }
 
     fn set_name(&self, table: &str, name: &str, value: Option<&[u8]>) -> Result<(), StoreError> {
@@ -88,4 +93,44 @@ pub(crate) fn key(table: &str, name: &str) -> Result<Vec<u8>, StoreError> {
         return Err(StoreError::io(action)(io::ErrorKind::InvalidInput.into()));
     }
     Ok([table.as_bytes(), b"\0", name.as_bytes()].concat())
+}
+
+#[cfg(test)]
+mod tests {
+    use strata_cas::BlobStore;
+
+    use super::*;
+    use crate::OpenOptions;
+
+    #[test]
+    fn what_is_remembered_is_what_others_have_written_last() {
+        let home = tempfile::tempdir().expect("a directory");
+        let open = || DiskStore::open(home.path(), OpenOptions::default()).expect("open");
+        let holder = open();
+        holder.set_name("t", "held", Some(b"it holds the database")).expect("set");
+        let other = open();
+        assert!(holder.tables.is_leader() && !other.tables.is_leader());
+        let name = |name: &str| holder.name("t", name).expect("name");
+        for value in [&b"one"[..], b"two", b""] {
+            assert_eq!(name("a"), None);
+            assert_eq!(name("a"), None, "it is remembered");
+            other.set_name("t", "a", Some(value)).expect("set");
+            assert_eq!(name("a"), Some(value.to_vec()));
+            assert_eq!(name("a"), Some(value.to_vec()));
+            assert!(holder.is_name("t", "a", value).expect("asked"));
+            assert!(!holder.is_name("t", "a", b"other").expect("asked"));
+            assert!(!holder.is_name("t", "b", value).expect("asked"));
+            other.set_name_soon("t", "a", b"soon").expect("set");
+            assert_eq!(name("a"), Some(b"soon".to_vec()));
+            other.set_name("t", "a", None).expect("forget");
+        }
+        let id = other.put(b"a small blob").expect("put");
+        assert_eq!(holder.size(&id).expect("size"), None);
+        other.settle().expect("settle");
+        for _ in 0..2 {
+            assert_eq!(holder.size(&id).expect("size"), Some(12));
+        }
+        other.tables.delete(Table::Blobs, id.as_bytes()).expect("delete");
+        assert_eq!(holder.size(&id).expect("size"), None);
+    }
 }

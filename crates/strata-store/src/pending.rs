@@ -89,6 +89,11 @@ impl Pending {
         self.blobs().values.get(id).cloned()
     }
 
+    /// The size of a blob that waits.
+    pub(crate) fn size(&self, id: &BlobId) -> Option<u64> {
+        self.blobs().values.get(id).map(|bytes| bytes.len() as u64)
+    }
+
     pub(crate) fn has(&self, id: &BlobId) -> bool {
         let blobs = self.blobs();
         blobs.values.contains_key(id) || blobs.lists.contains_key(id)

@@ -126,11 +126,21 @@ impl Tables {
         key: &[u8],
         see: impl Fn(&[u8]) -> T,
     ) -> Result<Option<T>, StoreError> {
+        self.seen(table, key, &see, |database| database.see(table, key, &see))
+    }
+
+    fn seen<T>(
+        &self,
+        table: Table,
+        key: &[u8],
+        see: impl Fn(&[u8]) -> T,
+        of_leader: impl Fn(&Database) -> Result<Option<T>, StoreError>,
+    ) -> Result<Option<T>, StoreError> {
         self.ask(|role| match role {
             Role::Reader(reader) => {
                 reader.database()?.see(table, key, &see).map_err(|_| Unanswered::Gone)
             }
-            Role::Leader(leader) => Ok(leader.database().see(table, key, &see)?),
+            Role::Leader(leader) => Ok(of_leader(leader.database())?),
             Role::Follower(follower) => {
                 let request = Request::Get { table, key: key.into() };
                 follower.ask(&request, |response| match response {
@@ -139,6 +149,25 @@ impl Tables {
                 })
             }
         })
+    }
+
+    /// The same for a name.
+    pub(crate) fn see_name<T>(
+        &self,
+        key: &[u8],
+        see: impl Fn(&[u8]) -> T,
+    ) -> Result<Option<T>, StoreError> {
+        self.seen(Table::Names, key, &see, |database| database.see_name(key, &see))
+    }
+
+    /// Measures a small blob's value.
+    pub(crate) fn measure(
+        &self,
+        key: &[u8],
+        measure: impl Fn(&[u8]) -> Option<u64>,
+    ) -> Result<Option<u64>, StoreError> {
+        let of_leader = |database: &Database| Ok(Some(database.measure(key, &measure)?));
+        Ok(self.seen(Table::Blobs, key, &measure, of_leader)?.flatten())
     }
 
     /// All keys that begin with `prefix`, which must be at least 32 bytes in [`Table::Places`],
