@@ -15,7 +15,7 @@ pub const TABLE: &str = "oci-blobs-1";
 ///
 /// When the store fails.
 pub fn remember(store: &dyn NameStore, digest: &Digest, blob: &BlobId) -> Result<(), StoreError> {
-    store.set_name(TABLE, &digest.to_string(), Some(blob.to_string().as_bytes()))
+    store.set_name(TABLE, &name(digest), Some(blob.to_string().as_bytes()))
 }
 
 /// The same for a blob that is easily had again: it is remembered after this process has ended,
@@ -29,7 +29,7 @@ pub fn remember_soon(
     digest: &Digest,
     blob: &BlobId,
 ) -> Result<(), StoreError> {
-    store.set_name_soon(TABLE, &digest.to_string(), blob.to_string().as_bytes())
+    store.set_name_soon(TABLE, &name(digest), blob.to_string().as_bytes())
 }
 
 /// Forgets where a blob lies, since it is not what it was: it is fetched or made again.
@@ -38,7 +38,7 @@ pub fn remember_soon(
 ///
 /// When the store fails.
 pub fn forget(store: &dyn NameStore, digest: &Digest) -> Result<(), StoreError> {
-    store.set_name(TABLE, &digest.to_string(), None)
+    store.set_name(TABLE, &name(digest), None)
 }
 
 /// The blob with this SHA-256, if the store has it.
@@ -50,11 +50,19 @@ pub fn known<S>(store: &S, digest: &Digest) -> Result<Option<BlobId>, StoreError
 where
     S: BlobStore + NameStore + ?Sized,
 {
-    let Some(value) = store.name(TABLE, &digest.to_string())? else { return Ok(None) };
+    let Some(value) = store.name(TABLE, &name(digest))? else { return Ok(None) };
     match id_of(&value) {
         Some(id) if store.has(&id)? => Ok(Some(id)),
         _ => Ok(None),
     }
+}
+
+/// A blob's name in the table.
+pub fn name(digest: &Digest) -> String {
+    let mut name = String::with_capacity("sha256:".len() + 64);
+    name.push_str("sha256:");
+    name.push_str(&digest.hex());
+    name
 }
 
 /// The id in a value of the table.

@@ -86,6 +86,16 @@ messages! {
         digest_function: [int32] = 3,
     }
     FindMissingBlobsResponse { missing_blob_digests: [many Digest] = 2 }
+    /// `FindMissingBlobsRequest` with its digests as they came, for who reads a hundred of them.
+    DigestsAsked {
+        instance_name: [string] = 1,
+        blob_digests: [pieces] = 2,
+        digest_function: [int32] = 3,
+    }
+    /// `FindMissingBlobsResponse` with digests as they came.
+    DigestsMissing { missing_blob_digests: [pieces] = 2 }
+    /// `Digest` as it came.
+    DigestAsked { hash: [bytes] = 1, size_bytes: [int64] = 2 }
     BatchUpdateBlobsRequest {
         instance_name: [string] = 1,
         requests: [many BlobToUpdate] = 2,

@@ -1,5 +1,7 @@
 //! Who asks, and what they may do.
 
+use std::sync::Arc;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http::HeaderMap;
@@ -72,13 +74,35 @@ impl Token {
 /// Who may do what.
 #[derive(Debug)]
 pub(crate) struct Access {
-    tokens: Vec<Token>,
+    /// With whom each stands for.
+    tokens: Vec<(Secret, Arc<Caller>)>,
     anonymous: Anonymous,
+    nobody: Arc<Caller>,
 }
 
 impl Access {
     pub(crate) fn new(tokens: Vec<Token>, anonymous: Anonymous) -> Self {
-        Self { tokens, anonymous }
+        let nobody = Arc::new(Caller {
+            name: "anonymous".to_owned(),
+            is_token: false,
+            reads: anonymous != Anonymous::None,
+            writes: anonymous == Anonymous::Write,
+            trust: 0,
+            namespaces: vec!["main".to_owned()],
+        });
+        let known = |token: Token| (token.secret.clone(), Arc::new(token.caller()));
+        Self { tokens: tokens.into_iter().map(known).collect(), anonymous, nobody }
+    }
+
+    /// Who asks without any of the headers that say who asks.
+    pub(crate) fn nobody(&self) -> &Arc<Caller> {
+        &self.nobody
+    }
+
+    /// Whether a header, by its name, is one of those.
+    pub(crate) fn is_told_by(header: &str) -> bool {
+        let all = ["x-api-key", AUTHORIZATION.as_str(), ORIGIN.as_str()];
+        all.iter().any(|name| name.eq_ignore_ascii_case(header))
     }
 
     /// Who asks, by the request's headers.
@@ -86,36 +110,29 @@ impl Access {
     /// # Errors
     ///
     /// For a token that nobody has: it does not count as none.
-    pub(crate) fn caller(&self, headers: &HeaderMap) -> Result<Caller, Fault> {
+    pub(crate) fn caller(&self, headers: &HeaderMap) -> Result<Arc<Caller>, Fault> {
         let Some(secret) = secret_of(headers)? else { return self.anonymous(headers) };
         // All are compared, so that the time says nothing.
         let mut found = None;
-        for token in &self.tokens {
-            if bool::from(token.secret.reveal().as_bytes().ct_eq(secret.as_bytes())) {
-                found = Some(token);
+        for (known, caller) in &self.tokens {
+            if bool::from(known.reveal().as_bytes().ct_eq(secret.as_bytes())) {
+                found = Some(caller);
             }
         }
         match found {
-            Some(token) => Ok(token.caller()),
+            Some(caller) => Ok(Arc::clone(caller)),
             // Some clients can not do without: where nobody needs a token, any will do.
             None if self.tokens.is_empty() => self.anonymous(headers),
             None => Err(Fault::Unauthorized),
         }
     }
 
-    fn anonymous(&self, headers: &HeaderMap) -> Result<Caller, Fault> {
+    fn anonymous(&self, headers: &HeaderMap) -> Result<Arc<Caller>, Fault> {
         // A page in a browser on this machine is not this machine's user.
         if headers.contains_key(ORIGIN) && self.anonymous == Anonymous::Write {
             return Err(Fault::Denied("web pages may not use the cache".to_owned()));
         }
-        Ok(Caller {
-            name: "anonymous".to_owned(),
-            is_token: false,
-            reads: self.anonymous != Anonymous::None,
-            writes: self.anonymous == Anonymous::Write,
-            trust: 0,
-            namespaces: vec!["main".to_owned()],
-        })
+        Ok(Arc::clone(&self.nobody))
     }
 }
 

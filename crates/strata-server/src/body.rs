@@ -69,14 +69,14 @@ pub(crate) async fn brief<T: Send + 'static>(
 pub(crate) struct Places(AtomicUsize);
 
 /// One of them, given back when dropped.
-struct Place<'a>(&'a Places);
+pub(crate) struct Place<'a>(&'a Places);
 
 impl Places {
     pub(crate) fn new(count: usize) -> Self {
         Self(AtomicUsize::new(count))
     }
 
-    fn take(&self) -> Option<Place<'_>> {
+    pub(crate) fn take(&self) -> Option<Place<'_>> {
         let less = |free: usize| free.checked_sub(1);
         let taken = self.0.fetch_update(Ordering::AcqRel, Ordering::Acquire, less);
         taken.is_ok().then(|| Place(self))

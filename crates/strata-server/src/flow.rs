@@ -19,7 +19,44 @@ use crate::body::Body;
 use crate::rates::Pace;
 
 /// A request's body.
-pub(crate) type Inbound = Flow<Incoming>;
+pub(crate) type Inbound = Flow<Arriving>;
+
+/// A request's body as it arrives.
+pub(crate) enum Arriving {
+    /// From hyper.
+    Body(Incoming),
+    /// The request has none, which was seen before hyper had it.
+    Nothing,
+}
+
+impl HttpBody for Arriving {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        match self.get_mut() {
+            Self::Body(body) => Pin::new(body).poll_frame(context),
+            Self::Nothing => Poll::Ready(None),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Body(body) => body.size_hint(),
+            Self::Nothing => SizeHint::with_exact(0),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Body(body) => body.is_end_stream(),
+            Self::Nothing => true,
+        }
+    }
+}
 
 type Count = Counter<u64, AtomicU64>;
 
@@ -35,6 +72,13 @@ pub(crate) struct Flow<B> {
 impl<B> Flow<B> {
     pub(crate) fn new(body: B, count: Count, pace: Option<Arc<Pace>>) -> Self {
         Self { body, count, pace: pace.filter(|pace| pace.slows()), pause: None }
+    }
+}
+
+impl Inbound {
+    /// Whether the answer is written by `front`, which may keep it.
+    pub(crate) fn is_for_front(&self) -> bool {
+        matches!(self.body, Arriving::Nothing)
     }
 }
 

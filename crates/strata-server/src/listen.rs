@@ -8,12 +8,14 @@ use std::time::Duration;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
-use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio_rustls::TlsAcceptor;
 
+use crate::flow::Arriving;
+use crate::front::{self, Rest};
 use crate::site::Site;
 
 /// A client that does not finish a request's head, or its TLS hello, in so long is given up.
@@ -58,10 +60,11 @@ pub(crate) async fn accept(listener: TcpListener, door: Door) {
         };
         // It only makes answers faster.
         drop(stream.set_nodelay(true));
-        let (site, tls, watcher) = (Arc::clone(&site), tls.clone(), graceful.watcher());
+        let (site, tls) = (Arc::clone(&site), tls.clone());
+        let ends = Ends { watcher: graceful.watcher(), stopped: stopped.clone() };
         tokio::spawn(async move {
             site.metrics.connections.inc();
-            greet(Arc::clone(&site), tls, stream, peer, watcher).await;
+            greet(Arc::clone(&site), tls, stream, peer, ends).await;
             site.metrics.connections.dec();
             drop(place);
         });
@@ -70,25 +73,41 @@ pub(crate) async fn accept(listener: TcpListener, door: Door) {
     graceful.shutdown().await;
 }
 
-type Watcher = hyper_util::server::graceful::Watcher;
+/// How a connection learns that the server stops, which waits until it has none of these.
+struct Ends {
+    watcher: Watcher,
+    stopped: watch::Receiver<bool>,
+}
 
 async fn greet(
     site: Arc<Site>,
     tls: Option<TlsAcceptor>,
     stream: TcpStream,
     peer: SocketAddr,
-    watcher: Watcher,
+    ends: Ends,
 ) {
-    let Some(tls) = tls else { return serve(site, stream, peer, watcher).await };
+    let Some(tls) = tls else { return serve(site, stream, peer, ends).await };
     if let Ok(Ok(stream)) = tokio::time::timeout(HEAD_LIMIT, tls.accept(stream)).await {
-        serve(site, stream, peer, watcher).await;
+        serve(site, stream, peer, ends).await;
     }
 }
 
-async fn serve<S>(site: Arc<Site>, stream: S, peer: SocketAddr, watcher: Watcher)
+/// Answers in front for as long as that can be done; the rest goes through hyper.
+async fn serve<S>(site: Arc<Site>, stream: S, peer: SocketAddr, ends: Ends)
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
+    let Ends { watcher, stopped } = ends;
+    if let Some(rest) = front::serve(&site, stream, peer, stopped, HEAD_LIMIT).await {
+        through_hyper(site, rest, peer, watcher).await;
+    }
+}
+
+async fn through_hyper<S>(site: Arc<Site>, rest: Rest<S>, peer: SocketAddr, watcher: Watcher)
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    let Rest { stream, deadline } = rest;
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_LIMIT).max_headers(HEADERS);
     builder
@@ -106,13 +125,16 @@ where
     let service = service_fn(move |request| {
         asks.store(true, Ordering::Relaxed);
         let site = Arc::clone(&site);
-        async move { Ok::<_, std::convert::Infallible>(site.answer(request, peer).await) }
+        async move {
+            let request = request.map(Arriving::Body);
+            Ok::<_, std::convert::Infallible>(site.answer(request, peer).await)
+        }
     });
     let connection = builder.serve_connection(TokioIo::new(stream), service).into_owned();
     let mut connection = std::pin::pin!(watcher.watch(connection));
     // A client that breaks off, or talks nonsense, is its own loss. One that says nothing at all,
     // or not which protocol it speaks, would keep its place for ever.
-    if tokio::time::timeout(HEAD_LIMIT, &mut connection).await.is_err()
+    if tokio::time::timeout_at(deadline, &mut connection).await.is_err()
         && has_asked.load(Ordering::Relaxed)
     {
         drop(connection.await);

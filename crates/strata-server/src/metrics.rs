@@ -14,7 +14,7 @@ use prometheus_client::registry::Registry;
 
 use crate::quota::Quotas;
 
-type Count = Counter<u64, AtomicU64>;
+pub(crate) type Count = Counter<u64, AtomicU64>;
 type Level = Gauge<i64, AtomicI64>;
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -265,6 +265,12 @@ impl Metrics {
                 self.lookups.get_or_create(&label).inc_by(number as u64);
             }
         }
+    }
+
+    /// What counts the entries that this protocol finds.
+    pub(crate) fn hits(&self, protocol: &'static str) -> Count {
+        let label = OfLookup { protocol, kind: Kind::Entry.name(), outcome: "hit" };
+        self.lookups.get_or_create(&label).clone()
     }
 
     /// Counts what another registry has answered.

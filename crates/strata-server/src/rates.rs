@@ -68,9 +68,14 @@ impl Rates {
         Self { usual, tokens, callers: Mutex::default() }
     }
 
+    /// Whether nobody has a limit.
+    pub(crate) fn are_none(&self) -> bool {
+        self.usual.is_none() && self.tokens.is_empty()
+    }
+
     /// The pace that a caller keeps; none where there is no limit.
     pub(crate) fn of(&self, who: Who) -> Option<Arc<Pace>> {
-        if self.usual.is_none() && self.tokens.is_empty() {
+        if self.are_none() {
             return None;
         }
         let own = match &who {

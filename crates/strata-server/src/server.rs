@@ -61,13 +61,13 @@ pub enum StartError {
 #[derive(Debug, Clone)]
 pub struct Told {
     /// Who has asked, by the token's name.
-    pub caller: String,
+    pub caller: Arc<str>,
     /// From where.
     pub peer: SocketAddr,
     /// How.
-    pub method: String,
+    pub method: &'static str,
     /// For what, without the query.
-    pub path: String,
+    pub path: Arc<str>,
     /// In which protocol.
     pub protocol: &'static str,
     /// What was answered.

@@ -7,18 +7,18 @@ use std::time::Instant;
 
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use http::{Method, Request, Response, StatusCode};
-use hyper::body::Incoming;
 
 use crate::access::{Access, Caller};
 use crate::actions::{self, Actions};
 use crate::body::Body;
 use crate::depot::Depot;
 use crate::fault::Fault;
-use crate::flow::{Flow, outbound};
+use crate::flow::{Arriving, Flow, outbound};
 use crate::metrics::{Metrics, OfRequest};
 use crate::oci::mirror::{Mirrors, Way};
 use crate::oci::{self, Uploads};
 use crate::rates::{Pace, Rates, Who};
+use crate::ready::Ready;
 use crate::reapi::{self, Writes};
 use crate::request::{Asked, plain, refuse, with_body};
 use crate::server::{Observer, Told};
@@ -34,9 +34,11 @@ pub(crate) struct Site {
     pub(crate) writes: Arc<Writes>,
     /// Where it is to be served.
     pub(crate) actions: Option<Actions>,
-    access: Access,
-    rates: Rates,
-    observer: Observer,
+    /// Answers that were given lately.
+    pub(crate) ready: Ready,
+    pub(crate) access: Access,
+    pub(crate) rates: Rates,
+    pub(crate) observer: Observer,
 }
 
 /// What a path asks for.
@@ -104,7 +106,8 @@ impl Site {
     ) -> Self {
         let (uploads, writes) = (Uploads::default(), Arc::default());
         let (metrics, mirrors) = (Arc::new(metrics), Arc::new(mirrors));
-        Self { depot, metrics, mirrors, uploads, writes, actions, access, rates, observer }
+        let ready = Ready::default();
+        Self { depot, metrics, mirrors, uploads, writes, actions, ready, access, rates, observer }
     }
 
     /// The way to other registries.
@@ -116,11 +119,11 @@ impl Site {
     /// Answers a request.
     pub(crate) async fn answer(
         self: &Arc<Self>,
-        request: Request<Incoming>,
+        request: Request<Arriving>,
         peer: SocketAddr,
     ) -> Response<Body> {
         let start = Instant::now();
-        let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+        let (method, path) = (request.method().clone(), Arc::<str>::from(request.uri().path()));
         let kind = request.headers().get(CONTENT_TYPE).map(http::HeaderValue::as_bytes);
         let protocol = match kind.is_some_and(|kind| kind.starts_with(b"application/grpc")) {
             true => Protocol::Reapi,
@@ -143,9 +146,9 @@ impl Site {
         }
         let length = response.headers().get(CONTENT_LENGTH).and_then(|value| value.to_str().ok());
         (self.observer)(&Told {
-            caller,
+            caller: caller.into(),
             peer,
-            method: known(&method).to_owned(),
+            method: known(&method),
             path,
             protocol: protocol.name(),
             status,
@@ -158,7 +161,7 @@ impl Site {
     async fn dispatch(
         self: &Arc<Self>,
         protocol: Protocol,
-        request: Request<Incoming>,
+        request: Request<Arriving>,
         peer: SocketAddr,
     ) -> (String, Option<Arc<Pace>>, Response<Body>) {
         let asked = request.uri().path();
@@ -173,7 +176,7 @@ impl Site {
         let word = |fault: Fault| self.word(protocol, fault);
         let known = match protocol {
             // The address says itself what may be done.
-            Protocol::ActionsBlob => Ok(actions::bearer()),
+            Protocol::ActionsBlob => Ok(Arc::new(actions::bearer())),
             _ => self.access.caller(request.headers()),
         };
         // Who guesses tokens is counted, too.
@@ -186,7 +189,7 @@ impl Site {
         let follows = self.depot.tier.as_ref().is_some_and(Tier::follows);
         let caller = match is_in_time.and(known) {
             // What it wrote would be nowhere else.
-            Ok(caller) => Caller { writes: caller.writes && !follows, ..caller },
+            Ok(caller) => Caller { writes: caller.writes && !follows, ..(*caller).clone() },
             Err(fault) => return (String::new(), None, word(fault)),
         };
         let name = caller.name.clone();

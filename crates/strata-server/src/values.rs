@@ -12,6 +12,7 @@ use crate::body::{self, Body, blocking, brief};
 use crate::depot::{Content, Value};
 use crate::fault::Fault;
 use crate::metrics::Kind;
+use crate::ready::Seed;
 use crate::request::{self, Asked, plain, set, with_body};
 use crate::site::Site;
 
@@ -64,9 +65,9 @@ pub(crate) async fn get(
     let (depot, caller) = (Arc::clone(&site.depot), asked.caller.clone());
     let (space, key) = (space.to_owned(), key.to_owned());
     let its = Arc::clone(&depot);
-    let entry = brief(&its, move || depot.entry(&caller, &space, &key)).await?;
-    site.metrics.looked_up(protocol, Kind::Entry, entry.is_some());
-    let Some(entry) = entry else { return Err(Fault::NotFound) };
+    let found = brief(&its, move || depot.entry_to_keep(&caller, &space, &key)).await?;
+    site.metrics.looked_up(protocol, Kind::Entry, found.is_some());
+    let Some((entry, glance)) = found else { return Err(Fault::NotFound) };
     let content = Content::of_entry(&entry);
     let kind = entry.attributes.get("content-type").map_or(BINARY, String::as_str);
     let mut response = request::blob(&site.depot, asked, &content, kind).await?;
@@ -74,6 +75,10 @@ pub(crate) async fn get(
         if let Ok(name) = name.parse::<http::HeaderName>() {
             set(&mut response, name, value);
         }
+    }
+    if let Some(glance) = glance.filter(|_| asked.body.is_for_front()) {
+        let caller = asked.caller.clone();
+        response.extensions_mut().insert(Seed { protocol, caller, glance });
     }
     Ok(response)
 }

@@ -20,9 +20,8 @@ use crate::metrics::Kind;
 use crate::site::Site;
 use strata_reapi::proto::{
     BatchReadBlobsRequest, BatchReadBlobsResponse, BatchUpdateBlobsRequest,
-    BatchUpdateBlobsResponse, BlobToUpdate, Digest, Directory, FindMissingBlobsRequest,
-    FindMissingBlobsResponse, GetTreeRequest, GetTreeResponse, IDENTITY, ReadBlob,
-    Status as ItemStatus, UpdatedBlob, ZSTD,
+    BatchUpdateBlobsResponse, BlobToUpdate, Digest, DigestsAsked, DigestsMissing, Directory,
+    GetTreeRequest, GetTreeResponse, IDENTITY, ReadBlob, Status as ItemStatus, UpdatedBlob, ZSTD,
 };
 
 /// How it is counted.
@@ -47,12 +46,9 @@ pub(super) async fn wait<T: Send + 'static>(
 }
 
 /// What is announced as present stays for as long as the store's lease says.
-pub(super) async fn find_missing(
-    site: Arc<Site>,
-    asked: FindMissingBlobsRequest,
-) -> Result<Bytes, Status> {
+pub(super) async fn find_missing(site: Arc<Site>, asked: DigestsAsked) -> Result<Bytes, Status> {
     instance(&asked.instance_name)?;
-    let name = |digest: &Digest| BlobName::new(digest, asked.digest_function);
+    let name = |digest: &Bytes| BlobName::decode(digest, asked.digest_function);
     let names = asked.blob_digests.iter().map(name).collect::<Result<Vec<_>, _>>()?;
     let (digests, names_are_few) = (asked.blob_digests, names.len() <= FEW);
     let look = {
@@ -65,8 +61,8 @@ pub(super) async fn find_missing(
     }
 }
 
-/// Those of the digests whose blobs are not here.
-fn missing(site: &Site, names: &[BlobName], digests: Vec<Digest>) -> Result<Bytes, Fault> {
+/// Those of the digests whose blobs are not here, as they came.
+fn missing(site: &Site, names: &[BlobName], digests: Vec<Bytes>) -> Result<Bytes, Fault> {
     let depot = &site.depot;
     if depot.tier.is_some() {
         let far = names.iter().map(|name| name.not_near(depot));
@@ -81,7 +77,7 @@ fn missing(site: &Site, names: &[BlobName], digests: Vec<Digest>) -> Result<Byte
     }
     let missing = missing_blob_digests.len();
     site.metrics.count(PROTOCOL, Kind::Presence, names.len() - missing, missing);
-    Ok(encode(&FindMissingBlobsResponse { missing_blob_digests }))
+    Ok(encode(&DigestsMissing { missing_blob_digests }))
 }
 
 fn status(result: Result<(), Status>) -> ItemStatus {

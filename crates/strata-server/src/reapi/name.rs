@@ -1,5 +1,7 @@
 //! What blobs, instances and streams are called.
 
+use bytes::Bytes;
+use prost::Message as _;
 use strata_cas::BlobId;
 use strata_cas::entry::Need;
 use strata_oci::far::{FarBlob, FarName};
@@ -30,6 +32,17 @@ impl BlobName {
         Self::parse(&digest.hash, size, function)
     }
 
+    /// The same for a digest as it came.
+    pub(crate) fn decode(digest: &Bytes, function: i32) -> Result<Self, Status> {
+        let digest = proto::DigestAsked::decode(digest.clone());
+        let digest = digest.map_err(|error| Status::invalid_argument(error.to_string()))?;
+        let hash = std::str::from_utf8(&digest.hash);
+        let hash = hash.map_err(|_| Status::invalid_argument("a digest is not UTF-8"))?;
+        let size = u64::try_from(digest.size_bytes);
+        let size = size.map_err(|_| Status::invalid_argument("a size is negative"))?;
+        Self::parse(hash, size, function)
+    }
+
     /// The same for one that must be there.
     pub(crate) fn wanted(digest: Option<&proto::Digest>, function: i32) -> Result<Self, Status> {
         let digest = digest.ok_or_else(|| Status::invalid_argument("a digest is missing"))?;
@@ -38,9 +51,11 @@ impl BlobName {
 
     pub(crate) fn parse(hash: &str, size: u64, function: i32) -> Result<Self, Status> {
         let wrong = || Status::invalid_argument(format!("`{}` is no digest", hash.escape_debug()));
+        // Both have the same form.
+        let id = || hash.parse::<BlobId>().map_err(|_| wrong());
         let hash = match function {
-            0 | SHA256 => Hash::Sha256(format!("sha256:{hash}").parse().map_err(|_| wrong())?),
-            BLAKE3 => Hash::Blake3(hash.parse().map_err(|_| wrong())?),
+            0 | SHA256 => Hash::Sha256(strata_oci::Digest::from_bytes(*id()?.as_bytes())),
+            BLAKE3 => Hash::Blake3(id()?),
             _ => return Err(Status::invalid_argument("digests here are SHA-256 or BLAKE3")),
         };
         Ok(Self { hash, size })
@@ -76,9 +91,14 @@ impl BlobName {
 
     /// Whether the blob needs not come: somebody who does not answer has nothing.
     pub(crate) fn is_here(&self, depot: &Depot) -> Result<bool, Fault> {
-        match self.find(depot) {
+        let found = match &self.hash {
+            _ if self.is_empty() => return Ok(true),
+            Hash::Sha256(digest) => depot.has(digest, self.size),
+            Hash::Blake3(_) => self.find(depot).map(|found| found.is_some()),
+        };
+        match found {
             Err(Fault::Busy(_)) => Ok(false),
-            found => Ok(found?.is_some()),
+            found => found,
         }
     }
 

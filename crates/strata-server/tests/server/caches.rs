@@ -89,7 +89,7 @@ fn what_is_told_of_a_server() {
     let count = "strata_lookups_total{protocol=\"values\",kind=\"entry\",outcome=\"hit\"} 1";
     assert!(page.contains(count), "{page}");
     let told = host.told.lock().expect("told");
-    let get = told.iter().find(|told| told.path == "/cache/x/y" && told.method == "GET");
+    let get = told.iter().find(|told| &*told.path == "/cache/x/y" && told.method == "GET");
     let get = get.expect("it was told");
     assert_eq!((get.status, get.bytes, &*get.caller), (200, Some(1), "anonymous"));
 }

@@ -5,6 +5,7 @@ mod attacks;
 mod caches;
 mod client;
 mod conformance;
+mod front;
 mod limits;
 mod mirror;
 mod oci;

@@ -152,10 +152,10 @@ fn line(told: &Told, form: AccessLog) -> Option<String> {
             let line = serde_json::json!({
                 "time": strata_build::rfc3339(now()),
                 "peer": peer.to_string(),
-                "caller": caller,
+                "caller": **caller,
                 "protocol": protocol,
                 "method": method,
-                "path": path,
+                "path": **path,
                 "status": status,
                 "bytes": bytes,
                 "micros": micros,
