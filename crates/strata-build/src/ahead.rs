@@ -72,9 +72,15 @@ impl<'a> Images<'a> {
             let there = diff_ids_of(push, images)?;
             fresh.retain(|stack| stack.last().is_some_and(|top| !there.contains(&top.diff_id)));
         }
+        let configs = if fresh.is_empty() { &[][..] } else { images };
+        let layers = fresh.into_iter().map(Ahead::Layer);
+        let all: Vec<Ahead<'_>> = layers.chain(configs.iter().map(Ahead::Config)).collect();
         let sent = Mutex::new(Vec::new());
-        in_parallel(&fresh, push.cancel, |stack| {
-            let digest = self.send_one(stack, packing, push)?;
+        in_parallel(&all, push.cancel, |one| {
+            let digest = match one {
+                Ahead::Layer(stack) => self.send_one(stack, packing, push)?,
+                Ahead::Config(image) => Some(self.push_config(image, push)?),
+            };
             sent.lock().unwrap_or_else(std::sync::PoisonError::into_inner).extend(digest);
             Ok(())
         })?;
@@ -144,6 +150,14 @@ impl<'a> Images<'a> {
             (Err(source), None) => Err(push.failed(source)),
         }
     }
+}
+
+/// What goes to a registry before an image is packed.
+enum Ahead<'i> {
+    /// A layer that was never compressed, and those below it.
+    Layer(&'i [ImageLayer]),
+    /// An image's config, which is known before its layers are compressed.
+    Config(&'i StoredImage),
 }
 
 /// Whether a layer would have to be compressed for a push.

@@ -53,15 +53,15 @@ pub struct Packed<'a> {
     /// Layers, each blob once, in the images' order.
     pub(crate) layers: Vec<PackedLayer<'a>>,
     main: Option<(Digest, Vec<Digest>)>,
-    /// Layers that were sent already, and where to.
+    /// Layers and configs that were sent already, and where to.
     pub(crate) sent: Vec<(Digest, Reference)>,
 }
 
 impl<'a> Packed<'a> {
-    /// Whether a layer is in the name's repository already.
-    pub(crate) fn was_sent(&self, layer: &Digest, name: &Reference) -> bool {
+    /// Whether a blob is in the name's repository already.
+    pub(crate) fn was_sent(&self, blob: &Digest, name: &Reference) -> bool {
         self.sent.iter().any(|(digest, to)| {
-            digest == layer && to.registry == name.registry && to.repository == name.repository
+            digest == blob && to.registry == name.registry && to.repository == name.repository
         })
     }
 

@@ -8,11 +8,11 @@ use std::sync::{Mutex, PoisonError};
 use strata_cas::NameStore;
 use strata_exec::Cancel;
 use strata_oci::{
-    Descriptor, Digest, ManifestBytes, PushRegistry, Pushed, Reference, RegistryError,
+    Descriptor, Digest, ManifestBytes, PushRegistry, Pushed, Reference, RegistryError, media_type,
 };
 
 use crate::BuildError;
-use crate::images::Images;
+use crate::images::{Images, StoredImage};
 use crate::packed_layer::PackedLayer;
 use crate::packing::Packed;
 
@@ -123,12 +123,23 @@ impl Images<'_> {
     fn push_blobs(&self, packed: &Packed<'_>, push: &Push<'_>) -> Result<(), BuildError> {
         let documents = packed.documents.iter();
         let documents = documents.map(|(descriptor, bytes)| Parcel::Document(descriptor, bytes));
-        let layers = packed.layers.iter();
-        let layers = layers.filter(|layer| !packed.was_sent(&layer.descriptor.digest, push.name));
-        let mut parcels: Vec<Parcel<'_, '_>> = layers.map(Parcel::Layer).chain(documents).collect();
+        let all = packed.layers.iter().map(Parcel::Layer).chain(documents);
+        let mut parcels: Vec<Parcel<'_, '_>> =
+            all.filter(|one| !packed.was_sent(&one.descriptor().digest, push.name)).collect();
         // The largest first: nobody waits for it at the end.
         parcels.sort_by_key(|parcel| std::cmp::Reverse(parcel.descriptor().size));
         in_parallel(&parcels, push.cancel, |parcel| self.push_one(parcel, push))
+    }
+
+    /// Pushes an image's config; gives its digest.
+    pub(crate) fn push_config(
+        &self,
+        image: &StoredImage,
+        push: &Push<'_>,
+    ) -> Result<Digest, BuildError> {
+        let config = Descriptor::of(media_type::CONFIG, &image.config_bytes);
+        self.push_one(&Parcel::Document(&config, &image.config_bytes), push)?;
+        Ok(config.digest)
     }
 
     fn push_one(&self, parcel: &Parcel<'_, '_>, push: &Push<'_>) -> Result<(), BuildError> {

@@ -98,7 +98,7 @@ fn large<'scope>(
     let mut hasher = DigestHasher::default();
     let mut sum = crc_fast::Digest::new(Crc64GoIso);
     for at in 0..file.parts() {
-        let part = file.read_part(at, &mut reader)?;
+        let part = file.read_part(at, &mut reader, Vec::new())?;
         let block = Block::of_part(&file, &name, at, part, is_star)?;
         let content = block.contents.first().map_or(0..0, Clone::clone);
         let content = &block.bytes[content];
@@ -164,7 +164,7 @@ impl<'o> Building<'o> {
             self.toc.push(entry);
         }
         self.hash_tar(&stars.tar)?;
-        self.whole.add(stars.made)
+        self.whole.add(&stars.made)
     }
 
     fn hash_tar(&mut self, bytes: &[u8]) -> Result<(), ImageError> {

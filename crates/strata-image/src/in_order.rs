@@ -30,7 +30,7 @@ impl<T> InOrder<T> {
 
     /// Whether more is underway than keeps all threads busy, even while the oldest takes long.
     pub(crate) fn is_full(&self) -> bool {
-        self.underway.len() > 4 * rayon::current_num_threads()
+        self.underway.len() > most_underway()
     }
 
     /// Waits for the oldest result; none if nothing is underway. A thread of rayon's works on
@@ -54,6 +54,11 @@ impl<T> InOrder<T> {
             }
         }
     }
+}
+
+/// How much is underway at most.
+pub(crate) fn most_underway() -> usize {
+    2 * rayon::current_num_threads() + 4
 }
 
 /// Parts of a layer that are made on many threads and taken in order.

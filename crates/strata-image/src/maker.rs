@@ -1,12 +1,14 @@
 //! Makes a layer's pieces: takes those that are known, compresses the others, keeps what was hard.
 
 use std::io::{self, Read};
+use std::sync::{Mutex, PoisonError};
 
 use strata_cas::{BlobHasher, BlobId, BlobStore, TreePath};
 
 use crate::ImageError;
 use crate::compress::{Way, level_of};
 use crate::copy::copy;
+use crate::in_order::most_underway;
 use crate::pieces::{Compressing, Piece};
 use crate::units::{LARGE_FILE_BYTES, Large, Part, Run, missing, pad, read_error, wrong_size};
 
@@ -23,6 +25,25 @@ pub(crate) struct Maker<'a> {
     store: &'a dyn BlobStore,
     how: Compressing<'a>,
     level: i32,
+    spare: Spare,
+}
+
+/// Buffers that were used, to be used again: a new one of a MiB costs the system all its pages.
+#[derive(Default)]
+struct Spare(Mutex<Vec<Vec<u8>>>);
+
+impl Spare {
+    fn take(&self) -> Vec<u8> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default()
+    }
+
+    fn give(&self, mut buffer: Vec<u8>) {
+        buffer.clear();
+        let mut buffers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if buffers.len() < most_underway() {
+            buffers.push(buffer);
+        }
+    }
 }
 
 /// A piece's compressed bytes, where they are kept, and whether they were made now and with
@@ -35,7 +56,18 @@ pub(crate) struct Pressed {
 
 impl<'a> Maker<'a> {
     pub(crate) fn new(store: &'a dyn BlobStore, how: &Compressing<'a>) -> Self {
-        Self { store, how: *how, level: level_of(how.compression, how.level) }
+        let level = level_of(how.compression, how.level);
+        Self { store, how: *how, level, spare: Spare::default() }
+    }
+
+    /// An empty buffer.
+    pub(crate) fn buffer(&self) -> Vec<u8> {
+        self.spare.take()
+    }
+
+    /// Takes a buffer that nobody needs any more.
+    pub(crate) fn spare(&self, buffer: Vec<u8>) {
+        self.spare.give(buffer);
     }
 
     /// A hasher that has what all recipes begin with.
@@ -54,7 +86,8 @@ impl<'a> Maker<'a> {
     }
 
     fn compress(&self, bytes: &[u8], way: Way) -> Result<Pressed, ImageError> {
-        let compressed = way.compress(bytes).map_err(ImageError::io("compress a layer"))?;
+        let compressed = way.compress_into(bytes, self.buffer());
+        let compressed = compressed.map_err(ImageError::io("compress a layer"))?;
         let is_cheap = way.was_cheap(bytes.len(), compressed.len());
         let is_kept = self.how.keep_all || !is_cheap;
         let blob = is_kept.then(|| self.keep(&compressed)).transpose()?;
@@ -89,7 +122,9 @@ impl<'a> Maker<'a> {
             Some(pressed) => pressed,
             None => {
                 let bytes = self.read(run)?;
-                self.compress(&bytes, self.way(&bytes))?
+                let pressed = self.compress(&bytes, self.way(&bytes))?;
+                self.spare(bytes);
+                pressed
             }
         };
         Ok(pressed.made(recipe, None, run.bytes))
@@ -97,7 +132,8 @@ impl<'a> Maker<'a> {
 
     /// The bytes of a run's part of the tar.
     fn read(&self, run: &Run) -> Result<Vec<u8>, ImageError> {
-        let mut bytes = Vec::with_capacity(usize::try_from(run.bytes).unwrap_or_default());
+        let mut bytes = self.buffer();
+        bytes.reserve(usize::try_from(run.bytes).unwrap_or_default());
         for part in &run.parts {
             match part {
                 Part::Bytes(part) => bytes.extend_from_slice(part),
@@ -159,25 +195,26 @@ impl<'a> Maker<'a> {
         let mut reader = self.open(file)?;
         let mut passed = (&mut reader).take(at * LARGE_FILE_BYTES);
         copy(&mut passed, &mut io::sink()).map_err(read_error(&file.path))?;
-        let part = file.read_part(at, &mut reader)?;
+        let part = file.read_part(at, &mut reader, self.buffer())?;
         copy(&mut reader, &mut io::sink()).map_err(read_error(&file.path))?;
-        self.part(&part, recipe)
+        self.part(part, recipe)
     }
 
-    pub(crate) fn part(&self, part: &[u8], recipe: BlobId) -> Result<Made, ImageError> {
+    pub(crate) fn part(&self, part: Vec<u8>, recipe: BlobId) -> Result<Made, ImageError> {
         let tar_bytes = part.len() as u64;
-        let way = self.way(part);
-        if way == Way::Stored && !self.how.keep_all {
-            return Ok(self.compress(part, way)?.made(recipe, None, tar_bytes));
-        }
-        let mut content = self.recipe("bytes");
-        content.update(part);
-        let content = content.finish();
-        let pressed = match self.known(&content)? {
+        let way = self.way(&part);
+        let content = (way != Way::Stored || self.how.keep_all).then(|| {
+            let mut content = self.recipe("bytes");
+            content.update(&part);
+            content.finish()
+        });
+        let known = content.map(|content| self.known(&content)).transpose()?.flatten();
+        let pressed = match known {
             Some(pressed) => pressed,
-            None => self.compress(part, way)?,
+            None => self.compress(&part, way)?,
         };
-        Ok(pressed.made(recipe, Some(content), tar_bytes))
+        self.spare(part);
+        Ok(pressed.made(recipe, content, tar_bytes))
     }
 }
 

@@ -84,7 +84,11 @@ pub fn compress_layer(
     let maker = &Maker::new(store, how);
     let mut whole = Whole::new(out);
     rayon::in_place_scope(|scope| {
-        let mut line = Line::new(scope, |made| whole.add(made));
+        let mut line = Line::new(scope, |made: Made| {
+            whole.add(&made)?;
+            maker.spare(made.bytes);
+            Ok(())
+        });
         for unit in units(layer, store, true) {
             match unit? {
                 Unit::Run(run) => line.begin(move || maker.run(&run))?,
@@ -136,9 +140,9 @@ fn large<'scope>(
     }
     let mut reader = maker.open(&file)?;
     for at in 0..file.parts() {
-        let part = file.read_part(at, &mut reader)?;
+        let part = file.read_part(at, &mut reader, maker.buffer())?;
         let recipe = maker.part_recipe(&file, at);
-        line.begin(move || maker.part(&part, recipe))?;
+        line.begin(move || maker.part(part, recipe))?;
     }
     file.end(&mut reader)
 }
@@ -160,7 +164,7 @@ impl<'o> Whole<'o> {
         Self { out, hasher, pieces, bytes: 0, fresh: 0, tar: 0 }
     }
 
-    pub(crate) fn add(&mut self, made: Made) -> Result<(), ImageError> {
+    pub(crate) fn add(&mut self, made: &Made) -> Result<(), ImageError> {
         self.write(&made.bytes)?;
         self.pieces.push(made.piece);
         self.tar += made.tar_bytes;

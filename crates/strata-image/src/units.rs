@@ -125,10 +125,15 @@ impl Large {
         head + self.content_bytes(at) + if is_last { padding(self.size) } else { 0 }
     }
 
-    /// The next piece of the tar, its content out of a reader that stands where it begins.
-    pub(crate) fn read_part(&self, at: u64, reader: &mut impl Read) -> Result<Vec<u8>, ImageError> {
-        let room = usize::try_from(self.part_bytes(at)).unwrap_or_default();
-        let mut bytes = Vec::with_capacity(room);
+    /// The next piece of the tar, its content out of a reader that stands where it begins, in a
+    /// buffer that was empty.
+    pub(crate) fn read_part(
+        &self,
+        at: u64,
+        reader: &mut impl Read,
+        mut bytes: Vec<u8>,
+    ) -> Result<Vec<u8>, ImageError> {
+        bytes.reserve(usize::try_from(self.part_bytes(at)).unwrap_or_default());
         if at == 0 {
             bytes.extend_from_slice(&self.head);
         }
