@@ -4,6 +4,7 @@ use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::compress;
 use crate::context::{Scratch, seed};
 use crate::options::Options;
 use crate::ship;
@@ -34,6 +35,10 @@ pub(crate) enum Case {
     PushChange,
     /// An image from a registry.
     Pull,
+    /// A layer that was never compressed into an archive, as gzip; pigz beside.
+    CompressGzip,
+    /// The same as zstd; zstd beside.
+    CompressZstd,
     /// What comes after a RUN that writes many small files.
     Files,
     /// What comes after a RUN that writes one big file.
@@ -49,7 +54,7 @@ pub(crate) struct Outcome {
 }
 
 impl Case {
-    pub(crate) const ALL: [Self; 12] = [
+    pub(crate) const ALL: [Self; 14] = [
         Self::Noop,
         Self::Context(1_000),
         Self::Context(20_000),
@@ -60,6 +65,8 @@ impl Case {
         Self::Push,
         Self::PushChange,
         Self::Pull,
+        Self::CompressGzip,
+        Self::CompressZstd,
         Self::Files,
         Self::Gigabyte,
     ];
@@ -80,6 +87,8 @@ impl Case {
             Self::Push => "push",
             Self::PushChange => "push-change",
             Self::Pull => "pull",
+            Self::CompressGzip => "compress-gzip",
+            Self::CompressZstd => "compress-zstd",
             Self::Files => "files",
             Self::Gigabyte => "gigabyte",
         }
@@ -95,6 +104,8 @@ impl Case {
             Self::Push => "First push of 256 MiB of new bytes".to_owned(),
             Self::PushChange => "Push after one of 64 files of a 1 GiB layer changed".to_owned(),
             Self::Pull => "Pull and unpack of 256 MiB".to_owned(),
+            Self::CompressGzip => "A new layer into an archive, as gzip".to_owned(),
+            Self::CompressZstd => "A new layer into an archive, as zstd".to_owned(),
             Self::Files => {
                 format!("From the end of a RUN that writes {SMALL_FILES} small files to the image")
             }
@@ -105,6 +116,20 @@ impl Case {
     /// Whether `git status` does a part of the same: it looks at every file.
     pub(crate) fn has_git(self) -> bool {
         matches!(self, Self::Context(_))
+    }
+
+    /// The format that is timed, and the program that does nothing else.
+    pub(crate) fn compressor(self) -> Option<(&'static str, &'static str)> {
+        match self {
+            Self::CompressGzip => Some(("gzip", "pigz")),
+            Self::CompressZstd => Some(("zstd", "zstd")),
+            _ => None,
+        }
+    }
+
+    /// Whether it is between an archive and a registry, which needs no builder.
+    pub(crate) fn moves(self) -> bool {
+        matches!(self, Self::Push | Self::PushChange | Self::Pull)
     }
 
     /// Whether it is also done with images whose large layers are split.
@@ -136,8 +161,11 @@ impl Case {
 
 /// Runs the rounds of one case.
 pub(crate) fn run(case: Case, tools: &[Tool], options: &Options) -> Result<Outcome, String> {
-    if matches!(case, Case::Export | Case::Push | Case::PushChange | Case::Pull) {
+    if case == Case::Export || case.moves() {
         return ship::run(case, tools, options);
+    }
+    if let Some((format, _)) = case.compressor() {
+        return compress::run(case.name(), format, tools, options);
     }
     let scratch = Scratch::new(case.name()).map_err(|error| format!("a context: {error}"))?;
     let context = match case {
@@ -185,6 +213,7 @@ fn write(case: Case, scratch: &Scratch, base: &str) -> std::io::Result<()> {
     let seed = seed();
     match case {
         Case::Noop | Case::Export | Case::Push | Case::PushChange | Case::Pull => Ok(()),
+        Case::CompressGzip | Case::CompressZstd => Ok(()),
         Case::Context(files) => {
             scratch.dockerfile(&format!("FROM {base}\nCOPY data /data\n"))?;
             scratch.files(files, 1024, seed)

@@ -40,6 +40,34 @@ impl Scratch {
         }
         Ok(())
     }
+
+    /// Copies files of a directory below `data`, in the order of their names, as long as they are
+    /// not more than so many bytes.
+    pub(crate) fn copies(&self, from: &Path, bytes: u64) -> io::Result<()> {
+        let mut left = bytes;
+        copy_files(from, &self.0.join("data"), &mut left)?;
+        if left == bytes {
+            let text = format!("`{}` has no files to copy", from.display());
+            return Err(io::Error::new(io::ErrorKind::NotFound, text));
+        }
+        Ok(())
+    }
+}
+
+fn copy_files(from: &Path, to: &Path, left: &mut u64) -> io::Result<()> {
+    let mut entries: Vec<_> = fs::read_dir(from)?.collect::<Result<_, _>>()?;
+    entries.sort_by_key(fs::DirEntry::file_name);
+    for entry in entries {
+        let (path, target) = (entry.path(), to.join(entry.file_name()));
+        let kind = entry.file_type()?;
+        if kind.is_dir() && *left > 0 {
+            copy_files(&path, &target, left)?;
+        } else if kind.is_file() && entry.metadata()?.len() <= *left {
+            fs::create_dir_all(to)?;
+            *left -= fs::copy(&path, &target)?;
+        }
+    }
+    Ok(())
 }
 
 impl Drop for Scratch {
@@ -92,5 +120,17 @@ mod tests {
         assert_eq!(read(1).len(), 13);
         assert_eq!(read(1), read(1));
         assert_ne!(read(1), read(2));
+    }
+
+    #[test]
+    fn copies_end_before_they_are_too_many() {
+        let scratch = Scratch::new("copies").expect("a directory");
+        scratch.files(3, 100, 1).expect("files");
+        let other = Scratch::new("copied").expect("a directory");
+        other.copies(scratch.path(), 250).expect("copied");
+        let copied = fs::read_dir(other.path().join("data/data/0")).expect("a directory");
+        assert_eq!(copied.count(), 2);
+        assert!(other.copies(Path::new("/nowhere-at-all"), 250).is_err());
+        assert!(other.copies(scratch.path(), 10).is_err());
     }
 }

@@ -6,6 +6,7 @@
 //! a ratio compares two builders within one round, since a machine's mood lasts longer than that.
 
 mod case;
+mod compress;
 mod context;
 mod options;
 mod report;
@@ -15,6 +16,7 @@ mod tool;
 use std::io::Write;
 use std::process::ExitCode;
 
+use case::Case;
 use options::Options;
 use tool::Tool;
 
@@ -41,6 +43,15 @@ fn run(options: &Options) -> Result<(), String> {
     for case in &options.cases {
         say(&format!("{}: {} rounds", case.name(), options.rounds));
         let mut tools = tools.clone();
+        if case.compressor().is_some() {
+            tools.truncate(1);
+        }
+        for (name, command) in helpers(*case, options) {
+            match command {
+                Some(command) => tools.push(Tool::helper(name, command)),
+                None => say(&format!("{name}: left out, {} is not set", options::variable(name))),
+            }
+        }
         if case.has_git() {
             tools.push(Tool::git());
         }
@@ -51,6 +62,16 @@ fn run(options: &Options) -> Result<(), String> {
         print(&report::table(*case, &tools, &outcome));
     }
     Ok(())
+}
+
+/// What does a part of a case, and no more.
+fn helpers(case: Case, options: &Options) -> impl Iterator<Item = (&'static str, &Option<String>)> {
+    let wanted = match case.compressor() {
+        Some((_, name)) => Some(name),
+        None => case.moves().then_some("skopeo"),
+    };
+    let all = options.helpers.iter().map(|(name, command)| (*name, command));
+    all.filter(move |(name, _)| Some(*name) == wanted)
 }
 
 fn fail(error: String) -> ExitCode {

@@ -19,21 +19,30 @@ pub(crate) struct Options {
     pub(crate) strata_arguments: String,
     /// The other builders' names and commands.
     pub(crate) peers: Vec<(&'static str, Option<String>)>,
+    /// The same of programs that do one part: move images, compress.
+    pub(crate) helpers: Vec<(&'static str, Option<String>)>,
+    /// The directory whose files are compressed.
+    pub(crate) files: String,
 }
 
 const PEERS: [&str; 2] = ["docker", "buildah"];
+const HELPERS: [&str; 3] = ["skopeo", "pigz", "zstd"];
 const USAGE: &str = "\
 usage: strata-benches [--rounds N] [--base IMAGE] [--app DIR] [--registry HOST]
-                      [--strata-args ARGS] [CASE...]
+                      [--files DIR] [--strata-args ARGS] [CASE...]
 
 cases: noop (the application), context-1000, context (20,000 files) and context-100000 (each with
 `git status` beside), copy (1 GB), run (100 x RUN), export (the application into an archive), and to
-and from a registry at HOST (127.0.0.1:5000) push, push-change, pull; files (what comes after a
+and from a registry at HOST (127.0.0.1:5000) push, push-change, pull; compress-gzip and
+compress-zstd (300 MiB of the files in DIR, /usr/lib, into an archive); files (what comes after a
 RUN that writes 100,000 files), gigabyte (the same for one file of 1 GiB); default: all
 
 STRATA_BENCH_STRATA    strata, with its global options [default: target/release/strata]
 STRATA_BENCH_DOCKER    docker with buildx, such as `/usr/bin/docker`
 STRATA_BENCH_BUILDAH   buildah
+STRATA_BENCH_SKOPEO    skopeo, beside push, push-change and pull
+STRATA_BENCH_PIGZ      pigz, beside compress-gzip
+STRATA_BENCH_ZSTD      zstd, beside compress-zstd
 --strata-args          more for `strata build`, such as
                        `--build-context busybox=oci-layout:///srv/busybox`";
 
@@ -53,6 +62,8 @@ impl Options {
             strata: set("strata").unwrap_or_else(|| "target/release/strata".to_owned()),
             strata_arguments: String::new(),
             peers: PEERS.iter().map(|name| (*name, set(name))).collect(),
+            helpers: HELPERS.iter().map(|name| (*name, set(name))).collect(),
+            files: "/usr/lib".to_owned(),
         };
         let mut rest = arguments.iter();
         while let Some(argument) = rest.next() {
@@ -60,6 +71,7 @@ impl Options {
             match argument.as_str() {
                 "--base" => options.base = value()?,
                 "--app" => options.app = value()?,
+                "--files" => options.files = value()?,
                 "--registry" => options.registry = value()?,
                 "--strata-args" => options.strata_arguments = value()?,
                 "--rounds" => {
@@ -96,6 +108,7 @@ mod tests {
         assert_eq!(options.cases, [Case::Copy, Case::Run]);
         assert_eq!((options.rounds, options.base.as_str()), (3, "b:1"));
         assert_eq!(options.peers, [("docker", Some("d".to_owned())), ("buildah", None)]);
+        assert_eq!(options.helpers, [("skopeo", None), ("pigz", None), ("zstd", None)]);
         assert_eq!(read("").expect("options").cases, Case::ALL);
     }
 

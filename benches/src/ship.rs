@@ -17,8 +17,9 @@ const MANY_FILES: usize = 64;
 
 /// Runs the rounds of a case in which images move.
 pub(crate) fn run(case: Case, tools: &[Tool], options: &Options) -> Result<Outcome, String> {
-    let scratch = Scratch::new(case.name()).map_err(|error| format!("a context: {error}"))?;
-    let course = Course { case, scratch, options, seed: seed() };
+    let scratch = |name: &str| Scratch::new(name).map_err(|error| format!("a context: {error}"));
+    let (scratch, aside) = (scratch(case.name())?, scratch(&format!("{}-aside", case.name()))?);
+    let course = Course { case, scratch, aside, options, seed: seed(), maker: tools[0].clone() };
     course.prepare(tools)?;
     let mut times = vec![Vec::new(); tools.len()];
     for round in 0..options.rounds {
@@ -37,8 +38,12 @@ pub(crate) fn run(case: Case, tools: &[Tool], options: &Options) -> Result<Outco
 struct Course<'a> {
     case: Case,
     scratch: Scratch,
+    /// What is no context.
+    aside: Scratch,
     options: &'a Options,
     seed: u64,
+    /// What makes archives for those that build nothing.
+    maker: Tool,
 }
 
 impl Course<'_> {
@@ -70,10 +75,7 @@ impl Course<'_> {
             }
             Case::PushChange => {
                 self.write(MANY_FILES, self.seed)?;
-                tools.iter().try_for_each(|tool| {
-                    tool.build(&self.name(tool, 0), context)?;
-                    tool.push(&self.name(tool, 0)).map(drop)
-                })
+                tools.iter().try_for_each(|tool| self.ship(tool, 0).map(drop))
             }
             Case::Pull => {
                 self.write(FILES, self.seed)?;
@@ -104,6 +106,10 @@ impl Course<'_> {
                 let _ = std::fs::remove_file(&archive);
                 took
             }
+            Case::Pull if tool.name == "skopeo" => {
+                let to = self.aside.path().join(format!("layout-{round}"));
+                tool.copy(&format!("docker://{name}"), &format!("oci:{}:1", to.display()))
+            }
             Case::Pull => {
                 let store = context.join(format!("store-{round}"));
                 let took = tool.pull(&name, &store);
@@ -111,10 +117,21 @@ impl Course<'_> {
                 let _ = std::fs::remove_dir_all(&store);
                 took
             }
-            _ => {
-                tool.build(&name, context)?;
-                tool.push(&name)
-            }
+            _ => self.ship(tool, round),
         }
+    }
+
+    /// Builds, and pushes what was built, which is what is timed.
+    fn ship(&self, tool: &Tool, round: usize) -> Result<Duration, String> {
+        let (name, context) = (self.name(tool, round), self.scratch.path());
+        if tool.name != "skopeo" {
+            tool.build(&name, context)?;
+            return tool.push(&name);
+        }
+        // What it is to move is made in a store of its own: strata's must not know it before.
+        let maker = self.maker.with_store(&self.aside.path().join("store"));
+        let archive = self.aside.path().join("archive.tar");
+        maker.export_as("gzip", &name, context, &archive)?;
+        tool.copy(&format!("oci-archive:{}", archive.display()), &format!("docker://{name}"))
     }
 }

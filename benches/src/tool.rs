@@ -44,6 +44,51 @@ impl Tool {
         Self::new(name, command, build, remove, version)
     }
 
+    /// What does one part, and builds nothing.
+    pub(crate) fn helper(name: &str, command: &str) -> Self {
+        Self::new(name, command, "--version", "--version", "--version")
+    }
+
+    /// The same with a store of its own; for strata.
+    pub(crate) fn with_store(&self, store: &Path) -> Self {
+        let mut other = self.clone();
+        other.command.extend(["--store".to_owned(), store.display().to_string()]);
+        other
+    }
+
+    /// Moves an image, as skopeo does.
+    pub(crate) fn copy(&self, from: &str, to: &str) -> Result<Duration, String> {
+        let plain = "--src-tls-verify=false --dest-tls-verify=false";
+        self.time(self.words(&format!("copy -q {plain} {from} {to}")))
+    }
+
+    /// Compresses a file with all cores.
+    pub(crate) fn compress(&self, file: &Path, to: &Path) -> Result<Duration, String> {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let (file, to) = (file.display(), to.display());
+        self.time(self.words(&match &*self.name {
+            "pigz" => format!("-k -f -p {cores} {file}"),
+            _ => format!("-q -T0 -3 -f {file} -o {to}"),
+        }))
+    }
+
+    /// Builds the context and writes it as an archive, compressed so; for strata.
+    pub(crate) fn export_as(
+        &self,
+        format: &str,
+        image: &str,
+        context: &Path,
+        archive: &Path,
+    ) -> Result<Duration, String> {
+        let mut command = self.call(&self.build);
+        command.arg("-o");
+        command.arg(format!("type=oci,compression={format},dest={}", archive.display()));
+        self.time({
+            command.arg("-t").arg(image).arg(context);
+            command
+        })
+    }
+
     /// No builder: what looks at every file of a work tree, too.
     pub(crate) fn git() -> Self {
         Self::new("git status", "git", "status --porcelain", "--version", "--version")

@@ -50,6 +50,28 @@ pub struct SharedCaches<'a> {
     pub from: Vec<SharedCacheAt<'a>>,
     /// Written.
     pub to: Vec<SharedCacheAt<'a>>,
+    silent: Silent,
+}
+
+impl<'a> SharedCaches<'a> {
+    /// These to read, and these to write.
+    pub fn new(from: Vec<SharedCacheAt<'a>>, to: Vec<SharedCacheAt<'a>>) -> Self {
+        Self { from, to, silent: Silent::default() }
+    }
+}
+
+/// Places that did not answer: whoever finds out spares all others of the build the wait.
+#[derive(Clone, Default)]
+struct Silent(Arc<Mutex<BTreeSet<String>>>);
+
+impl Silent {
+    fn has(&self, place: &str) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).contains(place)
+    }
+
+    fn add(&self, place: &str) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(place.to_owned());
+    }
 }
 
 /// A record as other machines get it: without where it stood.
@@ -100,11 +122,28 @@ struct Guarded<'a> {
     at: SharedCacheAt<'a>,
     /// Time that was spent for nothing; None when it is not asked any more.
     spent: Mutex<Option<Duration>>,
+    silent: Silent,
 }
 
 impl<'a> Guarded<'a> {
-    fn new(at: SharedCacheAt<'a>) -> Self {
-        Self { at, spent: Mutex::new(Some(Duration::ZERO)) }
+    fn all(caches: &[SharedCacheAt<'a>], silent: &Silent) -> Vec<Self> {
+        let one = |at: &SharedCacheAt<'a>| {
+            let spent = Mutex::new(Some(Duration::ZERO));
+            Self { at: at.clone(), spent, silent: silent.clone() }
+        };
+        caches.iter().map(one).collect()
+    }
+
+    /// Uses the cache, unless others found that it does not answer.
+    fn using<T>(&self, work: impl FnOnce() -> Result<T, Trouble>) -> Result<T, Trouble> {
+        if self.silent.has(&self.at.place) {
+            return Err(Trouble::Silent);
+        }
+        let done = work();
+        if let Err(Trouble::Cache(RegistryError::Unreachable { .. })) = &done {
+            self.silent.add(&self.at.place);
+        }
+        done
     }
 
     fn is_off(&self) -> bool {
@@ -131,7 +170,7 @@ impl<'a> Guarded<'a> {
 
 impl<'a> Lookups<'a> {
     pub(crate) fn new(caches: &SharedCaches<'a>, observe: Observer<'a>) -> Self {
-        Self { from: caches.from.iter().cloned().map(Guarded::new).collect(), observe }
+        Self { from: Guarded::all(&caches.from, &caches.silent), observe }
     }
 
     /// The record under a key, from the first cache that has it. What its layers change is in the
@@ -140,15 +179,15 @@ impl<'a> Lookups<'a> {
         let text = key_text(key);
         for guarded in self.from.iter().filter(|guarded| !guarded.is_off()) {
             let began = Instant::now();
-            match self.ask(guarded, store, key, &text) {
+            match guarded.using(|| self.ask(guarded, store, key, &text)) {
                 Ok(Some(record)) => return Some(record),
                 Ok(None) if guarded.spend(began.elapsed()) && guarded.turn_off() => {
                     self.note(&guarded.at.place, "it is too slow".to_owned());
                 }
                 Ok(None) => {}
-                Err(reason) => {
+                Err(trouble) => {
                     if guarded.turn_off() {
-                        self.note(&guarded.at.place, reason);
+                        self.note(&guarded.at.place, trouble.to_string());
                     }
                 }
             }
@@ -167,9 +206,9 @@ impl<'a> Lookups<'a> {
         store: &dyn Store,
         key: &RecordKey,
         text: &str,
-    ) -> Result<Option<Record>, String> {
-        let plain = |error: RegistryError| error.to_string();
-        let Some(bytes) = guarded.at.cache.record(text).map_err(plain)? else { return Ok(None) };
+    ) -> Result<Option<Record>, Trouble> {
+        let found = guarded.at.cache.record(text).map_err(Trouble::Cache)?;
+        let Some(bytes) = found else { return Ok(None) };
         let Ok(sent) = serde_json::from_slice::<Sent>(&bytes) else { return Ok(None) };
         let is_it = match key {
             RecordKey::Definition(key) => sent.definition == *key,
@@ -186,16 +225,20 @@ impl<'a> Lookups<'a> {
                 | Err(Trouble::Cache(
                     RegistryError::NotFound { .. } | RegistryError::Wrong { .. },
                 )) => return Ok(None),
-                Err(Trouble::Cache(error)) => return Err(plain(error)),
-                Err(Trouble::Build(error)) => return Err(error.to_string()),
+                Err(other) => return Err(other),
             }
         }
         Ok(record(sent))
     }
 }
 
+#[derive(Debug, thiserror::Error)]
 enum Trouble {
+    #[error("it did not answer before")]
+    Silent,
+    #[error("{0}")]
     Cache(RegistryError),
+    #[error("{0}")]
     Build(BuildError),
 }
 
@@ -290,7 +333,7 @@ impl<'a> Sending<'a> {
         if caches.to.is_empty() {
             return None;
         }
-        let to = caches.to.iter().cloned().map(Guarded::new).collect();
+        let to = Guarded::all(&caches.to, &caches.silent);
         let (outbox, inbox) = channel();
         Some((Self { shelf, to, observe }, outbox, inbox))
     }
@@ -302,15 +345,11 @@ impl<'a> Sending<'a> {
                 if guarded.at.image_only && !finished.of_image {
                     continue;
                 }
-                if let Err(trouble) = self.send(&guarded.at, &finished)
+                if let Err(trouble) = guarded.using(|| self.send(&guarded.at, &finished))
                     && guarded.turn_off()
                 {
-                    let reason = match trouble {
-                        Trouble::Cache(error) => error.to_string(),
-                        Trouble::Build(error) => error.to_string(),
-                    };
                     let place = &guarded.at.place;
-                    let text = format!("nothing more goes to the cache {place}: {reason}");
+                    let text = format!("nothing more goes to the cache {place}: {trouble}");
                     (self.observe)(Event::Note(text));
                 }
             }

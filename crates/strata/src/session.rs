@@ -114,8 +114,8 @@ pub(crate) struct Session {
     places: Places,
     sandbox: Sandbox,
     lent: OnceLock<Lent>,
-    /// Buckets with the keys that this command was given for them, by their places.
-    buckets: OnceLock<BTreeMap<String, CacheKind>>,
+    /// Buckets and servers with the keys that this command was given for them, by their places.
+    remotes: OnceLock<BTreeMap<String, CacheKind>>,
 }
 
 impl Session {
@@ -146,7 +146,7 @@ impl Session {
             log_limit_bytes: settings.log_limit_bytes,
         };
         let (environment, no_caches) = (settings.environment, SharedCaches::default());
-        let (lent, buckets) = (OnceLock::new(), OnceLock::new());
+        let (lent, remotes) = (OnceLock::new(), OnceLock::new());
         Ok(Self {
             store,
             registry,
@@ -156,18 +156,18 @@ impl Session {
             places,
             sandbox,
             lent,
-            buckets,
+            remotes,
         })
     }
 
-    /// Who we are to the buckets among these caches, while this command lasts: a place has no
-    /// keys. The first time counts.
-    pub(crate) fn know_buckets<'a>(&self, caches: impl Iterator<Item = &'a Cache>) {
-        let bucket = |cache: &Cache| match &cache.kind {
+    /// Who we are to the buckets and servers among these caches, while this command lasts: a place
+    /// has no keys. The first time counts.
+    pub(crate) fn know_remotes<'a>(&self, caches: impl Iterator<Item = &'a Cache>) {
+        let remote = |cache: &Cache| match &cache.kind {
             kind @ (CacheKind::S3(_) | CacheKind::Reapi(_)) => Some((cache.place(), kind.clone())),
             CacheKind::Registry { .. } | CacheKind::Directory(_) => None,
         };
-        drop(self.buckets.set(caches.filter_map(bucket).collect()));
+        drop(self.remotes.set(caches.filter_map(remote).collect()));
     }
 
     /// What builds may use from here on; the first time counts.
@@ -303,7 +303,7 @@ impl Far for Session {
         if let Some(path) = place.strip_prefix("directory:") {
             return ObjectCache::directory(Path::new(path), false)?.blob(blob, sink);
         }
-        match self.buckets.get().and_then(|buckets| buckets.get(place)) {
+        match self.remotes.get().and_then(|remotes| remotes.get(place)) {
             Some(CacheKind::S3(settings)) => return ObjectCache::s3(settings)?.blob(blob, sink),
             Some(CacheKind::Reapi(settings)) => {
                 return ReapiCache::new(settings)?.blob(blob, sink);

@@ -37,7 +37,7 @@ pub(super) fn open(
     [from, to]: [&[Cache]; 2],
     printer: &Printer,
 ) -> Result<Opened, Failure> {
-    session.know_buckets(to.iter().chain(from));
+    session.know_remotes(to.iter().chain(from));
     let settings = RegistrySettings {
         timeouts: Timeouts { connect: Duration::from_secs(5), idle: Duration::from_secs(15) },
         retries: Retries {
@@ -100,7 +100,7 @@ impl Opened {
 impl Registries<'_> {
     /// What a build is given.
     pub(super) fn caches(&self) -> SharedCaches<'_> {
-        SharedCaches { from: at(&self.opened.from, &self.from), to: at(&self.opened.to, &self.to) }
+        SharedCaches::new(at(&self.opened.from, &self.from), at(&self.opened.to, &self.to))
     }
 }
 
