@@ -83,12 +83,22 @@ fn check(world: &World) {
     assert_eq!(names, ["bin", "dev", "machine", "new", "proc", "sys"]);
 }
 
+/// Held by a test that tells the machine of an emulator, and by one that wants to be without: they
+/// run in processes of their own, and the machine has one list.
+fn alone() -> std::fs::File {
+    let path = std::env::temp_dir().join("strata-test-emulators.lock");
+    let file = std::fs::File::create(path).expect("a file to lock");
+    file.lock().expect("locked");
+    file
+}
+
 /// Only root may tell the machine's kernel of an emulator.
 #[test]
 fn a_foreign_platform_runs_under_an_emulator() {
     if !is_root() {
         return;
     }
+    let _alone = alone();
     let world = World::new();
     arm_context(&world);
     let emulator = Emulator::register(world.path("binfmt"));
@@ -119,6 +129,7 @@ fn a_user_needs_nobody_to_register_an_emulator() {
     if !is_root() || !has_own_lists() {
         return;
     }
+    let _alone = alone();
     let world = World::new();
     arm_context(&world);
     give(&world, OUTSIDE);
