@@ -3,8 +3,8 @@
 
 use std::io::{self, Read};
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -243,6 +243,7 @@ pub(crate) async fn pump<R: Read + Send + 'static>(
         reader,
         range,
         sender: sender.clone(),
+        buffers: Arc::default(),
         at: 0,
         held: None,
         ready: None,
@@ -273,6 +274,7 @@ struct Pump<R> {
     reader: R,
     range: (u64, u64),
     sender: mpsc::Sender<io::Result<Bytes>>,
+    buffers: Arc<Buffers>,
     at: u64,
     /// What was read last: it goes out only when there is more, or all of it was right.
     held: Option<Bytes>,
@@ -298,11 +300,10 @@ impl<R: Read> Pump<R> {
             if self.ended {
                 return Ok(true);
             }
-            let mut buffer = vec![0; READ_BYTES];
-            let count = self.reader.read(&mut buffer)?;
-            buffer.truncate(count);
-            self.ended = count == 0;
-            let piece = Bytes::from(buffer);
+            let mut lent = self.buffers.lend();
+            lent.filled = self.reader.read(&mut lent.buffer)?;
+            self.ended = lent.filled == 0;
+            let piece = Bytes::from_owner(lent);
             let wanted = cut(&piece, self.at, self.range);
             self.at += piece.len() as u64;
             if self.ended {
@@ -311,6 +312,42 @@ impl<R: Read> Pump<R> {
                 self.ready = self.held.replace(wanted);
             }
         }
+    }
+}
+
+/// Buffers whose bytes have gone out: fresh ones would be cleared for each piece, and be in no
+/// processor's cache.
+#[derive(Default)]
+struct Buffers(Mutex<Vec<Box<[u8]>>>);
+
+/// One of them, with bytes in it; it goes back when dropped.
+struct Lent {
+    buffer: Box<[u8]>,
+    filled: usize,
+    home: Arc<Buffers>,
+}
+
+impl Buffers {
+    fn free(&self) -> MutexGuard<'_, Vec<Box<[u8]>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lend(self: &Arc<Self>) -> Lent {
+        let free = self.free().pop();
+        let buffer = free.unwrap_or_else(|| vec![0; READ_BYTES].into());
+        Lent { buffer, filled: 0, home: Arc::clone(self) }
+    }
+}
+
+impl AsRef<[u8]> for Lent {
+    fn as_ref(&self) -> &[u8] {
+        &self.buffer[..self.filled]
+    }
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        self.home.free().push(std::mem::take(&mut self.buffer));
     }
 }
 
