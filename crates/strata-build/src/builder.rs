@@ -333,7 +333,7 @@ impl Builder<'_> {
         };
         let mut outcomes = None;
         std::thread::scope(|scope| {
-            scope.spawn(move || sending.work(&inbox));
+            scope.spawn(move || sending.work(&inbox, &session.tars));
             outcomes = Some(build.run(graph, &watch_and_send));
             drop(watch_and_send);
         });
@@ -361,7 +361,8 @@ impl Builder<'_> {
             history: base.map(|base| base.history.clone()).unwrap_or_default(),
             ..ImageConfig::default()
         };
-        config.rootfs.diff_ids = root.layers.iter().map(|layer| layer.diff_id).collect();
+        let layers = session.tars.stack(&root.layers)?;
+        config.rootfs.diff_ids = layers.iter().map(|layer| layer.diff_id).collect();
         let epoch = session.request.epoch;
         // A line without a step is as old as the step before it.
         let mut latest = planned.history.iter().find_map(|entry| created(entry.step));
@@ -377,7 +378,7 @@ impl Builder<'_> {
         let epoch_or_newest = epoch.or(newest).map(rfc3339);
         config.created = epoch_or_newest.or(of_base).or_else(|| Some(rfc3339(0)));
         let bytes = strata_image::config_bytes(&config)?;
-        Images::new(self.store).keep(bytes, root.layers.clone(), None)
+        Images::new(self.store).keep(bytes, layers, None)
     }
 }
 

@@ -2,22 +2,24 @@
 
 use std::cell::RefCell;
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
+use std::sync::Arc;
 
-use strata_cas::{Action, BlobId, Change, Item, Layer, LayerId, Metadata, Staging, Time, TreePath};
+use strata_cas::{Action, Change, Item, Layer, LayerId, Metadata, Staging, Time, TreePath};
 use strata_dockerfile::{Network, Security};
 use strata_engine::Produced;
 use strata_exec::{Changed, ExecError, Found, Job, Root, Stdio, Stream, View as Users, passwd};
-use strata_image::{Contents, ImageError};
-use strata_oci::Platform;
+use strata_image::ImageError;
+use strata_oci::{Digest, Platform};
 use strata_plan::{RunMount, RunOp};
 
-use crate::layers::StackedRoot;
+use crate::layers::{StackedRoot, StepLayer};
 use crate::mounts::Mounts;
 use crate::redact::Redactor;
-use crate::step::BuildStep;
+use crate::step::{BuildStep, described_as};
+use crate::tars::{Files, Hashing};
 use crate::view::View;
 use crate::{BuildError, Event};
 
@@ -26,6 +28,16 @@ const NOT_RUNNABLE: i32 = 126;
 
 /// From so many bytes on, what a command has written goes to the disk while it is still read.
 const WRITE_EARLY_BYTES: u64 = 1 << 20;
+
+/// With so many bytes in large files, later steps need not wait for the digest of the layer's tar,
+/// which one thread makes of some 1.5 GB a second.
+const HASH_LATER_BYTES: u64 = 64 << 20;
+
+/// The digest of a layer's tar.
+enum Tar {
+    Now(Result<(Digest, u64), ImageError>),
+    Later(Hashing),
+}
 
 impl BuildStep<'_> {
     pub(crate) fn command(&self, op: &RunOp) -> Result<Produced, BuildError> {
@@ -77,28 +89,37 @@ impl BuildStep<'_> {
         }
         let found = strata_exec::find(&root)?;
         drop(mounts);
-        self.keep(&parent, &found, staging)
+        self.keep(&parent, found, staging)
     }
 
     /// Keeps what a command changed. Small files are read once, for their names and for the tar's
     /// digest, large ones by two threads at a time, and all of them are written to the disk
-    /// meanwhile.
+    /// meanwhile. Where the tar's digest takes long, the step is done without it.
     fn keep(
         &self,
         parent: &StackedRoot,
-        found: &Found,
+        found: Found,
         staging: Staging,
     ) -> Result<Produced, BuildError> {
         let store = self.session.builder.store;
+        let found = Arc::new(found);
         let unread = found.unread();
         let made = self.mount_points(parent, &unread, &staging)?;
-        if found.bytes() >= WRITE_EARLY_BYTES {
+        if found.bytes_above(0) >= WRITE_EARLY_BYTES {
             store.expect(&staging);
         }
-        let describe = || strata_image::describe_from(&with(unread, &made), &Files(found));
-        let (described, named) =
-            beside(describe, || found.name_larger(strata_image::WHOLE_FILE_BYTES))?;
-        named?;
+        let (unread, files) = (with(unread, &made), Files::new(Arc::clone(&found)));
+        let is_long = found.bytes_above(strata_image::WHOLE_FILE_BYTES) >= HASH_LATER_BYTES;
+        let tar = match is_long {
+            true => Tar::Later(Hashing::begin(unread, files)?),
+            false => {
+                let describe = || strata_image::describe_from(&unread, &files);
+                let name = || found.name_larger(strata_image::WHOLE_FILE_BYTES);
+                let (described, named) = beside(describe, name)?;
+                named?;
+                Tar::Now(described)
+            }
+        };
         let Changed { layer, files } = found.read()?;
         let layer = with(layer, &made);
         let id: LayerId = store.put(&layer.encode())?.into();
@@ -108,9 +129,17 @@ impl BuildStep<'_> {
             false => store.commit(staging, &id, &files).map(drop),
         })?;
         committed?;
-        // Its files are the snapshot's where there was one before.
-        let described = described.or_else(|_| strata_image::describe(&layer, store))?;
-        self.produced_as(id, tree?, &layer, described)
+        let as_added = match tar {
+            Tar::Now(described) => {
+                // Its files are the snapshot's where there was one before.
+                described_as(id, described.or_else(|_| strata_image::describe(&layer, store))?)
+            }
+            Tar::Later(hashing) => {
+                self.session.tars.add(id, hashing);
+                StepLayer::Made { made: id }
+            }
+        };
+        self.produced_as(tree?, &layer, as_added)
     }
 
     /// BuildKit leaves the directories that it mounts `/proc` and the like on in the layer where
@@ -166,10 +195,10 @@ impl BuildStep<'_> {
         let mut sink = |stream: Stream, bytes: &[u8]| show(stream, &redactor.push(stream, bytes));
         let no_room = RefCell::new(None);
         let watch = || match builder.store.allow(root.staging) {
-            Ok(()) => true,
+            Ok(pause) => Some(pause),
             Err(error) => {
                 no_room.replace(Some(error));
-                false
+                None
             }
         };
         let run = mounts.attached(&watch, |attached| {
@@ -213,9 +242,16 @@ impl BuildStep<'_> {
         match error {
             ExecError::Cancelled => BuildError::Cancelled,
             // What the instruction asks for, and not what the machine lacks.
-            ExecError::Mount { .. } | ExecError::Job { .. } => {
+            ExecError::Mount { .. }
+            | ExecError::Job { .. }
+            | ExecError::WorkingDirectory { is_read_only: false, .. } => {
                 BuildError::copy(self.planned().span, error.to_string())
             }
+            ExecError::WorkingDirectory { .. } => BuildError::Copy {
+                span: self.planned().span,
+                message: error.to_string(),
+                hint: Some("let the mount be written to, as by `rw`".to_owned()),
+            },
             error => error.into(),
         }
     }
@@ -268,20 +304,6 @@ fn beside<A: Send, B>(
 /// A layer with more changes.
 fn with(layer: Layer, made: &[Change]) -> Layer {
     if made.is_empty() { layer } else { Layer::new([layer.changes(), made].concat()) }
-}
-
-/// The files that a command has left, by their numbers.
-struct Files<'a>(&'a Found);
-
-impl Contents for Files<'_> {
-    fn whole(&self, id: &BlobId) -> Result<Option<Vec<u8>>, ImageError> {
-        self.0.whole(id).map_err(ImageError::io("read what a command has written"))
-    }
-
-    fn open(&self, id: &BlobId) -> Result<Option<Box<dyn Read + '_>>, ImageError> {
-        let file = self.0.open(id).map_err(ImageError::io("open what a command has written"))?;
-        Ok(file.map(|file| Box::new(file) as Box<dyn Read>))
-    }
 }
 
 /// The process's environment without secrets. As with BuildKit, it tells where the first agent is

@@ -12,7 +12,7 @@ use strata_oci::{Descriptor, RegistryError};
 
 use crate::BuildError;
 use crate::images::{known_blob, remember_blob};
-use crate::layers::{self, ImageLayer, overlay_form};
+use crate::layers::{self, ImageLayer, StepLayer, overlay_form};
 use crate::resolve::Lower;
 use crate::view::RootView;
 
@@ -92,6 +92,21 @@ impl<'a> Shelf<'a> {
             return Ok(true);
         }
         Ok(store.has(&layer.layer.blob())? && whereabouts(store, &layer.layer)?.is_some())
+    }
+
+    /// The same for a layer of a step.
+    pub(crate) fn is_reachable_for_step(
+        &self,
+        layer: &StepLayer,
+        whole: bool,
+    ) -> Result<bool, BuildError> {
+        match layer {
+            StepLayer::Described(layer) => self.is_reachable(layer, whole),
+            // It is nowhere else.
+            StepLayer::Made { made } => {
+                Ok(self.store.has(&made.blob())? && layers::files_are_there(self.store, made)?)
+            }
+        }
     }
 
     /// Brings the files of all these layers here; the lowest comes first.

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use strata_cas::{Layer, LayerId, NameStore, Store, TreeId};
+use strata_cas::{BlobStore, Layer, LayerId, NameStore, Store, TreeId};
 use strata_exec::Ids;
 use strata_image::OverlayForm;
 use strata_oci::{Descriptor, Digest};
@@ -26,10 +26,34 @@ pub struct ImageLayer {
     pub blob: Option<Descriptor>,
 }
 
+/// A layer that a step has added.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub(crate) enum StepLayer {
+    /// As an image has it.
+    Described(ImageLayer),
+    /// Made here, of a tar that was not hashed yet when the step was recorded: see
+    /// [`crate::tars`].
+    Made {
+        /// What it changes.
+        made: LayerId,
+    },
+}
+
+impl StepLayer {
+    /// What it changes.
+    pub(crate) fn id(&self) -> LayerId {
+        match self {
+            Self::Described(layer) => layer.layer,
+            Self::Made { made } => *made,
+        }
+    }
+}
+
 /// What a step gives: the layers that it adds.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub(crate) struct Payload {
-    pub(crate) layers: Vec<ImageLayer>,
+    pub(crate) layers: Vec<StepLayer>,
 }
 
 impl Payload {
@@ -45,7 +69,7 @@ impl Payload {
 /// A root file system: the layers from the lowest up, and the tree that they give.
 #[derive(Debug, Clone)]
 pub(crate) struct StackedRoot {
-    pub(crate) layers: Vec<ImageLayer>,
+    pub(crate) layers: Vec<StepLayer>,
     pub(crate) tree: TreeId,
 }
 
@@ -109,7 +133,7 @@ pub(crate) fn remember(
 }
 
 /// Reads a layer.
-pub(crate) fn load(store: &dyn Store, id: &LayerId) -> Result<Arc<Layer>, BuildError> {
+pub(crate) fn load(store: &dyn BlobStore, id: &LayerId) -> Result<Arc<Layer>, BuildError> {
     let damaged =
         |reason: String| BuildError::Damaged { what: "layer", reason: format!("{id}: {reason}") };
     let bytes = store.get(&id.blob())?.ok_or_else(|| damaged("it is missing".to_owned()))?;
@@ -164,4 +188,22 @@ pub(crate) fn snapshot(store: &dyn Store, id: &LayerId) -> Result<Option<PathBuf
     let staging = store.stage()?;
     strata_image::materialise(&layer, store, &staging.fs(), overlay_form())?;
     Ok(Some(store.commit(staging, id, &[])?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn payloads_do_not_drift() {
+        let id = |number| LayerId::from_bytes([number; 32]);
+        let described =
+            ImageLayer { layer: id(1), diff_id: Digest::of(b""), bytes: 1024, blob: None };
+        let layers = vec![StepLayer::Described(described), StepLayer::Made { made: id(2) }];
+        let payload = Payload { layers };
+        let bytes = payload.encode().expect("encoded");
+        assert_eq!(Payload::decode(&bytes).expect("decoded"), payload);
+        let golden = include_str!("../tests/golden/payload.json");
+        assert_eq!(String::from_utf8_lossy(&bytes) + "\n", golden, "older records are not read");
+    }
 }

@@ -57,6 +57,7 @@ mod split;
 mod start;
 mod states;
 mod step;
+mod tars;
 mod time;
 mod transcode;
 mod view;

@@ -8,8 +8,8 @@ use strata_oci::Digest;
 
 use crate::caches::{Caches, Removed};
 use crate::images::{self, BLOBS, IMAGES, NAMES, NOTES, PREDICATES};
-use crate::layers::{self, ImageLayer, Payload};
-use crate::{chunks, far, packed_layer, push, rewrite, serving, split};
+use crate::layers::{self, ImageLayer, Payload, StepLayer};
+use crate::{chunks, far, packed_layer, push, rewrite, serving, split, tars};
 
 /// Knows the payloads of steps, and the tables of images and layers.
 #[derive(Debug, Clone, Copy, Default)]
@@ -18,7 +18,11 @@ pub struct ImageLinks;
 impl Links for ImageLinks {
     fn of_record(&self, record: &Record) -> Vec<Link> {
         let layers = Payload::decode(&record.payload).map(|payload| payload.layers);
-        layers.unwrap_or_default().iter().flat_map(of_layer).collect()
+        let of_step = |layer: &StepLayer| match layer {
+            StepLayer::Described(layer) => of_layer(layer),
+            StepLayer::Made { made } => vec![Link::Layer(*made)],
+        };
+        layers.unwrap_or_default().iter().flat_map(of_step).collect()
     }
 
     fn of_name(&self, table: &str, key: &str, value: &[u8]) -> Named {
@@ -48,7 +52,7 @@ impl Links for ImageLinks {
                 let id = strata_oci::blobs::id_of(value);
                 Named::Derived(id.map(Link::Blob).into_iter().collect())
             }
-            far::TABLE => {
+            far::TABLE | tars::TABLE => {
                 let layer = key.parse::<BlobId>().map(|id| Link::Layer(id.into()));
                 Named::Derived(layer.into_iter().collect())
             }

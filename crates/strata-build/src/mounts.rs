@@ -4,6 +4,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use strata_cas::{Layer, Staging, Store, StoreError, Time, TreePath};
 use strata_exec::{Attachments, Mount, MountKind, Secret};
@@ -38,13 +39,13 @@ impl Mounts<'_> {
         store: &dyn Store,
     ) -> Result<(), StoreError> {
         self.leases.iter().for_each(|lease| staging.write_beside(lease.path().to_owned()));
-        store.allow(staging)
+        store.allow(staging).map(drop)
     }
 
     /// What of it goes along with the job.
     pub(crate) fn attached<T>(
         &self,
-        watch: &dyn Fn() -> bool,
+        watch: &dyn Fn() -> Option<Duration>,
         with: impl FnOnce(&Attachments<'_>) -> T,
     ) -> T {
         let held: Vec<BorrowedFd<'_>> =

@@ -11,12 +11,13 @@ use strata_plan::{CopyOp, GitSource, Op, Plan, RemoteSource, RunMount, Source, S
 use strata_scan::{IgnoreRules, Scan, ScanRequest, scan};
 
 use crate::fetch::{BuildOrFetch, Fetching};
-use crate::layers::{self, ImageLayer, Payload, StackedRoot};
+use crate::layers::{self, Payload, StackedRoot, StepLayer};
 use crate::nodes::Nodes;
 use crate::resolve::Base;
 use crate::selection::{self, Match, SelectError, Selection, select, select_fetched, select_path};
 use crate::shared::{Finished, Lookups};
 use crate::states::FailedState;
+use crate::tars::Tars;
 use crate::view::{ContextView, RootView, View};
 use crate::{
     BuildError, BuildRequest, Builder, Context, Event, FetchedTree, History, Observer, PastBuild,
@@ -46,6 +47,7 @@ pub(crate) struct Session<'a> {
     checkouts: Mutex<()>,
     roots: Mutex<HashMap<StepIndex, Arc<StackedRoot>>>,
     failed: Mutex<Option<FailedState>>,
+    pub(crate) tars: Tars<'a>,
     values: Mutex<HashMap<LayerId, Arc<Layer>>>,
 }
 
@@ -75,6 +77,7 @@ impl<'a> Session<'a> {
             checkouts: Mutex::default(),
             roots: Mutex::default(),
             failed: Mutex::default(),
+            tars: Tars::new(builder.store),
             values: Mutex::default(),
         };
         session.select_inline()?;
@@ -388,7 +391,7 @@ impl<'a> Session<'a> {
     /// Remembers what a finished step gives, for the steps that build on it.
     pub(crate) fn done(&self, step: StepIndex, outcome: &Outcome) -> Result<(), BuildError> {
         let own = Payload::decode(&outcome.record.payload)?.layers;
-        let mut layers: Vec<ImageLayer> = match self.plan.steps[step].parent {
+        let mut layers: Vec<StepLayer> = match self.plan.steps[step].parent {
             Some(parent) => self.root(Some(parent))?.layers.clone(),
             None => Vec::new(),
         };
@@ -453,7 +456,7 @@ impl<'a> Session<'a> {
             }
             _ => None,
         };
-        Some(Finished { record, linked, stack: root.layers.clone(), origin, of_image })
+        Some(Finished { record, linked, root, origin, of_image })
     }
 
     /// A layer's value, read once a build.
@@ -469,8 +472,19 @@ impl<'a> Session<'a> {
 
     /// The directories that show a root, for a sandbox. Layers that are elsewhere are fetched.
     pub(crate) fn lowers(&self, root: &StackedRoot) -> Result<Vec<PathBuf>, BuildError> {
-        self.builder.shelf().bring_all(&root.layers)?;
-        layers::snapshots(self.builder.store, &root.layers)
+        (0..root.layers.len()).try_for_each(|at| self.bring(&root.layers[..=at]))?;
+        let ids: Vec<LayerId> = root.layers.iter().map(StepLayer::id).collect();
+        layers::snapshots_of(self.builder.store, &ids)
+    }
+
+    /// Brings the files of the uppermost layer of a stack here, if they are not.
+    fn bring(&self, stack: &[StepLayer]) -> Result<(), BuildError> {
+        match stack.last() {
+            Some(layer) if !layers::files_are_there(self.builder.store, &layer.id())? => {
+                self.builder.shelf().bring(&self.tars.stack(stack)?)
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Fetches those layers of a source's root that have these blobs, if they are elsewhere.
@@ -492,9 +506,9 @@ impl<'a> Session<'a> {
         }
         let root = self.root(*step)?;
         for (at, layer) in root.layers.iter().enumerate() {
-            let value = self.value(&layer.layer)?;
+            let value = self.value(&layer.id())?;
             if value.blobs().any(|(blob, _)| missing.contains(&blob)) {
-                self.builder.shelf().bring(&root.layers[..=at])?;
+                self.bring(&root.layers[..=at])?;
             }
         }
         Ok(())
@@ -503,7 +517,7 @@ impl<'a> Session<'a> {
     /// A look into a step's root, times included.
     pub(crate) fn view(&self, root: &StackedRoot) -> Result<RootView<'_>, BuildError> {
         let layers: Result<Vec<_>, _> =
-            root.layers.iter().map(|layer| self.value(&layer.layer)).collect();
+            root.layers.iter().map(|layer| self.value(&layer.id())).collect();
         Ok(RootView::new(&self.nodes, Some(root.tree), layers?))
     }
 

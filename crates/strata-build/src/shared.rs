@@ -18,9 +18,10 @@ use strata_oci::{Compression, Descriptor, RegistryError, SharedCache};
 use strata_plan::{Op, Plan, StepIndex};
 
 use crate::far::{self, Shelf, Whereabouts};
-use crate::layers::{self, ImageLayer, Payload};
+use crate::layers::{self, ImageLayer, Payload, StackedRoot, StepLayer};
 use crate::packed_layer::PackedLayer;
 use crate::packing::Packing;
+use crate::tars::Tars;
 use crate::{BuildError, Event, Observer};
 
 /// What a layer's value is, as a blob.
@@ -284,7 +285,7 @@ fn bring_value(
 }
 
 fn record(sent: Sent) -> Option<Record> {
-    let layers = sent.layers.into_iter().map(|layer| layer.image).collect();
+    let layers = sent.layers.into_iter().map(|layer| StepLayer::Described(layer.image)).collect();
     Some(Record {
         definition: sent.definition,
         content: sent.content,
@@ -304,8 +305,8 @@ pub(crate) struct Finished {
     pub(crate) record: Arc<Record>,
     /// The key without what it builds on, of a COPY or ADD with `--link`.
     pub(crate) linked: Option<ContentKey>,
-    /// The layers of its root; its own come last.
-    pub(crate) stack: Vec<ImageLayer>,
+    /// What it gives; its own layers come last.
+    pub(crate) root: Arc<StackedRoot>,
     /// Where its layers came from, for a base image of a registry.
     pub(crate) origin: Option<String>,
     /// Whether the image itself is built on it.
@@ -339,13 +340,13 @@ impl<'a> Sending<'a> {
     }
 
     /// Works until nobody can hand anything in any more.
-    pub(crate) fn work(&self, inbox: &Receiver<Finished>) {
+    pub(crate) fn work(&self, inbox: &Receiver<Finished>, tars: &Tars<'_>) {
         for finished in inbox {
             for guarded in self.to.iter().filter(|guarded| !guarded.is_off()) {
                 if guarded.at.image_only && !finished.of_image {
                     continue;
                 }
-                if let Err(trouble) = guarded.using(|| self.send(&guarded.at, &finished))
+                if let Err(trouble) = guarded.using(|| self.send(&guarded.at, &finished, tars))
                     && guarded.turn_off()
                 {
                     let place = &guarded.at.place;
@@ -356,7 +357,12 @@ impl<'a> Sending<'a> {
         }
     }
 
-    fn send(&self, at: &SharedCacheAt<'_>, finished: &Finished) -> Result<(), Trouble> {
+    fn send(
+        &self,
+        at: &SharedCacheAt<'_>,
+        finished: &Finished,
+        tars: &Tars<'_>,
+    ) -> Result<(), Trouble> {
         let record = &finished.record;
         let own = [RecordKey::Definition(record.definition), RecordKey::Content(record.content)];
         let linked = finished.linked.map(RecordKey::Content);
@@ -365,10 +371,11 @@ impl<'a> Sending<'a> {
             return Ok(());
         }
         let own = Payload::decode(&record.payload)?.layers;
-        let below = finished.stack.len().saturating_sub(own.len());
+        let stack = tars.stack(&finished.root.layers)?;
+        let below = stack.len().saturating_sub(own.len());
         let mut layers = Vec::new();
-        for end in below + 1..=finished.stack.len() {
-            layers.push(self.send_layer(at, &finished.stack[..end], finished.origin.as_deref())?);
+        for end in below + 1..=stack.len() {
+            layers.push(self.send_layer(at, &stack[..end], finished.origin.as_deref())?);
         }
         let mut blobs: Vec<Descriptor> = Vec::new();
         for layer in &layers {

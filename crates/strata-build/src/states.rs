@@ -12,6 +12,7 @@ use strata_exec::Root;
 use strata_plan::{Op, StepIndex};
 
 use crate::BuildError;
+use crate::layers::StepLayer;
 use crate::session::Session;
 
 /// States by project.
@@ -121,9 +122,9 @@ impl Session<'_> {
                 Some(parent) => self.known_root(parent).map_or(0, |root| root.layers.len()),
                 None => 0,
             };
-            let layers = self.known_root(index).map(|root| {
-                root.layers.iter().skip(below).map(|layer| layer.layer).collect::<Vec<_>>()
-            });
+            let layers = self
+                .known_root(index)
+                .map(|root| root.layers.iter().skip(below).map(StepLayer::id).collect::<Vec<_>>());
             let command = match &step.op {
                 Op::Run(op) => Some(CommandState {
                     env: op.env.clone(),

@@ -3,12 +3,13 @@
 use strata_cas::{Fact, Layer, LayerId, Record, RecordKey, RecordStore, Slot, TreeId};
 use strata_engine::{Definition, Outcome, Produced};
 use strata_exec::Ids;
-use strata_oci::Digest;
 use strata_plan::{Op, Source, StepIndex};
 
-use crate::layers::{self, ImageLayer, Payload, StackedRoot};
+use crate::layers::{self, ImageLayer, Payload, StackedRoot, StepLayer};
 use crate::remember::cut;
 use crate::session::{Session, sources};
+use crate::shared::steps_of_image;
+use crate::tars::Tar;
 use crate::view::View;
 use crate::{BuildError, Event, PastStep};
 
@@ -108,19 +109,17 @@ impl BuildStep<'_> {
         let described = strata_image::describe(layer, store)?;
         let id = store.put(&layer.encode())?.into();
         let tree = strata_cas::apply(store, Some(&parent.tree), layer)?;
-        self.produced_as(id, tree, layer, described)
+        self.produced_as(tree, layer, described_as(id, described))
     }
 
-    /// The same for a layer that is kept, whose tree, tar's digest and size are known.
+    /// The same for a layer that is kept, and whose tree is known.
     pub(crate) fn produced_as(
         &self,
-        id: LayerId,
         tree: TreeId,
         layer: &Layer,
-        (diff_id, bytes): (Digest, u64),
+        as_added: StepLayer,
     ) -> Result<Produced, BuildError> {
-        let payload =
-            Payload { layers: vec![ImageLayer { layer: id, diff_id, bytes, blob: None }] };
+        let payload = Payload { layers: vec![as_added] };
         let bytes = layer.blobs().map(|(_, size)| size).sum();
         Ok(Produced { tree, payload: payload.encode()?, bytes })
     }
@@ -145,6 +144,7 @@ impl BuildStep<'_> {
         };
         base.keep(store, need, &layers)?;
         let bytes = layers.iter().map(|layer| layer.bytes).sum();
+        let layers = layers.into_iter().map(StepLayer::Described).collect();
         Ok(Produced { tree, payload: Payload { layers }.encode()?, bytes })
     }
 }
@@ -214,7 +214,7 @@ impl strata_engine::Step for BuildStep<'_> {
         let Ok(payload) = Payload::decode(&record.payload) else { return Ok(None) };
         let [layer] = &payload.layers[..] else { return Ok(None) };
         let shelf = self.session.builder.shelf();
-        if !shelf.is_reachable(layer, false)? {
+        if !shelf.is_reachable_for_step(layer, false)? {
             return Ok(None);
         }
         self.keep_selected(inputs)?;
@@ -222,7 +222,7 @@ impl strata_engine::Step for BuildStep<'_> {
         let parent = self.parent()?;
         // What goes wrong here goes wrong when it runs, too, and is told then.
         let Ok(laid) = self.lay(op, &parent, &|_| Ok(())) else { return Ok(None) };
-        let earlier = layers::load(shelf.store, &layer.layer)?;
+        let earlier = layers::load(shelf.store, &layer.id())?;
         if !laid.is_same_but_for_times(&earlier) {
             return Ok(None);
         }
@@ -254,7 +254,7 @@ impl strata_engine::Step for BuildStep<'_> {
         for layer in &payload.layers {
             // What a command made lies in its snapshot alone; what is copied lies elsewhere too.
             let is_made = matches!(self.planned().op, Op::Run(_));
-            if !shelf.is_reachable(layer, is_made)? {
+            if !shelf.is_reachable_for_step(layer, is_made)? || !self.can_be_described(layer) {
                 return Ok(false);
             }
         }
@@ -264,22 +264,40 @@ impl strata_engine::Step for BuildStep<'_> {
         if let Op::Image(op) = &self.planned().op
             && let Some((need, base)) = self.session.bases.iter().find(|(need, _)| *need == op.need)
         {
-            base.keep(shelf.store, need, &payload.layers)?;
+            base.keep(shelf.store, need, &self.session.tars.stack(&payload.layers)?)?;
         }
         Ok(true)
     }
 }
 
 impl BuildStep<'_> {
+    /// Whether the image can be told a layer's digest, if it has that layer: where it was never
+    /// hashed to its end, damage shows now.
+    fn can_be_described(&self, layer: &StepLayer) -> bool {
+        match layer {
+            StepLayer::Described(_) => true,
+            StepLayer::Made { made } => {
+                !steps_of_image(self.session.plan).contains(&self.index)
+                    || self.session.tars.of(made).is_ok()
+            }
+        }
+    }
+
     /// Makes the tree that a record names from what its layers change, which is all that comes
     /// from another machine. Whether it is that tree.
     fn grow(&self, record: &Record, payload: &Payload) -> Result<bool, BuildError> {
         let store = self.session.builder.store;
         let mut tree = self.parent()?.tree;
         for layer in &payload.layers {
-            let value = layers::load(store, &layer.layer)?;
+            let value = layers::load(store, &layer.id())?;
             tree = strata_cas::apply(store, Some(&tree), &value)?;
         }
         Ok(tree == record.tree)
     }
+}
+
+/// A layer whose tar was hashed.
+pub(crate) fn described_as(layer: LayerId, tar: impl Into<Tar>) -> StepLayer {
+    let Tar { diff_id, bytes } = tar.into();
+    StepLayer::Described(ImageLayer { layer, diff_id, bytes, blob: None })
 }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use crate::{
     Arrived, BlobHasher, BlobId, BuildUse, Claim, ClaimGuard, Incoming, LayerId, Record, RecordKey,
@@ -320,11 +321,12 @@ pub trait SnapshotStore: Send + Sync {
     /// A place to make one.
     fn stage(&self) -> Result<Staging, StoreError>;
 
-    /// Asks for room for what has been written there by now, while the writing goes on. A cheap
-    /// question that may be asked often: nothing is counted where nothing can have been written.
-    fn allow(&self, staging: &Staging) -> Result<(), StoreError> {
+    /// Asks for room for what has been written there by now, while the writing goes on, and for
+    /// what will be until the time that it gives has passed: then it wants to be asked again. A
+    /// cheap question: nothing is counted where nothing can have been written.
+    fn allow(&self, staging: &Staging) -> Result<Duration, StoreError> {
         let _ = staging;
-        Ok(())
+        Ok(Duration::from_secs(1))
     }
 
     /// Says that this staging directory is as it is to be committed: what takes long may begin.

@@ -87,9 +87,9 @@ impl Found {
         self.layer(|index| Some(numbered(index)))
     }
 
-    /// How many bytes are in the files.
-    pub fn bytes(&self) -> u64 {
-        self.entries.iter().filter_map(Entry::unread).sum()
+    /// How many bytes are in the files that are larger than this.
+    pub fn bytes_above(&self, size: u64) -> u64 {
+        self.entries.iter().filter_map(Entry::unread).filter(|bytes| *bytes > size).sum()
     }
 
     /// Opens a file of [`Self::unread`]; `None` for what is none.

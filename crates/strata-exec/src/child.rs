@@ -52,6 +52,9 @@ pub(crate) const MOUNT_PROC: &str = "mount `/proc`";
 pub(crate) const MOUNT_ROOT: &str = "mount the root file system";
 pub(crate) const LIMITS: &str = "set the limits";
 
+/// What a failure of it contains that is the job's own: libcontainer puts words before it.
+pub(crate) const WORKING_DIRECTORY: &str = "make the working directory";
+
 /// What fails, in words: the error crosses a process boundary as text.
 pub(crate) type Failure = String;
 
@@ -434,7 +437,7 @@ fn prepare(order: &Order) -> Result<(), Failure> {
     stack.mount(&order.root).map_err(failed(MOUNT_ROOT))?;
     for cwd in &order.cwds {
         std::fs::create_dir_all(order.root.join(cwd))
-            .map_err(failed(&format!("make the working directory `{}`", order.job.cwd)))?;
+            .map_err(failed(&format!("{WORKING_DIRECTORY} `{}`", order.job.cwd)))?;
     }
     Ok(())
 }

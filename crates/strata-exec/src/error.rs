@@ -35,6 +35,14 @@ pub enum ExecError {
         /// What stands in the way.
         reason: &'static str,
     },
+    /// The working directory is not there and can not be made.
+    #[error("cannot {message}")]
+    WorkingDirectory {
+        /// What was attempted, and the system's answer.
+        message: String,
+        /// Whether it would lie on something that is mounted read-only.
+        is_read_only: bool,
+    },
     /// More snapshots than overlayfs stacks.
     #[error("{count} layers are more than the {LOWERS_MAX} that overlayfs can stack")]
     TooManyLayers {

@@ -191,7 +191,10 @@ fn place(job: &Job, view: View, files: &Files) -> Result<Vec<Placed>, ExecError>
         placed.push(Placed { target: add(&mut points, target, PointKind::File)?, what });
     }
     for (number, mount) in job.mounts.iter().enumerate() {
-        placed.push(place_one(&mut points, mount, &files.secrets.join(number.to_string()))?);
+        let secret = files.secrets.join(number.to_string());
+        let (one, kind) = place_one(&mut points, mount, &secret)?;
+        check_inside(&placed, &one, kind)?;
+        placed.push(one);
     }
     points.finish().map_err(ExecError::io("make the mount points"))?;
     Ok(placed)
@@ -202,7 +205,7 @@ fn place_one(
     points: &mut MountPoints<'_>,
     mount: &Mount,
     secret: &Path,
-) -> Result<Placed, ExecError> {
+) -> Result<(Placed, PointKind), ExecError> {
     let (kind, what) = match &mount.kind {
         MountKind::Bind { source, read_only } => {
             let metadata = std::fs::metadata(source)
@@ -213,7 +216,7 @@ fn place_one(
             (kind, What::Bind { source: text(source)?.to_owned(), options })
         }
         MountKind::Tmpfs { size_bytes } => {
-            let mode = points.mode_of(&mount.target).map_err(ExecError::io("look at the image"))?;
+            let mode = points.mode_of(&mount.target)?;
             let mode = mode.unwrap_or(TMPFS_MODE);
             let mut options = vec!["nosuid".to_owned(), "nodev".to_owned()];
             options.push(format!("mode={mode:o}"));
@@ -229,7 +232,42 @@ fn place_one(
             (PointKind::File, What::Bind { source: text(source)?.to_owned(), options })
         }
     };
-    Ok(Placed { target: add(points, &mount.target, kind)?, what })
+    Ok((Placed { target: add(points, &mount.target, kind)?, what }, kind))
+}
+
+/// Refuses a mount inside of an earlier one where its mount point is not and can not be made, as
+/// far as that can be told without following links: the runtime's words would not say so.
+fn check_inside(placed: &[Placed], new: &Placed, kind: PointKind) -> Result<(), ExecError> {
+    let below = |above: &Placed| Path::new(&new.target).strip_prefix(&above.target).ok();
+    // The last mount that is above it is the one that shows.
+    let above = placed.iter().rev().find_map(|above| Some((above, below(above)?.to_owned())));
+    let Some((Placed { what: What::Bind { source, options }, .. }, below)) = above else {
+        return Ok(());
+    };
+    let refuse = |reason| Err(ExecError::Mount { target: new.target.clone(), reason });
+    let mut here = PathBuf::from(source);
+    let mut names = below.components().peekable();
+    while let Some(name) = names.next() {
+        here.push(name);
+        let is_last = names.peek().is_none();
+        match std::fs::symlink_metadata(&here).map(|metadata| metadata.file_type()) {
+            Ok(found) if found.is_symlink() => return Ok(()),
+            Ok(found) if found.is_dir() && is_last && kind == PointKind::File => {
+                return refuse("it is a directory, and a file is mounted");
+            }
+            Ok(found) if found.is_dir() => {}
+            Ok(_) if !is_last => return refuse("it is below a file"),
+            Ok(_) if kind == PointKind::Directory => {
+                return refuse("it is a file, and a directory is mounted");
+            }
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound && options.contains(&"ro") => {
+                return refuse("it is not in the mount above it, which is read-only");
+            }
+            Err(_) => return Ok(()),
+        }
+    }
+    Ok(())
 }
 
 fn add(points: &mut MountPoints<'_>, target: &str, kind: PointKind) -> Result<String, ExecError> {

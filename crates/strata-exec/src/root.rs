@@ -11,6 +11,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, Stat, Timespec, Timestamps, Uid};
+use rustix::io::Errno;
 use strata_cas::{Metadata, Staging, TreePath};
 
 use crate::overlay::LOWERS_MAX;
@@ -82,7 +83,7 @@ impl<'a> MountPoints<'a> {
         let resolved = match self.inside(&literal) {
             true => literal,
             false => {
-                let resolved = self.view.resolve(target).map_err(ExecError::io(failed()))?;
+                let resolved = self.resolve(target)?;
                 match (&resolved.found, kind) {
                     (Found::Directory, PointKind::Directory) if !resolved.path.is_root() => {}
                     (Found::Directory, PointKind::Directory) => {
@@ -110,15 +111,30 @@ impl<'a> MountPoints<'a> {
     }
 
     /// The permission bits of the directory of the image that a mount on `target` would hide.
-    pub(crate) fn mode_of(&self, target: &str) -> io::Result<Option<u32>> {
-        let Resolved { path, found: Found::Directory } = self.view.resolve(target)? else {
+    pub(crate) fn mode_of(&self, target: &str) -> Result<Option<u32>, ExecError> {
+        let Resolved { path, found: Found::Directory } = self.resolve(target)? else {
             return Ok(None);
         };
         if self.inside(&path) {
             return Ok(None);
         }
-        let Some(place) = self.view.directory(&path)? else { return Ok(None) };
-        Ok(Some(rustix::fs::lstat(&place)?.st_mode & 0o7777))
+        let look = || -> io::Result<Option<u32>> {
+            let Some(place) = self.view.directory(&path)? else { return Ok(None) };
+            Ok(Some(rustix::fs::lstat(&place)?.st_mode & 0o7777))
+        };
+        look().map_err(ExecError::io(format!("look at `{target}` in the image")))
+    }
+
+    /// Where a target leads in the image.
+    fn resolve(&self, target: &str) -> Result<Resolved, ExecError> {
+        self.view.resolve(target).map_err(|source| {
+            let reason = match Errno::from_io_error(&source) {
+                Some(Errno::NOTDIR) => "it is below a file",
+                Some(Errno::LOOP) => "it leads through too many symbolic links",
+                _ => return ExecError::io(format!("make the mount point `{target}`"))(source),
+            };
+            ExecError::Mount { target: target.to_owned(), reason }
+        })
     }
 
     /// Whether an earlier mount covers the path.

@@ -14,7 +14,7 @@ use crate::keeper::{self, ReexecCommand};
 use crate::prepare::prepare;
 use crate::terminal::Raw;
 use crate::wire::{self, Order, Reply};
-use crate::{Attachments, Cancel, ExecError, Job, Root, Runtime, Stdio, namespace, pass};
+use crate::{Attachments, Cancel, ExecError, Job, Root, Runtime, Stdio, child, namespace, pass};
 
 /// Which output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -53,8 +53,11 @@ impl Status {
     }
 }
 
-/// So often who watches a run is asked.
-const WATCH_PAUSE: Duration = Duration::from_millis(20);
+/// How the system says that something is mounted read-only (`EROFS`).
+const READ_ONLY: &str = "Read-only file system";
+
+/// So soon who watches a run is asked first.
+const FIRST_PAUSE: Duration = Duration::from_millis(1);
 
 /// Runs the job over the root and waits for its end. What it changed is in the staging
 /// directory then: see [`changes`](crate::changes). One run for each staging directory.
@@ -95,7 +98,7 @@ pub fn run_with(
     let child = Running::start(program, &order, attachments, stdin.as_fd())
         .map_err(ExecError::io("start the sandbox"))?;
     let deadline = job.timeout_millis.map(|limit| Instant::now() + Duration::from_millis(limit));
-    let watch = attachments.watch.map(|ask| Watch { ask, next: Instant::now() + WATCH_PAUSE });
+    let watch = attachments.watch.map(|ask| Watch { ask, next: Instant::now() + FIRST_PAUSE });
     let session = Session { child, job, cancel, raw, sink, deadline, watch, ended: None };
     session.attend()
 }
@@ -197,7 +200,7 @@ struct Session<'a> {
 
 /// Who is asked from time to time whether the run may go on.
 struct Watch<'a> {
-    ask: &'a dyn Fn() -> bool,
+    ask: &'a dyn Fn() -> Option<Duration>,
     next: Instant,
 }
 
@@ -245,10 +248,7 @@ impl Session<'_> {
                 let seconds = self.job.timeout_millis.unwrap_or_default().div_ceil(1000);
                 Err(ExecError::TimedOut { seconds })
             }
-            (None, Some(Reply::Failed(message))) => {
-                let obstacle = namespace::obstacle_to(&message);
-                Err(ExecError::Start { message, obstacle })
-            }
+            (None, Some(Reply::Failed(message))) => Err(why_not(message)),
             (None, _) => {
                 let message = "it was killed".to_owned();
                 Err(ExecError::Start { message, obstacle: None })
@@ -308,9 +308,8 @@ impl Session<'_> {
         if self.deadline.is_some_and(|deadline| now >= deadline) {
             self.ended = Some(Stopped::TimedOut);
         } else if let Some(watch) = self.watch.as_mut().filter(|watch| now >= watch.next) {
-            let goes_on = (watch.ask)();
-            watch.next = Instant::now() + WATCH_PAUSE;
-            if goes_on {
+            if let Some(pause) = (watch.ask)() {
+                watch.next = Instant::now() + pause;
                 return;
             }
             self.ended = Some(Stopped::Cancelled);
@@ -407,6 +406,18 @@ impl Session<'_> {
         }
         Ok(())
     }
+}
+
+/// Why nothing ran, by what the sandbox says.
+fn why_not(message: String) -> ExecError {
+    if let Some(at) = message.find(child::WORKING_DIRECTORY) {
+        // Errors of the standard library end with their number.
+        let (message, _) = message[at..].split_once(" (os error").unwrap_or((&message[at..], ""));
+        let (message, is_read_only) = (message.to_owned(), message.ends_with(READ_ONLY));
+        return ExecError::WorkingDirectory { message, is_read_only };
+    }
+    let obstacle = namespace::obstacle_to(&message);
+    ExecError::Start { message, obstacle }
 }
 
 fn read_input(progress: &mut Progress) -> io::Result<()> {

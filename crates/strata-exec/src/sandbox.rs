@@ -29,7 +29,7 @@ use rustix::process::Pid;
 use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
 use seccompiler::BpfProgram;
 
-use crate::child::{Failure, SCRATCH, failed};
+use crate::child::{Failure, SCRATCH, WORKING_DIRECTORY, failed};
 use crate::wire::Order;
 use crate::{Secret, Security, seccomp};
 
@@ -122,9 +122,9 @@ impl Executor for LastSteps {
     /// its capabilities, with CAP_SYS_ADMIN on top for just this.
     fn validate(&self, _: &Spec) -> Result<(), ExecutorValidationError> {
         if let Some(cwd) = &self.enter {
-            std::fs::create_dir_all(cwd)
+            make_directories(cwd)
                 .and_then(|()| std::env::set_current_dir(cwd))
-                .map_err(failed(&format!("make the working directory `{}`", cwd.display())))
+                .map_err(failed(&format!("{WORKING_DIRECTORY} `{}`", cwd.display())))
                 .map_err(ExecutorValidationError::ArgValidationError)?;
         }
         let Some(filter) = &self.filter else { return Ok(()) };
@@ -143,6 +143,13 @@ impl Executor for LastSteps {
         drop(writeln!(std::io::stderr(), "{message}"));
         std::process::exit(code)
     }
+}
+
+/// Makes a directory with those above it. As with runc they are root's, whoever works in them.
+fn make_directories(path: &Path) -> std::io::Result<()> {
+    let missing: Vec<&Path> = path.ancestors().take_while(|above| !above.exists()).collect();
+    std::fs::create_dir_all(path)?;
+    missing.iter().try_for_each(|made| std::os::unix::fs::chown(made, Some(0), Some(0)))
 }
 
 /// Closes the sandbox for good.

@@ -5,6 +5,7 @@
 //! [`Job`](crate::Job), which is written down; the job only has its number.
 
 use std::os::fd::BorrowedFd;
+use std::time::Duration;
 
 /// A secret's value. It can not be printed, compared, hashed, copied or written down, and is
 /// overwritten when it is dropped.
@@ -39,7 +40,7 @@ pub struct Attachments<'a> {
     /// locks on what is mounted. At most 255.
     pub held: &'a [BorrowedFd<'a>],
     /// Asked many times a second while the process runs: false ends the run as a cancelled one.
-    pub watch: Option<&'a dyn Fn() -> bool>,
+    pub watch: Option<&'a dyn Fn() -> Option<Duration>>,
 }
 
 #[cfg(test)]

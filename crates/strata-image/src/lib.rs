@@ -51,6 +51,7 @@ mod materialise;
 mod members;
 mod pack;
 mod pieces;
+mod read_ahead;
 mod shape;
 mod source;
 mod sparse;

@@ -10,9 +10,10 @@ use strata_cas::{
 use strata_oci::{Digest, DigestHasher};
 use tar::EntryType;
 
+use crate::ImageError;
 use crate::header::{BLOCK, Fields, encode, padding};
+use crate::read_ahead::copy_ahead;
 use crate::shape::{self, OPAQUE_MARKER, WHITEOUT_PREFIX};
-use crate::{ImageError, copy::copy};
 
 /// Files up to this size are read ahead as a whole.
 pub const WHOLE_FILE_BYTES: u64 = 4 << 20;
@@ -28,7 +29,7 @@ pub trait Contents: Sync {
     fn whole(&self, blob: &BlobId) -> Result<Option<Vec<u8>>, ImageError>;
 
     /// A file of any size.
-    fn open(&self, blob: &BlobId) -> Result<Option<Box<dyn Read + '_>>, ImageError>;
+    fn open(&self, blob: &BlobId) -> Result<Option<Box<dyn Read + Send + '_>>, ImageError>;
 }
 
 /// The blobs of a store, compared with their names.
@@ -39,8 +40,8 @@ impl Contents for Stored<'_> {
         Ok(self.0.get(blob)?)
     }
 
-    fn open(&self, blob: &BlobId) -> Result<Option<Box<dyn Read + '_>>, ImageError> {
-        Ok(self.0.open(blob)?.map(|found| Box::new(found.reader(*blob)) as Box<dyn Read>))
+    fn open(&self, blob: &BlobId) -> Result<Option<Box<dyn Read + Send + '_>>, ImageError> {
+        Ok(self.0.open(blob)?.map(|found| Box::new(found.reader(*blob)) as Box<dyn Read + Send>))
     }
 }
 
@@ -281,8 +282,8 @@ impl Writer<'_> {
                 let missing = || ImageError::MissingBlob { path: path.clone(), blob };
                 let mut reader = self.blobs.open(&blob)?.ok_or_else(missing)?;
                 let read_error = ImageError::io(format!("read the bytes of `{path}`"));
-                copy(&mut (&mut reader).take(size.saturating_add(1)), &mut self.out)
-                    .map_err(read_error)?
+                let mut limited = (&mut reader).take(size.saturating_add(1));
+                copy_ahead(&mut limited, &mut self.out).map_err(read_error)?
             }
         };
         if count != size {

@@ -11,6 +11,7 @@ use std::io::{self, Read};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use strata_cas::{Links, Staging, StoreError};
 
@@ -25,8 +26,15 @@ const SLICE_BYTES: u64 = 16 << 20;
 /// A sweep makes room for so many parts of the limit in a hundred, so that not every build sweeps.
 const HEADROOM_PERCENT: u64 = 10;
 
+/// How long it is between two looks at what a command writes, at most and at least.
+pub(crate) const SLOWEST: Duration = Duration::from_millis(5);
+const FASTEST: Duration = Duration::from_millis(1);
+
+/// So long it takes to end a command.
+const TO_END: Duration = Duration::from_millis(2);
+
 /// So often a process looks whether another one has finished its sweep.
-const PAUSE: std::time::Duration = std::time::Duration::from_millis(50);
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// The first line of the file.
 const FORMAT: &str = "strata size 1";
@@ -55,12 +63,40 @@ pub(crate) struct Budget {
     slice: AtomicU64,
     /// Held while a slice is asked for, and while room is made for one.
     asking: Mutex<()>,
+    /// When it was last looked at how much is free, and how much it was.
+    last: Mutex<Option<(Instant, u64)>>,
+}
+
+/// What may be written before the next look.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Ahead {
+    /// How long that is.
+    pub(crate) pause: Duration,
+    /// How many bytes at most, at the speed of now.
+    pub(crate) bytes: u64,
+}
+
+impl Ahead {
+    /// After a time in which anybody has filled the disk with so much, and the command was seen to
+    /// have written so much. The next look comes before more than `uncounted` bytes are written, if
+    /// it can; what the command writes until then, and until it could be ended, is counted before.
+    fn at(filled: u64, seen: u64, since: Duration, uncounted: u64) -> Self {
+        // A leap between two looks close to each other is no speed.
+        let nanos = since.max(FASTEST).as_nanos();
+        let until = u128::from(uncounted) * nanos / u128::from(filled.max(1));
+        let pause = Duration::from_nanos(u64::try_from(until).unwrap_or(u64::MAX));
+        let pause = pause.clamp(FASTEST, SLOWEST);
+        let bytes = u128::from(seen) * (pause + TO_END).as_nanos() / nanos;
+        let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
+        Self { pause, bytes: bytes.saturating_add(uncounted) }
+    }
 }
 
 impl Budget {
     pub(crate) fn new(layout: &Layout, limit: Option<SizeLimit>) -> Self {
         let layout = layout.clone();
-        Self { layout, limit, slice: AtomicU64::default(), asking: Mutex::default() }
+        let (slice, asking, last) = (AtomicU64::default(), Mutex::default(), Mutex::default());
+        Self { layout, limit, slice, asking, last }
     }
 
     /// Whether anybody counts: this process, or one that has left the file.
@@ -70,10 +106,29 @@ impl Budget {
 
     /// Whether it is worth while to count what a staging directory takes: not where the file
     /// system has as much room as before.
-    pub(crate) fn is_worth_counting(&self, staging: &Staging) -> bool {
-        let Ok(system) = rustix::fs::statvfs(self.layout.root()) else { return true };
-        let free = system.f_bfree.saturating_mul(system.f_frsize);
-        staging.may_have_grown(free, self.slice_for(0) / 4)
+    pub(crate) fn is_worth_counting(&self, staging: &Staging, free: u64) -> bool {
+        staging.may_have_grown(free, self.uncounted_bytes())
+    }
+
+    /// So much may have been written without having been counted.
+    fn uncounted_bytes(&self) -> u64 {
+        self.slice_for(0) / 4
+    }
+
+    /// What must be promised before it is written, where so much is free and a command was seen to
+    /// have written so much since this was asked last.
+    pub(crate) fn ahead(&self, free: u64, seen: u64) -> Ahead {
+        let now = Instant::now();
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let filled = last.map_or(0, |(_, before)| u64::saturating_sub(before, free));
+        let since = last.map_or(SLOWEST, |(then, _)| now.saturating_duration_since(then));
+        *last = Some((now, free));
+        Ahead::at(filled, seen, since, self.uncounted_bytes())
+    }
+
+    /// Gives back what was taken from the slice and not used.
+    pub(crate) fn give_back(&self, bytes: u64) {
+        self.slice.fetch_add(bytes, Ordering::SeqCst);
     }
 
     /// Takes from the slice.
@@ -298,6 +353,24 @@ impl Read for Metered<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_faster_it_is_filled_the_sooner_is_the_next_look() {
+        let (millis, mib) = (Duration::from_millis, |count: u64| count << 20);
+        let check = |written, since, pause, bytes| {
+            assert_eq!(Ahead::at(written, written, since, mib(4)), Ahead { pause, bytes });
+            // What others write is a reason to look, and not to refuse anything.
+            assert_eq!(Ahead::at(written, 0, since, mib(4)), Ahead { pause, bytes: mib(4) });
+        };
+        // Nothing, a little, as much as may be uncounted, and faster than anybody can look.
+        check(0, millis(5), SLOWEST, mib(4));
+        check(mib(1), millis(5), SLOWEST, mib(4) + mib(7) / 5);
+        check(mib(4), millis(2), millis(2), mib(4) + mib(8));
+        check(mib(40), millis(5), FASTEST, mib(4) + mib(24));
+        // Time stands still.
+        let Ahead { pause, bytes } = Ahead::at(u64::MAX, u64::MAX, Duration::ZERO, mib(4));
+        assert_eq!((pause, bytes), (FASTEST, u64::MAX));
+    }
 
     #[test]
     fn the_size_does_not_drift() {

@@ -47,6 +47,7 @@ mod chunks;
 mod claims;
 mod codec;
 mod database;
+mod early;
 mod error;
 mod files;
 mod follow;

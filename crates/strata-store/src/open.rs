@@ -10,6 +10,7 @@ use strata_cas::{LayerId, StoreError};
 
 use crate::OpenError;
 use crate::budget::{Budget, SizeLimit};
+use crate::early::Early;
 use crate::files::Files;
 use crate::gate::{Gate, Inside};
 use crate::layout::{Layout, Part};
@@ -44,6 +45,7 @@ pub struct DiskStore {
     pub(crate) layout: Layout,
     pub(crate) gate: Arc<Gate>,
     pub(crate) budget: Budget,
+    pub(crate) early: Early,
     /// How many removals the gate had counted when this process began to read.
     pub(crate) removals: u64,
     /// Snapshots that were looked at.
@@ -81,6 +83,7 @@ impl DiskStore {
             tables,
             gate,
             budget: Budget::new(&layout, options.limit),
+            early: Early::default(),
             layout,
             removals,
             intact: Mutex::default(),

@@ -101,26 +101,46 @@ pub(crate) fn seal(staging: &Path) -> Result<(), StoreError> {
     fs::write(staging.join(SEAL), seal).map_err(action())
 }
 
+/// What is in a directory, in the order of its names.
+type Listed = Vec<(PathBuf, fs::Metadata)>;
+
+fn list(directory: &Path) -> io::Result<Listed> {
+    let entries = match fs::read_dir(directory) {
+        Ok(entries) => entries,
+        // It belongs to another user of the namespace that made it.
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Ok(Vec::new()),
+        Err(error) => return Err(error),
+    };
+    let mut entries: Vec<fs::DirEntry> = entries.collect::<io::Result<_>>()?;
+    entries.sort_by_key(fs::DirEntry::file_name);
+    // By its directory's descriptor, and of a link itself.
+    let look = |entry: &fs::DirEntry| Ok((entry.path(), entry.metadata()?));
+    entries.par_iter().with_min_len(LOOK_TOGETHER).map(look).collect()
+}
+
+/// What is in a directory and in all below it, many at once.
+fn list_all(root: &Path) -> io::Result<HashMap<PathBuf, Listed>> {
+    let mut all = HashMap::new();
+    let mut level = vec![root.to_owned()];
+    while !level.is_empty() {
+        let look = |directory: PathBuf| list(&directory).map(|listed| (directory, listed));
+        let found: Vec<(PathBuf, Listed)> =
+            level.into_par_iter().map(look).collect::<io::Result<_>>()?;
+        let entries = found.iter().flat_map(|(_, listed)| listed);
+        level = entries.filter(|(_, seen)| seen.is_dir()).map(|(path, _)| path.clone()).collect();
+        all.extend(found);
+    }
+    Ok(all)
+}
+
 /// The seal of what is below a directory now.
 fn seal_of(root: &Path) -> io::Result<String> {
     use std::os::unix::ffi::OsStrExt;
     let mut hasher = strata_cas::BlobHasher::default();
+    let mut all = list_all(root)?;
     let mut rest = vec![root.to_owned()];
     while let Some(directory) = rest.pop() {
-        let entries = match fs::read_dir(&directory) {
-            Ok(entries) => entries,
-            // It belongs to another user of the namespace that made it.
-            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => continue,
-            Err(error) => return Err(error),
-        };
-        let mut entries: Vec<fs::DirEntry> = entries.collect::<io::Result<_>>()?;
-        entries.sort_by_key(fs::DirEntry::file_name);
-        // By its directory's descriptor, and of a link itself.
-        let look = |entry: &fs::DirEntry| entry.metadata();
-        let found: io::Result<Vec<fs::Metadata>> =
-            entries.par_iter().with_min_len(LOOK_TOGETHER).map(look).collect();
-        for (entry, found) in entries.iter().zip(found?) {
-            let path = entry.path();
+        for (path, found) in all.remove(&directory).unwrap_or_default() {
             let name = path.strip_prefix(root).unwrap_or(&path).as_os_str().as_bytes();
             let is_directory = found.is_dir();
             // A directory's own size and times say nothing that its entries do not.

@@ -10,19 +10,21 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use rayon::prelude::*;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 use strata_cas::{Blob, BlobId, LayerId, SnapshotStore, Staging, StoreError, TreePath};
 
+use crate::budget::Ahead;
 use crate::codec::{self, Committed, Place};
 use crate::database::Table;
 use crate::inventory::size_of_tree;
 use crate::layout::Part;
 use crate::lease::Used;
 use crate::wire::Op;
-use crate::{DiskStore, remove, seal, sync};
+use crate::{DiskStore, budget, remove, seal, sync};
 
 /// So many places of files are written together: a path has at most 4 KiB.
 const PLACES_AT_A_TIME: usize = 4096;
@@ -57,11 +59,21 @@ impl SnapshotStore for DiskStore {
         }
     }
 
-    fn allow(&self, staging: &Staging) -> Result<(), StoreError> {
-        match self.is_limited() && self.budget.is_worth_counting(staging) {
-            true => self.reserve(staging.count(written(staging))),
-            false => Ok(()),
+    fn allow(&self, staging: &Staging) -> Result<Duration, StoreError> {
+        let Some(free) = free_bytes(self.layout.root()) else { return Ok(budget::SLOWEST) };
+        self.early.look(self.layout.root(), free);
+        if !self.is_limited() {
+            return Ok(budget::SLOWEST);
         }
+        let new = match self.budget.is_worth_counting(staging, free) {
+            true => staging.count(written(staging)),
+            false => 0,
+        };
+        self.reserve(new)?;
+        let Ahead { pause, bytes } = self.budget.ahead(free, new);
+        self.reserve(bytes)?;
+        self.budget.give_back(bytes);
+        Ok(pause)
     }
 
     /// Seals what is in it and begins to write it to the disk, which the commit then waits for.
@@ -190,6 +202,12 @@ impl DiskStore {
         let same = metadata.is_file() && metadata.len() == place.size;
         Ok(same.then_some(Blob::File { file, size: place.size }))
     }
+}
+
+/// How much is free on the file system of a directory, as far as that is known.
+fn free_bytes(place: &Path) -> Option<u64> {
+    let system = rustix::fs::statvfs(place).ok()?;
+    Some(system.f_bfree.saturating_mul(system.f_frsize))
 }
 
 /// What was written there, and beside it by the same process.

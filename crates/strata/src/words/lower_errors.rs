@@ -134,6 +134,7 @@ pub(crate) fn exec(error: &ExecError) -> Failure {
         }
         ExecError::TimedOut { .. }
         | ExecError::Mount { .. }
+        | ExecError::WorkingDirectory { .. }
         | ExecError::TooManyLayers { .. }
         | ExecError::PathTooLong { .. }
         | ExecError::Job { .. }

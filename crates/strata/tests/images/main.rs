@@ -15,6 +15,7 @@ mod extremes;
 mod foreign;
 mod independent;
 mod killed;
+mod large;
 mod limits;
 mod mirror;
 mod mounts;

@@ -89,8 +89,66 @@ fn a_working_directory_is_made_in_a_mount_or_the_build_says_why_not() {
     };
     let said =
         build("FROM case-base\nWORKDIR /w/d\nRUN --mount=type=bind,target=/w,source=in pwd\n");
-    assert_ne!(said.code, 0, "{}", said.err);
-    assert!(said.err.contains("make the working directory `/w/d`"), "{}", said.err);
-    // It is made whoever the process is.
-    build("FROM case-base\nWORKDIR /w/d\nUSER 7\nRUN --mount=type=tmpfs,target=/w pwd\n").ok();
+    assert_eq!(said.code, 1, "{}", said.err);
+    for part in [
+        "error: cannot make the working directory `/w/d`: Read-only file system\n --> ",
+        "app/Dockerfile:3:1",
+        "hint: let the mount be written to, as by `rw`\n",
+    ] {
+        assert!(said.err.contains(part), "`{part}` is not in:\n{}", said.err);
+    }
+    let rw = "FROM case-base\nWORKDIR /w/d\nRUN --mount=type=bind,target=/w,source=in,rw pwd\n";
+    build(rw).ok();
+    let said = build("FROM case-base\nWORKDIR /proc/nothing\nRUN pwd\n");
+    assert_eq!(said.code, 1, "{}", said.err);
+    assert!(said.err.contains("error: cannot make the working directory `/proc/nothing`: No such"));
+    assert!(!said.err.contains("hint: "), "{}", said.err);
+}
+
+#[test]
+fn a_working_directory_in_a_mount_is_roots_whoever_works_in_it() {
+    let world = World::with_base();
+    for mount in ["type=tmpfs", "type=cache"] {
+        let dockerfile = format!(
+            "FROM case-base\nRUN touch /out && chmod 666 /out\nWORKDIR /w/d/e\nUSER 7\n\
+             RUN --mount={mount},target=/w pwd > /out && stat -c '%u:%g %a' /w/d . >> /out\n"
+        );
+        assert_eq!(out(&world, &dockerfile, &[]), "/w/d/e\n0:0 755\n0:0 755\n", "{mount}");
+    }
+}
+
+#[test]
+fn a_mount_that_can_not_be_says_where_and_why() {
+    let world = World::with_base();
+    world.write("app/in/file", "");
+    let check = |mounts: &str, expected: &str| {
+        world
+            .write("app/Dockerfile", &format!("FROM case-base\nRUN touch /f\nRUN {mounts} true\n"));
+        let said = world.run(&["build", "app"]);
+        assert_eq!(said.code, 1, "{}", said.err);
+        let expected = format!("error: cannot mount at {expected}\n --> ");
+        assert!(said.err.contains(&expected), "`{expected}` is not in:\n{}", said.err);
+        assert!(said.err.contains("app/Dockerfile:3:1"), "{}", said.err);
+        assert!(!said.err.contains("hint: "), "{}", said.err);
+    };
+    let bind = "--mount=type=bind,target=/m,source=in";
+    check("--mount=type=tmpfs,target=/f/x", "`/f/x`: it is below a file");
+    check("--mount=type=cache,target=/f/x", "`/f/x`: it is below a file");
+    check("--mount=type=tmpfs,target=/f", "`/f`: it is a file, and a directory is mounted");
+    let inside = |target: &str| format!("{bind} --mount=type=tmpfs,target={target}");
+    let read_only = "it is not in the mount above it, which is read-only";
+    check(&inside("/m/new"), &format!("`/m/new`: {read_only}"));
+    check(&inside("/m/file/x"), "`/m/file/x`: it is below a file");
+    check(&inside("/m/file"), "`/m/file`: it is a file, and a directory is mounted");
+    let file = "--mount=type=bind,source=in/file,target=/c";
+    check(
+        &format!("--mount=type=bind,target=/c,source=. {file}/in"),
+        "`/c/in`: it is a directory, and a file is mounted",
+    );
+    // What can be made is made.
+    let world = World::with_base();
+    world.write("app/in/file", "");
+    let fine = "RUN --mount=type=cache,target=/c --mount=type=tmpfs,target=/c/a/b \
+                --mount=type=bind,source=in/file,target=/c/f ls /c > /out\n";
+    assert_eq!(out(&world, &format!("FROM case-base\n{fine}"), &[]), "a\nf\n");
 }

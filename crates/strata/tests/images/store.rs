@@ -238,7 +238,7 @@ fn kind_of(store: &Path, file: &Path) -> String {
     first
 }
 
-fn flip_a_bit(file: &Path) {
+pub(crate) fn flip_a_bit(file: &Path) {
     let mut bytes = std::fs::read(file).expect("read");
     let at = bytes.len() / 2;
     bytes[at] ^= 1;
