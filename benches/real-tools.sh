@@ -46,7 +46,12 @@ chmod 2750 /usr/share/greeting
 END
 chmod 755 deb/DEBIAN/postinst
 dpkg-deb --root-owner-group --build deb apt/greeting.deb >/dev/null
-(cd apt && dpkg-scanpackages . >Packages 2>/dev/null)
+{
+  cat deb/DEBIAN/control
+  echo "Filename: ./greeting.deb"
+  echo "Size: $(stat -c %s apt/greeting.deb)"
+  echo "SHA256: $(sha256sum apt/greeting.deb | cut -d ' ' -f 1)"
+} >apt/Packages
 
 # npm: an application with a package beside it that has a script and a program.
 mkdir -p npm/app npm/dep

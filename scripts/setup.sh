@@ -81,6 +81,12 @@ if [[ $what == test ]]; then
   "$(dirname "${BASH_SOURCE[0]}")/foreign-program.sh" >/dev/null
 fi
 
+# What the test of real tools runs them in.
+if [[ $what == test ]]; then
+  scripts=$(dirname "${BASH_SOURCE[0]}")
+  "$scripts/tools-root.sh" "${CARGO_TARGET_DIR:-$scripts/../target}/tmp" >/dev/null
+fi
+
 if ! command -v cargo >/dev/null; then
   die "Rust is missing (no cargo in PATH). Get it with
   curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs | sh

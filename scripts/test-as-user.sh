@@ -18,7 +18,7 @@ wanted=("$@")
 (($#)) || wanted=(
   strata-exec/sandbox
   'strata/images caches:: cases:: control:: extremes:: mounts:: rootless:: sandbox::'
-  'strata/images foreign:: paths:: secrets:: shell::'
+  'strata/images foreign:: paths:: secrets:: shell:: tools::'
 )
 
 say() { echo "test-as-user: $*" >&2; }

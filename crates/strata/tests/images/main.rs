@@ -33,6 +33,7 @@ mod store;
 mod through;
 mod tiers;
 mod times;
+mod tools;
 mod why;
 #[path = "../../../strata-server/tests/server/wire.rs"]
 mod wire;
