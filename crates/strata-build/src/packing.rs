@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use strata_image::{ManifestFlavour, Parcel, annotated_index, annotated_manifest};
+use strata_image::{ManifestFlavour, Parcel, annotated_index, annotated_manifest, attestation};
 use strata_oci::{
     Compression, Descriptor, Digest, Manifest, ManifestBytes, Platform, Reference, media_type,
 };
@@ -108,8 +108,8 @@ impl<'a> Images<'a> {
                 platform: Some(platform),
                 ..strata_image::descriptor(&manifest)
             };
-            if let Some(attestation) = attest(image, &manifest)? {
-                packed.attest(&attestation, &manifest.digest)?;
+            if let Some(said) = attest(image, &manifest)? {
+                packed.attest(&said, &manifest.digest)?;
             }
             members.push((described, manifest));
         }
@@ -200,13 +200,13 @@ struct Gathered<'a> {
 }
 
 impl Gathered<'_> {
-    /// Makes the manifest of an attestation, in BuildKit's layout (its
-    /// `docs/attestations/attestation-storage.md`).
-    fn attest(&mut self, attestation: &Attestation, about: &Digest) -> Result<(), BuildError> {
+    /// Makes the manifest of an attestation, in BuildKit's layout.
+    fn attest(&mut self, said: &Attestation, about: &Digest) -> Result<(), BuildError> {
         let mut layers = Vec::new();
-        for (predicate, statement) in &attestation.statements {
-            let mut layer = Descriptor::of("application/vnd.in-toto+json", statement);
-            layer.annotations.insert("in-toto.io/predicate-type".to_owned(), predicate.clone());
+        for (predicate, statement) in &said.statements {
+            let mut layer = Descriptor::of(attestation::STATEMENT, statement);
+            let kind = attestation::PREDICATE_TYPE.to_owned();
+            layer.annotations.insert(kind, predicate.clone());
             self.documents.push((layer.clone(), statement.clone()));
             layers.push(layer);
         }
@@ -223,8 +223,8 @@ impl Gathered<'_> {
         let unknown = "unknown".to_owned();
         let unknown = Platform { architecture: unknown.clone(), os: unknown, variant: None };
         let notes = [
-            ("vnd.docker.reference.digest".to_owned(), about.to_string()),
-            ("vnd.docker.reference.type".to_owned(), "attestation-manifest".to_owned()),
+            (attestation::ABOUT.to_owned(), about.to_string()),
+            (attestation::KIND.to_owned(), attestation::MANIFEST.to_owned()),
         ];
         let described = Descriptor {
             platform: Some(unknown),

@@ -106,7 +106,14 @@ impl Builder<'_> {
             for platform in platforms {
                 let image = layout.image(&selector, &platform)?;
                 let manifest = Some(image.manifest.clone());
-                loaded.push(self.load_one(&image, manifest, &names)?);
+                let one = self.load_one(&image, manifest, &names)?;
+                let said = layout.statements(&selector, &image.manifest.digest)?;
+                let said = said.into_iter();
+                let predicates: Vec<(String, Vec<u8>)> = said.filter_map(predicate).collect();
+                if !predicates.is_empty() {
+                    Images::new(self.store).set_predicates(&one.image.id, &predicates)?;
+                }
+                loaded.push(one);
             }
         }
         Ok(loaded)
@@ -144,6 +151,12 @@ impl Builder<'_> {
         }
         Ok(Loaded { image: kept, names })
     }
+}
+
+/// What an in-toto statement says of its subjects, if it is one.
+fn predicate((kind, statement): (String, Vec<u8>)) -> Option<(String, Vec<u8>)> {
+    let statement: serde_json::Value = serde_json::from_slice(&statement).ok()?;
+    Some((kind, statement.get("predicate")?.to_string().into_bytes()))
 }
 
 fn is_index(manifest: &ManifestBytes) -> bool {

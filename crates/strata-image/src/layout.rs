@@ -67,6 +67,21 @@ pub struct OciLayout {
     index: Index,
 }
 
+/// How what is said about an image lies beside it (BuildKit's
+/// `docs/attestations/attestation-storage.md`).
+pub mod attestation {
+    /// The annotation of a descriptor in an index: the digest of the manifest that it is about.
+    pub const ABOUT: &str = "vnd.docker.reference.digest";
+    /// The annotation that says what such a descriptor is of.
+    pub const KIND: &str = "vnd.docker.reference.type";
+    /// The kind of a manifest whose layers are statements.
+    pub const MANIFEST: &str = "attestation-manifest";
+    /// The annotation of such a layer.
+    pub const PREDICATE_TYPE: &str = "in-toto.io/predicate-type";
+    /// The media type of such a layer.
+    pub const STATEMENT: &str = "application/vnd.in-toto+json";
+}
+
 /// An image of a layout.
 #[derive(Debug)]
 pub struct LayoutImage<'a> {
@@ -145,6 +160,43 @@ impl OciLayout {
         let media_type = manifest.media_type.unwrap_or(descriptor.media_type);
         let manifest_bytes = ManifestBytes { digest: descriptor.digest, media_type, bytes };
         Ok(LayoutImage { layout: self, manifest: manifest_bytes, config, layers: manifest.layers })
+    }
+
+    /// What is said about a manifest beside an image that a selector finds, in BuildKit's layout:
+    /// in-toto statements with the types of their predicates. One that is larger than a document
+    /// may be is left out.
+    pub fn statements(
+        &self,
+        selector: &Selector,
+        about: &Digest,
+    ) -> Result<Vec<(String, Vec<u8>)>, ImageError> {
+        let found = self.find(selector)?;
+        let mut descriptors = self.index.manifests.clone();
+        if matches!(&*found.media_type, media_type::INDEX | media_type::DOCKER_INDEX) {
+            let bytes = self.small_blob(&found, "an index")?;
+            let index: Index = parse(&bytes, &format!("index {}", found.digest))?;
+            descriptors.extend(index.manifests);
+        }
+        let is_about = |descriptor: &&Descriptor| {
+            let note = |key: &str| descriptor.annotations.get(key).map(String::as_str);
+            note(attestation::ABOUT) == Some(&*about.to_string())
+                && note(attestation::KIND) == Some(attestation::MANIFEST)
+        };
+        let mut statements: Vec<(String, Vec<u8>)> = Vec::new();
+        for descriptor in descriptors.iter().filter(is_about) {
+            let bytes = self.small_blob(descriptor, "an attestation")?;
+            let manifest: Manifest = parse(&bytes, &format!("manifest {}", descriptor.digest))?;
+            for layer in &manifest.layers {
+                let kind = layer.annotations.get(attestation::PREDICATE_TYPE);
+                let Some(kind) = kind.filter(|_| layer.media_type == attestation::STATEMENT) else {
+                    continue;
+                };
+                if layer.size <= MAX_DOCUMENT_BYTES && statements.iter().all(|(it, _)| it != kind) {
+                    statements.push((kind.clone(), self.small_blob(layer, "a statement")?));
+                }
+            }
+        }
+        Ok(statements)
     }
 
     /// Reads a blob, checked at its end.

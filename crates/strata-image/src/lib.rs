@@ -71,7 +71,7 @@ pub use copy::copy;
 pub use destination::OverlayForm;
 pub use docker::{DockerArchive, DockerImage};
 pub use error::ImageError;
-pub use layout::{LayoutEntry, LayoutImage, OciLayout, Selector};
+pub use layout::{LayoutEntry, LayoutImage, OciLayout, Selector, attestation};
 pub use lower::{LowerItem, LowerLayers};
 pub use manifest::{
     ManifestFlavour, annotated_index, annotated_manifest, config_bytes, descriptor, index, manifest,

@@ -70,11 +70,7 @@ fn a_bucket_dies_and_a_server_is_lost_and_all_is_still_served() {
     // An image with a real client.
     std::fs::create_dir_all(world.path("app")).expect("a directory");
     world.write("app/Dockerfile", "FROM scratch\nCOPY Dockerfile /\n");
-    world.run(&["build", "-q", "-t", "built", "app"]).ok();
-    let (from, name) = (first.name("built"), first.name("team/app:v1"));
-    let plain = "--src-tls-verify=false";
-    skopeo(&["copy", plain, "--dest-tls-verify=false", &from, &name]);
-    let pushed = digest(&skopeo(&["inspect", "--tls-verify=false", &name]));
+    let pushed = push_by_skopeo(&world, &first);
     // The server is lost, and its store with it.
     drop(first);
     drop(world);
@@ -86,11 +82,21 @@ fn a_bucket_dies_and_a_server_is_lost_and_all_is_still_served() {
     assert!(ask(&second, "GET", "/cache/s/large", b"") == (200, large));
     let name = second.name("team/app:v1");
     assert_eq!(digest(&skopeo(&["inspect", "--tls-verify=false", &name])), pushed);
-    let copy = format!("oci:{}", world.path("copy").display());
-    skopeo(&["copy", plain, &name, &copy]);
+    skopeo(&["copy", PLAIN, &name, &format!("oci:{}", world.path("copy").display())]);
     drop(second);
     // What it has kept of it is sound.
     world.run(&["fsck"]).ok();
+}
+
+/// skopeo copies from a server without TLS.
+const PLAIN: &str = "--src-tls-verify=false";
+
+/// Builds an image, has skopeo push it to the server, and gives its digest there.
+fn push_by_skopeo(world: &World, server: &Serving) -> String {
+    world.run(&["build", "-q", "-t", "built", "app"]).ok();
+    let (from, name) = (server.name("built"), server.name("team/app:v1"));
+    skopeo(&["copy", PLAIN, "--dest-tls-verify=false", &from, &name]);
+    digest(&skopeo(&["inspect", "--tls-verify=false", &name]))
 }
 
 /// A bucket that takes connections and says nothing, until this is dropped.
@@ -193,11 +199,7 @@ fn shares_all_behind(url: &str) -> (World, Serving) {
     assert_eq!(put(&first, &format!("/cas/{hash}"), &large), 200);
     std::fs::create_dir_all(world.path("app")).expect("a directory");
     world.write("app/Dockerfile", "FROM scratch\nCOPY Dockerfile /\n");
-    world.run(&["build", "-q", "-t", "built", "app"]).ok();
-    let (from, name) = (first.name("built"), first.name("team/app:v1"));
-    let plain = "--src-tls-verify=false";
-    skopeo(&["copy", plain, "--dest-tls-verify=false", &from, &name]);
-    let pushed = digest(&skopeo(&["inspect", "--tls-verify=false", &name]));
+    let pushed = push_by_skopeo(&world, &first);
     drop(first);
     drop(world);
 
@@ -208,7 +210,7 @@ fn shares_all_behind(url: &str) -> (World, Serving) {
     assert_eq!(ask(&second, "GET", "/cache/s/gone", b"").0, 404);
     let name = second.name("team/app:v1");
     assert_eq!(digest(&skopeo(&["inspect", "--tls-verify=false", &name])), pushed);
-    skopeo(&["copy", plain, &name, &format!("oci:{}", world.path("copy").display())]);
+    skopeo(&["copy", PLAIN, &name, &format!("oci:{}", world.path("copy").display())]);
     (world, second)
 }
 

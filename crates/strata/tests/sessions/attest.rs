@@ -173,6 +173,9 @@ fn the_image_itself_stays_what_it_is() {
         images[0]["Id"].clone()
     };
     assert_eq!(id(&other), id(&session));
+    // What is said about it came along, and goes on with it.
+    let again = Layout::written_by(&other, "save --format oci-archive -o o.tar app");
+    assert_eq!(again.predicates(), attested.predicates());
     // What `docker load` reads has no index in it that old ones could not read.
     let docker = "build --sbom=true -t app -o type=docker,dest=o.tar src";
     let output = session.command(docker).output().expect("it runs");
