@@ -12,7 +12,7 @@ use tonic::codegen::tokio_stream::{StreamExt as _, wrappers::ReceiverStream};
 
 use super::call::{Answers, Messages, encode, of_items};
 use super::cas::{PROTOCOL, found, wait, whole};
-use super::name::Resource;
+use super::name::{BlobName, Resource};
 use super::zstd::Decoder;
 use crate::access::Caller;
 use crate::body::{AHEAD, brief, pump};
@@ -98,6 +98,10 @@ pub(super) async fn write(
         return Ok(encode(&WriteResponse { committed_size }));
     }
     let key = (caller.name.clone(), first.resource_name.clone());
+    if first.write_offset == 0 && first.finish_write && !resource.is_compressed {
+        drop(writes.take(&key));
+        return whole_write(depot, caller, name, first.data).await;
+    }
     let writing = match first.write_offset {
         0 => {
             drop(writes.take(&key));
@@ -136,6 +140,24 @@ pub(super) async fn write(
     let upload = writing.upload;
     wait(move || name.keep(&depot, upload)).await?;
     let committed_size = i64::try_from(came).unwrap_or(i64::MAX);
+    Ok(encode(&WriteResponse { committed_size }))
+}
+
+/// A write whose only message is here: all that may wait is done in one go, since each hand-over
+/// to another thread costs more than a small blob.
+async fn whole_write(
+    depot: Arc<Depot>,
+    caller: Caller,
+    name: BlobName,
+    data: Bytes,
+) -> Result<Bytes, Status> {
+    let committed_size = i64::try_from(data.len()).unwrap_or(i64::MAX);
+    let keep = move || {
+        let mut upload = depot.begin(&caller, name.size, Some(name.size))?;
+        upload.write(&data)?;
+        name.keep(&depot, upload)
+    };
+    wait(keep).await?;
     Ok(encode(&WriteResponse { committed_size }))
 }
 
