@@ -22,6 +22,7 @@ pub(crate) struct Hot<K, V> {
 
 /// When the younger half is full, the elder one is forgotten but for what was asked for since.
 struct Part<K, V> {
+    /// Each with what it takes.
     young: HashMap<K, (V, usize)>,
     old: HashMap<K, (V, usize)>,
     young_bytes: usize,
@@ -54,7 +55,7 @@ impl<K: Hash + Eq, V: Clone> Hot<K, V> {
             return Some(value.clone());
         }
         let (key, (value, size)) = part.old.remove_entry(key)?;
-        part.keep(key, value.clone(), size, self.most_bytes);
+        part.keep(key, value.clone(), size - OVERHEAD_BYTES, self.most_bytes);
         Some(value)
     }
 
@@ -68,10 +69,9 @@ impl<K: Hash + Eq, V: Clone> Hot<K, V> {
 
 impl<K: Hash + Eq, V> Part<K, V> {
     fn keep(&mut self, key: K, value: V, size: usize, most_bytes: usize) {
-        if self.young.insert(key, (value, size)).is_some() {
-            return;
-        }
-        self.young_bytes += size + OVERHEAD_BYTES;
+        let size = size + OVERHEAD_BYTES;
+        let before = self.young.insert(key, (value, size)).map_or(0, |(_, before)| before);
+        self.young_bytes = self.young_bytes + size - before;
         if self.young_bytes > most_bytes / PARTS / 2 {
             self.old = std::mem::take(&mut self.young);
             self.young_bytes = 0;
@@ -104,5 +104,12 @@ mod tests {
         let large = Bytes::from(vec![0; LARGEST_BYTES + 1]);
         hot.keep(id(1), large, LARGEST_BYTES + 1);
         assert_eq!(hot.get(&id(1)), None);
+        // Those that grow are counted as what they are.
+        for size in [1, 60_000] {
+            let value = Bytes::from(vec![0; size]);
+            (0..20_000).for_each(|number| hot.keep(id(number), value.clone(), size));
+        }
+        let sizes = (0..20_000).filter_map(|number| Some(hot.get(&id(number))?.len()));
+        assert!(sizes.sum::<usize>() <= MOST_BYTES + PARTS * 60_000);
     }
 }

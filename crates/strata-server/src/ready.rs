@@ -18,7 +18,7 @@ use crate::metrics::{Count, OfEach, OfRequest};
 use crate::server::Told;
 use crate::site::Site;
 
-/// Of the bodies of all together.
+/// Of all together.
 const MOST_BYTES: usize = 32 << 20;
 
 /// The answers, by what was asked for.
@@ -128,6 +128,8 @@ impl Site {
             each: self.metrics.of(protocol).clone(),
             seed,
         };
-        self.ready.0.keep(asked.target.into(), Arc::new(answer), body.len());
+        // A target is kept twice, and may be long.
+        let size = body.len() + 2 * asked.target.len() + head.len() + answer.seed.glance.size();
+        self.ready.0.keep(asked.target.into(), Arc::new(answer), size);
     }
 }

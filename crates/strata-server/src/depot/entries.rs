@@ -45,6 +45,13 @@ pub(crate) struct Value {
     pub(crate) is_local: bool,
 }
 
+impl Glance {
+    /// What it takes, in bytes.
+    pub(crate) fn size(&self) -> usize {
+        self.table.len() + self.name.len() + self.value.len()
+    }
+}
+
 /// An entry with the value that the store has of it, which an entry from far away has not.
 type Own = (Entry, Option<Vec<u8>>);
 
