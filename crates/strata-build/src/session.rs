@@ -77,7 +77,7 @@ impl<'a> Session<'a> {
             checkouts: Mutex::default(),
             roots: Mutex::default(),
             failed: Mutex::default(),
-            tars: Tars::new(builder.store),
+            tars: Tars::new(builder.store, builder.cancel),
             values: Mutex::default(),
         };
         session.select_inline()?;

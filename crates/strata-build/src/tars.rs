@@ -7,12 +7,14 @@
 use std::collections::HashMap;
 use std::io::{self, Read};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use strata_cas::{BlobId, BlobStore, Layer, LayerId, NameStore, Store};
-use strata_exec::Found;
+use strata_exec::{Cancel, Found};
 use strata_image::{Contents, ImageError};
 use strata_oci::Digest;
 
@@ -84,9 +86,13 @@ impl<R: Read> Read for Stoppable<'_, R> {
     }
 }
 
+/// So often who waits for a tar looks whether to go on.
+const PAUSE: Duration = Duration::from_millis(50);
+
 /// A tar that is being hashed, on a thread of its own; dropped, it is hashed no further.
 pub(crate) struct Hashing {
-    thread: Option<JoinHandle<Result<(Digest, u64), ImageError>>>,
+    thread: Option<JoinHandle<()>>,
+    done: Receiver<Result<(Digest, u64), ImageError>>,
     stop: Arc<AtomicBool>,
 }
 
@@ -94,17 +100,35 @@ impl Hashing {
     /// Begins with a layer whose files are named by their numbers. They may be moved meanwhile.
     pub(crate) fn begin(layer: Layer, files: Files) -> Result<Self, BuildError> {
         let stop = Arc::clone(&files.stop);
-        let thread = std::thread::Builder::new().name("tar".to_owned());
-        let thread = thread.spawn(move || strata_image::describe_from(&layer, &files));
-        let thread = Some(thread.map_err(BuildError::io("start a thread"))?);
-        Ok(Self { thread, stop })
+        Self::of(stop, move || strata_image::describe_from(&layer, &files))
     }
 
-    fn finish(mut self) -> Option<Tar> {
-        let ended = self.thread.take()?.join();
-        let described = ended.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+    fn of(
+        stop: Arc<AtomicBool>,
+        work: impl FnOnce() -> Result<(Digest, u64), ImageError> + Send + 'static,
+    ) -> Result<Self, BuildError> {
+        let (tell, done) = channel();
+        let thread = std::thread::Builder::new().name("tar".to_owned());
+        // Nobody may wait for it any more.
+        let thread = thread.spawn(move || drop(tell.send(work())));
+        let thread = Some(thread.map_err(BuildError::io("start a thread"))?);
+        Ok(Self { thread, done, stop })
+    }
+
+    fn finish(mut self, cancel: &Cancel) -> Result<Option<Tar>, BuildError> {
+        let described = loop {
+            match self.done.recv_timeout(PAUSE) {
+                Err(RecvTimeoutError::Timeout) if cancel.is_cancelled() => {
+                    return Err(BuildError::Cancelled);
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+                described => break described,
+            }
+        };
+        let ended = self.thread.take().map_or(Ok(()), JoinHandle::join);
+        ended.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         // Whatever went wrong goes wrong again, and is told, when it is made from the store.
-        described.ok().map(Tar::from)
+        Ok(described.ok().and_then(Result::ok).map(Tar::from))
     }
 }
 
@@ -129,16 +153,17 @@ enum State {
 pub(crate) struct Tars<'a> {
     blobs: &'a dyn BlobStore,
     names: &'a dyn NameStore,
+    cancel: &'a Cancel,
     states: Mutex<HashMap<LayerId, Arc<Mutex<State>>>>,
 }
 
 impl<'a> Tars<'a> {
-    pub(crate) fn new(store: &'a dyn Store) -> Self {
-        Self::over(store, store)
+    pub(crate) fn new(store: &'a dyn Store, cancel: &'a Cancel) -> Self {
+        Self::over(store, store, cancel)
     }
 
-    fn over(blobs: &'a dyn BlobStore, names: &'a dyn NameStore) -> Self {
-        Self { blobs, names, states: Mutex::default() }
+    fn over(blobs: &'a dyn BlobStore, names: &'a dyn NameStore, cancel: &'a Cancel) -> Self {
+        Self { blobs, names, cancel, states: Mutex::default() }
     }
 
     /// Takes a layer over whose tar is being hashed.
@@ -162,7 +187,7 @@ impl<'a> Tars<'a> {
                 *state = State::Known(tar);
                 return Ok(tar);
             }
-            State::Hashing(hashing) => hashing.finish(),
+            State::Hashing(hashing) => hashing.finish(self.cancel)?,
             State::Unknown => None,
         };
         let tar = match (hashed, self.remembered(layer)?) {
@@ -203,14 +228,13 @@ impl<'a> Tars<'a> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use strata_cas::{Action, Change, Item, MemoryStore, Metadata, Time, TreePath};
 
     use super::*;
 
     fn over(store: &MemoryStore) -> Tars<'_> {
-        Tars::over(store, store)
+        let cancel = Box::leak(Box::new(Cancel::new().expect("a switch")));
+        Tars::over(store, store, cancel)
     }
 
     /// A layer with one file, and the layer's id.
@@ -226,7 +250,7 @@ mod tests {
     fn hashing(
         made: impl FnOnce() -> Result<(Digest, u64), ImageError> + Send + 'static,
     ) -> Hashing {
-        Hashing { thread: Some(std::thread::spawn(made)), stop: Arc::default() }
+        Hashing::of(Arc::default(), made).expect("a thread")
     }
 
     #[test]
@@ -266,19 +290,38 @@ mod tests {
     #[test]
     fn dropped_it_is_hashed_no_further() {
         let store = MemoryStore::default();
-        let stop = Arc::new(AtomicBool::new(false));
-        let seen = Arc::clone(&stop);
-        let thread = std::thread::spawn(move || {
-            let mut endless = Stoppable { file: io::repeat(0), stop: &seen };
-            io::copy(&mut endless, &mut io::sink()).map_err(ImageError::io("read"))?;
-            Ok((Digest::of(b""), 0))
-        });
         let tars = over(&store);
         let (_, id) = layer(&store, b"x");
-        tars.add(id, Hashing { thread: Some(thread), stop });
+        tars.add(id, endless());
         std::thread::sleep(Duration::from_millis(10));
         // Would not come back.
         drop(tars);
+    }
+
+    /// What ends only when it is stopped.
+    fn endless() -> Hashing {
+        let stop = Arc::new(AtomicBool::new(false));
+        let seen = Arc::clone(&stop);
+        let work = move || {
+            let mut endless = Stoppable { file: io::repeat(0), stop: &seen };
+            io::copy(&mut endless, &mut io::sink()).map_err(ImageError::io("read"))?;
+            Ok((Digest::of(b""), 0))
+        };
+        Hashing::of(stop, work).expect("a thread")
+    }
+
+    #[test]
+    fn who_waits_for_it_can_be_cancelled() {
+        let (store, cancel) = (MemoryStore::default(), Cancel::new().expect("a switch"));
+        let (_, id) = layer(&store, b"x");
+        let tars = &Tars::over(&store, &store, &cancel);
+        tars.add(id, endless());
+        std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| tars.of(&id));
+            cancel.cancel();
+            let answer = waiting.join().expect("no panic");
+            assert!(matches!(answer, Err(BuildError::Cancelled)), "{answer:?}");
+        });
     }
 
     #[test]
