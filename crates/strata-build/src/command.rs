@@ -79,7 +79,8 @@ impl BuildStep<'_> {
             runtime: session.builder.sandbox.runtime.clone(),
             ..Job::default()
         };
-        let root = Root { lowers, staging: &staging };
+        let metadata = strata_cas::load(&session.nodes, &parent.tree)?.metadata;
+        let root = Root { lowers, metadata, staging: &staging };
         mounts.count_with(&staging, store)?;
         if let Err(error) = self.process(op, &job, &mounts, &root) {
             if matches!(error, BuildError::Command { .. }) {

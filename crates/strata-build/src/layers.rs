@@ -4,7 +4,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use strata_cas::{BlobStore, Layer, LayerId, NameStore, Store, TreeId};
+use strata_cas::{
+    Action, BlobStore, Directory, Layer, LayerId, Metadata, NameStore, Store, TreeId, TreePath,
+};
 use strata_exec::Ids;
 use strata_image::OverlayForm;
 use strata_oci::{Descriptor, Digest};
@@ -140,6 +142,19 @@ pub(crate) fn load(store: &dyn BlobStore, id: &LayerId) -> Result<Arc<Layer>, Bu
     Ok(Arc::new(Layer::decode(&bytes).map_err(|error| damaged(error.to_string()))?))
 }
 
+/// What the root directory itself is in a stack of layers.
+pub(crate) fn root_directory(
+    store: &dyn BlobStore,
+    layers: &[LayerId],
+) -> Result<Metadata, BuildError> {
+    for layer in layers.iter().rev() {
+        if let Some(Action::Set { metadata, .. }) = load(store, layer)?.get(&TreePath::ROOT) {
+            return Ok(metadata.clone());
+        }
+    }
+    Ok(Directory::empty_root().metadata)
+}
+
 /// Which form of overlay this process mounts.
 pub(crate) fn overlay_form() -> OverlayForm {
     match Ids::of_process() {
@@ -153,19 +168,7 @@ pub(crate) fn overlay_form() -> OverlayForm {
 ///
 /// A layer that comes twice counts where it is highest: it sets and removes there whatever it
 /// did below, and overlayfs refuses a directory that it is given twice.
-pub(crate) fn snapshots(
-    store: &dyn Store,
-    layers: &[ImageLayer],
-) -> Result<Vec<PathBuf>, BuildError> {
-    let ids: Vec<LayerId> = layers.iter().map(|layer| layer.layer).collect();
-    snapshots_of(store, &ids)
-}
-
-/// The same for layers by their ids.
-pub(crate) fn snapshots_of(
-    store: &dyn Store,
-    layers: &[LayerId],
-) -> Result<Vec<PathBuf>, BuildError> {
+pub(crate) fn snapshots(store: &dyn Store, layers: &[LayerId]) -> Result<Vec<PathBuf>, BuildError> {
     let mut paths = Vec::new();
     for layer in layers {
         if let Some(path) = snapshot(store, layer)? {

@@ -474,7 +474,7 @@ impl<'a> Session<'a> {
     pub(crate) fn lowers(&self, root: &StackedRoot) -> Result<Vec<PathBuf>, BuildError> {
         (0..root.layers.len()).try_for_each(|at| self.bring(&root.layers[..=at]))?;
         let ids: Vec<LayerId> = root.layers.iter().map(StepLayer::id).collect();
-        layers::snapshots_of(self.builder.store, &ids)
+        layers::snapshots(self.builder.store, &ids)
     }
 
     /// Brings the files of the uppermost layer of a stack here, if they are not.

@@ -60,7 +60,8 @@ impl Builder<'_> {
     pub fn run(&self, image: &StoredImage, options: &RunOptions) -> Result<Status, BuildError> {
         let config = &image.config.config;
         self.shelf().bring_all(&image.layers)?;
-        let lowers = layers::snapshots(self.store, &image.layers)?;
+        let ids: Vec<LayerId> = image.layers.iter().map(|layer| layer.layer).collect();
+        let lowers = layers::snapshots(self.store, &ids)?;
         let user = options.user.as_deref().unwrap_or(&config.user);
         let user = passwd::resolve(&Users::new(&lowers), user)?;
         let mut env: Vec<(String, String)> = Vec::new();
@@ -87,7 +88,7 @@ impl Builder<'_> {
             runtime: self.sandbox.runtime.clone(),
             ..Job::default()
         };
-        self.start(&job, lowers)
+        self.start(&job, &ids, lowers)
     }
 }
 
@@ -115,7 +116,7 @@ impl Builder<'_> {
     ///
     /// When the state's layers are not there any more, or the sandbox does not start.
     pub fn shell(&self, state: &ShellState) -> Result<Status, BuildError> {
-        let lowers = layers::snapshots_of(self.store, &state.layers)?;
+        let lowers = layers::snapshots(self.store, &state.layers)?;
         let job = Job {
             argv: state.command.clone(),
             env: state.env.clone(),
@@ -126,12 +127,13 @@ impl Builder<'_> {
             runtime: self.sandbox.runtime.clone(),
             ..Job::default()
         };
-        self.start(&job, lowers)
+        self.start(&job, &state.layers, lowers)
     }
 
-    /// Runs a job on a root that is thrown away.
-    fn start(&self, job: &Job, lowers: Vec<PathBuf>) -> Result<Status, BuildError> {
-        let root = Root { lowers, staging: &self.store.stage()? };
+    /// Runs a job on a root of these layers, which is thrown away.
+    fn start(&self, job: &Job, of: &[LayerId], lowers: Vec<PathBuf>) -> Result<Status, BuildError> {
+        let metadata = layers::root_directory(self.store, of)?;
+        let root = Root { lowers, metadata, staging: &self.store.stage()? };
         let program = &self.sandbox.program;
         let finished = strata_exec::run(program, job, &root, &mut |_, _| {}, self.cancel)?;
         Ok(finished.status)

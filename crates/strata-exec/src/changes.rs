@@ -19,7 +19,7 @@ use strata_cas::{
     Action, BlobHasher, BlobId, Change, Device, Item, Layer, Metadata, Time, TreePath,
 };
 
-use crate::view::{metadata, metadata_of};
+use crate::view::metadata_of;
 use crate::{ExecError, Root, attributes};
 
 /// A directory tree can be as deep as the disk allows; what refers to it can not.
@@ -42,8 +42,8 @@ pub struct Changed {
     pub files: Vec<(BlobId, TreePath)>,
 }
 
-/// Reads what a finished run changed. The root directory is in it only if its own mode, owner or
-/// attributes changed.
+/// Reads what a finished run changed. What it made of the root directory itself is not in it: as
+/// with BuildKit, the next run finds that as it was.
 pub fn changes(root: &Root<'_>) -> Result<Changed, ExecError> {
     find(root)?.read()
 }
@@ -57,7 +57,6 @@ pub fn find(root: &Root<'_>) -> Result<Found, ExecError> {
         WalkError::Io(source) => ExecError::Io { action: reading.clone(), source },
         WalkError::TooLong(bytes) => ExecError::PathTooLong { bytes },
     })?;
-    entries.extend(own(root, &upper).map_err(ExecError::io(reading))?);
     entries.sort_by(|a, b| a.path.cmp(&b.path));
     link(&mut entries);
     let named = std::iter::repeat_with(OnceLock::new).take(entries.len()).collect();
@@ -227,17 +226,6 @@ impl<E: Into<io::Error>> From<E> for WalkError {
     fn from(error: E) -> Self {
         Self::Io(error.into())
     }
-}
-
-/// The root directory itself, if it is not as it was before.
-fn own(root: &Root<'_>, upper: &Path) -> io::Result<Option<Entry>> {
-    let (metadata, stat) = metadata(upper)?;
-    if metadata == root.metadata()? {
-        return Ok(None);
-    }
-    let kind = Kind::Item(Item::Directory { opaque: false });
-    let modified = Time(stat.st_mtime);
-    Ok(Some(Entry { path: TreePath::ROOT, kind, metadata, modified, inode: None }))
 }
 
 fn walk(upper: &OwnedFd) -> Result<Vec<Entry>, WalkError> {

@@ -16,33 +16,32 @@ use strata_cas::{Metadata, Staging, TreePath};
 
 use crate::overlay::LOWERS_MAX;
 use crate::view::{Found, Resolved, metadata};
-use crate::{ExecError, View, attributes};
+use crate::{ExecError, Ids, View, attributes};
 
 /// A stack of snapshots and the place for what changes.
 #[derive(Debug)]
 pub struct Root<'a> {
     /// The snapshots below, bottom first; none for `FROM scratch`. At most 499.
     pub lowers: Vec<PathBuf>,
+    /// What the root directory itself is, whatever the snapshots' own ones are: overlayfs shows
+    /// that of the uppermost, which may say nothing of it.
+    pub metadata: Metadata,
     /// What changes goes to its `fs()`; its other directories are scratch space of the run.
     pub staging: &'a Staging,
 }
 
 impl Root<'_> {
-    /// What the root directory's own metadata is before the run.
-    pub(crate) fn metadata(&self) -> io::Result<Metadata> {
-        match View::new(&self.lowers).directory(&TreePath::ROOT)? {
-            Some(place) => Ok(metadata(&place)?.0),
-            None => Ok(Metadata::root(0o755)),
-        }
-    }
-
     /// Makes the upper directory's own metadata what the process expects to see at `/`.
     pub(crate) fn prepare_upper(&self) -> Result<(), ExecError> {
         if self.lowers.len() > LOWERS_MAX {
             return Err(ExecError::TooManyLayers { count: self.lowers.len() });
         }
-        let prepare = || set_metadata(&self.staging.fs(), &self.metadata()?);
-        prepare().map_err(ExecError::io("prepare the root directory"))
+        let mut metadata = self.metadata.clone();
+        if Ids::of_process() == Ids::One {
+            (metadata.uid, metadata.gid) = (0, 0);
+        }
+        set_metadata(&self.staging.fs(), &metadata)
+            .map_err(ExecError::io("prepare the root directory"))
     }
 }
 

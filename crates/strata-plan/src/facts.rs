@@ -13,7 +13,7 @@ use crate::{Chmod, CopyOp, GitSource, MakeDirectoryOp, RemoteSource, RunMount, R
 /// facts give another tree than before, such as when a COPY is made more like BuildKit's: what an
 /// older strata has left in a store is no answer then.
 fn edition() -> Fact {
-    Fact::text("edition of strata's rules", "3")
+    Fact::text("edition of strata's rules", "4")
 }
 
 impl RunOp {

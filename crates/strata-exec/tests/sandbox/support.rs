@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
-use strata_cas::Staging;
+use strata_cas::{Metadata, Staging};
 use strata_exec::{
     Cancel, Changed, ExecError, Finished, Job, ReexecCommand, Root, Stream, changes, run,
 };
@@ -31,6 +31,8 @@ pub(crate) struct Place {
     pub(crate) directory: tempfile::TempDir,
     pub(crate) lowers: Vec<PathBuf>,
     pub(crate) staging: Staging,
+    /// What the root directory itself is.
+    pub(crate) own: Metadata,
     pub(crate) job: Job,
 }
 
@@ -51,7 +53,8 @@ impl Place {
         let staging = directory.path().join("staging");
         std::fs::create_dir(&staging).expect("create");
         let staging = Staging::new(staging).expect("staging");
-        Self { directory, lowers: vec![base], staging, job: Job::default() }
+        let own = Metadata::root(0o755);
+        Self { directory, lowers: vec![base], staging, own, job: Job::default() }
     }
 
     /// The layer that is always there.
@@ -71,7 +74,8 @@ impl Place {
     }
 
     pub(crate) fn root(&self) -> Root<'_> {
-        Root { lowers: self.lowers.clone(), staging: &self.staging }
+        let (lowers, metadata) = (self.lowers.clone(), self.own.clone());
+        Root { lowers, metadata, staging: &self.staging }
     }
 
     /// Runs a shell script and gives its result and output, both streams apart.

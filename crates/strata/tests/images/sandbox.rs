@@ -303,6 +303,35 @@ fn running_an_image_passes_arguments_environment_and_exit_code() {
 }
 
 #[test]
+fn the_root_directory_itself_is_the_images_whatever_commands_make_of_it() {
+    let world = World::with_base();
+    world.write("context/file", "x");
+    // Both come to the same tree, and so to the same key, in another order.
+    let tell = "RUN stat -c %a / > /mode && cat /mode\n";
+    for steps in ["RUN chmod 777 /\nCOPY file /\n", "COPY file /\nRUN chmod 777 /\n"] {
+        world.write("context/Dockerfile", &format!("FROM case-base\n{steps}{tell}"));
+        world.run(&["build", "-t", "told", "context"]).ok();
+        assert_eq!(
+            world.run(&["run", "told", "stat", "-c", "%a", "/mode", "/"]).ok().out,
+            "644\n755\n"
+        );
+        assert_eq!(world.run(&["run", "told", "cat", "/mode"]).ok().out, "755\n", "{steps}");
+    }
+    // What an image says of it holds, however many layers come above.
+    world.write("context/Dockerfile", "FROM case-base\nRUN mkdir /d && chmod 711 /d\n");
+    world.run(&["build", "-t", "closed", "context"]).ok();
+    let pack = "cp -a /bin /d/ && tar -C /d -cf /closed.tar . && cat /closed.tar";
+    let tar = world.command(&["run", "closed", "sh", "-c", pack]).output().expect("a tar").stdout;
+    std::fs::write(world.path("closed.tar"), tar).expect("a file");
+    world.run(&["import", "closed.tar", "closed-base"]).ok();
+    let dockerfile = format!("FROM closed-base\n{tell}COPY file /\n{tell}");
+    world.write("context/Dockerfile", &dockerfile);
+    let said = world.run(&["build", "--progress", "plain", "-t", "closed", "context"]).ok();
+    assert_eq!(said.err.matches(" 711\n").count(), 2, "{}", said.err);
+    assert_eq!(world.run(&["run", "closed", "stat", "-c", "%a", "/"]).ok().out, "711\n");
+}
+
+#[test]
 fn a_program_whose_file_was_replaced_runs_commands_all_the_same() {
     let world = World::with_base();
     let (program, kept) =
