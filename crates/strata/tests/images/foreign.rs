@@ -104,7 +104,8 @@ fn a_foreign_platform_runs_under_an_emulator() {
     let emulator = Emulator::register(world.path("binfmt"));
     world.run(&BUILD).ok();
     check(&world);
-    assert_eq!(world.run(&BUILD).ok().ran(), [""; 0], "it is cached as any other");
+    let again = world.run(&BUILD).ok();
+    assert_eq!(again.ran(), [""; 0], "it is cached as any other: {}", again.err);
     let said = world.run(&["run", "--platform", "linux/arm64", "far", "/bin/uname", "-m"]).ok();
     assert_eq!(said.out, "aarch64\n");
     // A user's builds use what the machine knows.
