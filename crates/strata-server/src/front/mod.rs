@@ -114,6 +114,10 @@ where
 {
     /// Reads until a request is whole, and answers it.
     async fn next(&mut self, head_limit: Duration) -> Next {
+        // Who has always asked for more already would never be waited for.
+        if self.wait.stop.has_changed().unwrap_or(true) {
+            return Next::End;
+        }
         loop {
             let mut headers = [httparse::EMPTY_HEADER; head::HEADERS];
             let head = match head::read(&self.bytes[..self.filled], &mut headers) {

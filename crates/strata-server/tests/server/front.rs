@@ -252,3 +252,26 @@ fn an_answer_is_given_again_only_to_who_may_have_it() {
     assert_eq!(raw("other-0123456789").matches("of two").count(), 2);
     assert_eq!(raw("first-0123456789").matches("of one").count(), 2);
 }
+
+#[test]
+fn a_server_that_is_stopped_does_not_answer_all_that_was_asked_ahead() {
+    const TIMES: usize = 50;
+    let mut host = Host::open();
+    let large = vec![7; 2_000_000];
+    host.put("/cache/a/b", &large).is(201);
+    let server = host.server.take().expect("it runs");
+    let address = server.address();
+    let mut stream = TcpStream::connect(address).expect("it listens");
+    // Few enough to be read at once; their answers fit into no socket.
+    stream.write_all(&b"GET /cache/a/b HTTP/1.1\r\n\r\n".repeat(TIMES)).expect("sent");
+    stream.read_exact(&mut [0; 1]).expect("an answer begins");
+    let stopping = std::thread::spawn(move || server.stop());
+    while TcpStream::connect(address).is_ok() {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    let mut rest = Vec::new();
+    stream.read_to_end(&mut rest).expect("whole answers");
+    let count = rest.len() / large.len();
+    assert!((1..TIMES / 2).contains(&count), "{count}");
+    stopping.join().expect("stopped");
+}
