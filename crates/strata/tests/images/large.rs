@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
-use crate::store::flip_a_bit;
+use crate::damage::flip_a_bit;
 use crate::world::World;
 
 /// 70 MiB, which is more than what is hashed at once.

@@ -11,6 +11,8 @@ mod cases;
 mod checks;
 mod clients;
 mod control;
+#[path = "../damage/mod.rs"]
+mod damage;
 mod extremes;
 mod foreign;
 mod independent;

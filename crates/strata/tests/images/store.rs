@@ -1,9 +1,9 @@
 //! The store under bad conditions: too small, full, damaged, read-only; and what it grows by.
 
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use crate::damage::flip_a_bit;
 use crate::sandbox::wait_until;
 use crate::world::World;
 
@@ -236,16 +236,6 @@ fn kind_of(store: &Path, file: &Path) -> String {
         return format!("db-1 {kind}");
     }
     first
-}
-
-pub(crate) fn flip_a_bit(file: &Path) {
-    let mut bytes = std::fs::read(file).expect("read");
-    let at = bytes.len() / 2;
-    bytes[at] ^= 1;
-    let mode = std::fs::metadata(file).expect("metadata").permissions();
-    std::fs::set_permissions(file, PermissionsExt::from_mode(0o600)).expect("chmod");
-    std::fs::write(file, bytes).expect("write");
-    std::fs::set_permissions(file, mode).expect("chmod");
 }
 
 #[test]

@@ -1,9 +1,9 @@
 //! Archives: the same bytes however they come about, and none of a damaged store's.
 
 use std::collections::BTreeSet;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
+use crate::damage::flip_a_bit;
 use crate::session::{Session, files_in};
 
 /// Bytes that nothing makes smaller, by splitmix64.
@@ -78,16 +78,6 @@ fn files_below(directory: &Path) -> Vec<PathBuf> {
     let paths = entries.map(|entry| entry.expect("an entry").path());
     let below = |path: PathBuf| if path.is_dir() { files_below(&path) } else { vec![path] };
     paths.flat_map(below).collect()
-}
-
-fn flip_a_bit(file: &Path) {
-    let mut bytes = std::fs::read(file).expect("read");
-    let at = bytes.len() / 2;
-    bytes[at] ^= 1;
-    let mode = std::fs::metadata(file).expect("metadata").permissions();
-    std::fs::set_permissions(file, PermissionsExt::from_mode(0o600)).expect("chmod");
-    std::fs::write(file, bytes).expect("write");
-    std::fs::set_permissions(file, mode).expect("chmod");
 }
 
 /// What is read is compared with its name, and hashed no second time: a bit that flipped in any

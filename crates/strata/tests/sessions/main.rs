@@ -5,6 +5,8 @@ mod archives;
 mod attest;
 mod build;
 mod check;
+#[path = "../damage/mod.rs"]
+mod damage;
 mod errors;
 mod hostile;
 mod images;
